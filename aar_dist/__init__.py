@@ -1,0 +1,1 @@
+"""Distributed pretraining of foundation models on sensor recordings."""

@@ -1,0 +1,83 @@
+"""Errors for the person at the terminal.
+
+    AarError  ->  one line on stderr, exit code 2, no traceback
+    anything else is our own mistake and keeps its traceback
+"""
+
+import functools
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+USER_ERROR_EXIT = 2
+# Rank 0 speaks first. A launcher ends the other ranks within a second of its exit, so an error that all
+# ranks share is printed once; an error of one rank alone is printed by that rank after this pause.
+OTHER_RANK_PAUSE_S = 5.0
+
+
+class AarError(Exception):
+    """Something the user can mend: the message names the file or key, what was found, what was expected, what to do."""
+
+
+class ConfigError(AarError):
+    """A configuration key, flag or value that cannot be used."""
+
+
+class RecordingError(AarError):
+    """A recording (HDF5 file or a published source file) that breaks the contract."""
+
+
+class ShardError(AarError):
+    """A shard set that is missing, damaged or of another build."""
+
+
+class CheckpointError(AarError):
+    """A checkpoint or a stored model that is missing, damaged or of another run."""
+
+
+class StorageError(AarError):
+    """A file system or server that refused: disk full, no permission, path in use."""
+
+
+def one_line(error: BaseException) -> str:
+    """The message of an error on a single line."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def user_entry(main: Callable[P, R]) -> Callable[P, R]:
+    """Decorate a command's ``main``: user errors become one line and exit code 2."""
+
+    @functools.wraps(main)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return main(*args, **kwargs)
+        except AarError as error:
+            _leave(error)
+        except OSError as error:
+            if error.errno is None:
+                raise
+            _leave(StorageError(f"{error.filename or 'the file system'}: {error.strerror}"))
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            raise SystemExit(130) from None
+
+    return run
+
+
+def _leave(error: AarError) -> None:
+    """Print the error once per launch and leave with the exit code of bad input."""
+    rank = int(os.environ.get("RANK", "0"))
+    if rank != 0:
+        time.sleep(OTHER_RANK_PAUSE_S)
+    prefix = f"rank {rank}: " if rank else ""
+    print(f"error: {prefix}{one_line(error)}", file=sys.stderr, flush=True)
+    sys.stdout.flush()
+    # A rank that fails inside a collective must not wait for peers in atexit handlers.
+    if "RANK" in os.environ:
+        os._exit(USER_ERROR_EXIT)
+    raise SystemExit(USER_ERROR_EXIT) from None

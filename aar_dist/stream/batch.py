@@ -1,0 +1,50 @@
+"""What the model sees.
+
+    B segments, T samples of the longest segment of the batch, C channels
+"""
+
+from dataclasses import dataclass, fields
+
+import torch
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where one segment was recorded."""
+
+    dataset: str
+    subject: str
+    recording: str
+    sensor: str
+    start_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentBatch:
+    """One micro-batch of segments on one device."""
+
+    values: torch.Tensor
+    """(B, T, C) float32 in the unit of the kind of sensor (acc g, gyr rad/s, mag µT, ecg mV); 0 where not valid."""
+    valid: torch.Tensor
+    """(B, T, C) bool; False for padding, NaN gaps and absent channels."""
+    rate_hz: torch.Tensor
+    """(B,) float32."""
+    dataset: torch.Tensor
+    """(B,) int64 index into the stream's ``datasets``."""
+    channel: torch.Tensor
+    """(B, C) int64 index into the stream's ``channels``; -1 absent."""
+    key: torch.Tensor
+    """(B,) int64 hash of (seed, epoch, position): the address of every random draw made for this segment."""
+    label: torch.Tensor | None = None
+    """(B,) int64 class, or float32 target."""
+    origin: tuple[Origin, ...] | None = None
+    """One for each segment, on request."""
+
+    def __len__(self) -> int:
+        return self.values.shape[0]
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "SegmentBatch":
+        """The same batch with its tensors on another device."""
+        moved = {f.name: getattr(self, f.name) for f in fields(self)}
+        moved = {k: v.to(device, non_blocking=non_blocking) if torch.is_tensor(v) else v for k, v in moved.items()}
+        return SegmentBatch(**moved)

@@ -1,0 +1,65 @@
+"""What to stream: shard sets, segments, mixture, order."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from aar_dist.base.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixtureConfig:
+    """How many segments of each data set one epoch draws."""
+
+    rule: Literal["capped", "temperature", "proportional", "uniform"] = "capped"
+    """``capped``: each data set oversampled by ``oversampling_factor``, at most ``max_dataset_imbalance`` times the
+    smallest. ``temperature``: p ~ hours**alpha. ``proportional``: p ~ hours. ``uniform``: every data set alike."""
+    oversampling_factor: float = 5.0
+    """Seconds drawn in an epoch for each second recorded."""
+    max_dataset_imbalance: float = 4.0
+    """``capped``: the largest data set is drawn at most this many times as long as the smallest."""
+    alpha: float = 0.5
+    """``temperature``: exponent of the hours."""
+    within: Literal["duration", "subject"] = "duration"
+    """Inside a data set: by recorded duration, or every subject alike."""
+
+    def __post_init__(self) -> None:
+        if self.oversampling_factor <= 0:
+            raise ConfigError(f"data.mixture.oversampling_factor must be positive, got {self.oversampling_factor}")
+        if self.max_dataset_imbalance < 1:
+            raise ConfigError(f"data.mixture.max_dataset_imbalance must be at least 1, got {self.max_dataset_imbalance}")
+        if not 0 <= self.alpha <= 1:
+            raise ConfigError(f"data.mixture.alpha must lie in [0, 1], got {self.alpha}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """The stream of segments."""
+
+    shards: list[str] = field(default_factory=list)
+    """Shard sets (folders made by shards/build.py)."""
+    sensors: str | list[str] = "each"
+    """``each`` draws every sensor by itself; ``all`` or a list of names draws the same seconds of several."""
+    kinds: list[str] = field(default_factory=lambda: ["acc"])
+    """``each``: the kinds of sensor drawn (acc, gyr, mag, ecg, ppg); empty for every kind."""
+    segment_duration: float = 10.0
+    """Length of one segment [s]."""
+    max_window_length: int = 1000
+    """Longest segment handed on [samples]; what a segment has beyond it is cut off."""
+    mixture: MixtureConfig = field(default_factory=MixtureConfig)
+    normalize: Literal["none", "segment", "recording", "dataset"] = "none"
+    """z-score per axis with the statistics of the segment, its recording or its data set."""
+    random_seed: int = 578
+    """Seed of the order, the offsets and the masks."""
+    lanes: int = 256
+    """Places of the epoch that a batch draws from at once."""
+    shuffle_block: int = 4096
+    """Segments of a lane that are shuffled together."""
+    reader_threads: int = 1
+    """Prefetch threads a rank."""
+    prefetch_batches: int = 8
+    """Batches planned and cut ahead."""
+
+    def __post_init__(self) -> None:
+        for name in ("segment_duration", "max_window_length", "lanes", "shuffle_block", "reader_threads", "prefetch_batches"):
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"data.{name} must be positive, got {getattr(self, name)}")
