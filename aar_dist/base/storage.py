@@ -76,7 +76,7 @@ def fsync(path: str | Path) -> None:
 
 
 def publish(staging: str | Path, final: str | Path) -> Path:
-    """Make finished work visible under its name. Raises ``FileExistsError`` if the name is taken, and leaves both alone."""
+    """Make finished work visible under its name. If the name is taken: ``FileExistsError``, both left alone."""
     staging, final = Path(staging), Path(final)
     fsync(staging)
     if staging.is_dir():
