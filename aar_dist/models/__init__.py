@@ -1,0 +1,1 @@
+"""Embeddings, backbones and heads."""

@@ -1,0 +1,85 @@
+"""What every objective may ask of a backbone.
+
+    SegmentBatch -> encode -> (B, n_tokens, d)
+
+B segments, C channels, P patches of S samples, d width of a token
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from aar_dist.stream.batch import SegmentBatch
+
+InputMode = Literal["multi", "single"]
+
+
+class Backbone(nn.Module, ABC):
+    """An encoder of segments. Parameters sit in submodules that are called, never in the backbone itself: ZeRO-3
+    gathers a parameter when the module that owns it is called."""
+
+    d_embedding: int
+
+    @abstractmethod
+    def encode(self, batch: SegmentBatch) -> Tensor:
+        """(B, n_tokens, d) in the parameters' dtype; 0 at tokens that :meth:`token_valid` excludes."""
+
+    @abstractmethod
+    def token_valid(self, batch: SegmentBatch) -> Tensor:
+        """(B, n_tokens) bool: tokens that stand for recorded samples. Pooling must leave the others out."""
+
+    @abstractmethod
+    def blocks(self) -> list[nn.Module]:
+        """What can be unfrozen by itself, from the input to the output."""
+
+    def forward(self, batch: SegmentBatch) -> Tensor:
+        """:meth:`encode`."""
+        return self.encode(batch)
+
+
+@dataclass(frozen=True)
+class Patches:
+    """A batch cut into patches, each channel by itself."""
+
+    values: Tensor
+    """(B, C, P, S) float32; 0 where not valid."""
+    valid: Tensor
+    """(B, C, P, S) bool: samples that count in a loss."""
+    present: Tensor
+    """(B, C, P) bool: patches that take part, those with at least one valid sample."""
+
+
+class PatchBackbone(Backbone):
+    """A backbone with one token for each (channel, patch), whose patches an objective may hide."""
+
+    patch_size: int
+    input_mode: InputMode
+
+    @abstractmethod
+    def patches(self, batch: SegmentBatch) -> Patches:
+        """The batch as this backbone cuts it."""
+
+    @abstractmethod
+    def encode_patches(self, values: Tensor, present: Tensor) -> Tensor:
+        """Values (B, C, P, S) and patches that take part (B, C, P) -> tokens (B, C, P, d), 0 where not present."""
+
+    def encode(self, batch: SegmentBatch) -> Tensor:
+        """(B, C * P, d), channel by channel."""
+        patches = self.patches(batch)
+        return self.encode_patches(patches.values, patches.present).flatten(1, 2)
+
+    def token_valid(self, batch: SegmentBatch) -> Tensor:
+        """(B, C * P) bool."""
+        return self.patches(batch).present.flatten(1, 2)
+
+
+def cut_patches(values: Tensor, valid: Tensor, patch_size: int, n_patches: int) -> tuple[Tensor, Tensor]:
+    """(B, T, C) -> (B, C, P, S) for both; padded with zeros, or cut off, to P * S samples."""
+    missing = n_patches * patch_size - values.shape[1]
+    values = torch.where(valid, values, 0.0)
+    values, valid = (nn.functional.pad(x, (0, 0, 0, missing)).transpose(1, 2) for x in (values, valid))
+    shape = (*values.shape[:2], n_patches, patch_size)
+    return values.reshape(shape), valid.reshape(shape)

@@ -1,0 +1,132 @@
+"""The first system's encoder: a transformer over the patches of one axis at a time.
+
+values (B, T, C) -> patches (B, C, P, S) -> B * C sequences of P tokens -> (B, C, P, d)
+"""
+
+from copy import deepcopy
+from math import ceil
+
+import torch
+from torch import Tensor, nn
+
+from aar_dist.base.errors import ConfigError
+from aar_dist.models.backbone import InputMode, PatchBackbone, Patches, cut_patches
+from aar_dist.models.embeddings import (
+    CONV_SHORTEST_PATCH,
+    ConvEmbedding,
+    EmbeddingType,
+    LinearEmbedding,
+    TokenEmbedding,
+)
+from aar_dist.models.layers import HEAD_DIM, EncoderLayer
+from aar_dist.models.packing import Layout, bucketed, padded, unmasked
+from aar_dist.stream.batch import SegmentBatch
+
+
+class AAREncoder(PatchBackbone):
+    """Pre-norm transformer encoder with ``d_embedding // 64`` heads and feed-forward width ``4 * d_embedding``.
+
+    Padding, gaps and absent channels take no part: a patch without a valid sample is attended to by nobody, and its
+    token is 0. Inside a patch, a sample that is not valid is 0.
+    """
+
+    def __init__(
+        self,
+        *,
+        d_embedding: int = 128,
+        n_layers: int = 4,
+        transformer_dropout: float = 0.1,
+        patch_size: int = 25,
+        max_window_length: int = 1000,
+        input_mode: InputMode = "multi",
+        embedding_type: EmbeddingType = "linear",
+        faithful: bool = False,
+    ) -> None:
+        """
+        Args:
+            d_embedding: Width of a token; a multiple of 64.
+            n_layers: Transformer layers.
+            transformer_dropout: Dropout of attention weights, feed-forward and residual branches.
+            patch_size: Samples of one patch.
+            max_window_length: Longest segment in samples; there are ``max_window_length // patch_size`` positions.
+            input_mode: ``multi``: a segment is one sample of the loss; ``single``: each of its axes is one.
+            embedding_type: ``linear``: a matrix; ``conv``: two convolutions.
+            faithful: As the first system: every segment is padded to ``max_window_length``, padding takes part in
+                attention and loss, the conv embedding uses BatchNorm, and all layers start from the same weights.
+
+        Raises:
+            ConfigError: a value out of range, by its key.
+        """
+        super().__init__()
+        _check(d_embedding, n_layers, transformer_dropout, patch_size, max_window_length, embedding_type)
+        self.d_embedding = d_embedding
+        self.patch_size = patch_size
+        self.max_window_length = max_window_length
+        self.n_positions = max_window_length // patch_size
+        self.input_mode = input_mode
+        self.faithful = faithful
+        patch = (
+            LinearEmbedding(patch_size, d_embedding)
+            if embedding_type == "linear"
+            else ConvEmbedding(d_embedding, batch_norm=faithful)
+        )
+        self.embedding = TokenEmbedding(patch, self.n_positions, d_embedding)
+        layers = [EncoderLayer(d_embedding, transformer_dropout) for _ in range(1 if faithful else n_layers)]
+        self.layers = nn.ModuleList(layers + [deepcopy(layers[0]) for _ in range(n_layers - len(layers))])
+        self.norm = nn.LayerNorm(d_embedding)
+
+    def blocks(self) -> list[nn.Module]:
+        """Embedding with positions, then each layer. The last k are the first system's ``unlocked_layers = k``: the
+        final norm belongs to none of them and moves only when the whole backbone is trained."""
+        return [self.embedding, *self.layers]
+
+    def patches(self, batch: SegmentBatch) -> Patches:
+        """As long as the batch's longest segment; a last patch may be partly recorded.
+
+        Raises:
+            ConfigError: segments longer than ``max_window_length``.
+        """
+        length = batch.values.shape[1]
+        if length > self.max_window_length:
+            raise ConfigError(
+                f"model.max_window_length is {self.max_window_length} but a segment has {length} samples; "
+                f"raise it to {length}, or lower data.max_window_length or data.segment_duration"
+            )
+        n_patches = self.n_positions if self.faithful else min(ceil(length / self.patch_size), self.n_positions)
+        values, valid = cut_patches(batch.values, batch.valid, self.patch_size, n_patches)
+        if self.faithful:
+            valid = torch.ones_like(valid)
+        return Patches(values, valid, valid.any(-1))
+
+    def encode_patches(self, values: Tensor, present: Tensor) -> Tensor:
+        """(B, C, P, S), (B, C, P) -> (B, C, P, d)."""
+        layout = self._layout(present.flatten(0, 1))
+        x = self.embedding(layout.pack(values.flatten(0, 1)).to(self.norm.weight.dtype), layout)
+        for layer in self.layers:
+            x = layer(x, layout)
+        tokens = layout.unpack(self.norm(x)).view(*present.shape, -1)
+        return tokens if self.faithful else tokens * present[..., None]
+
+    def _layout(self, present: Tensor) -> Layout:
+        """Buckets where lengths can be read without waiting for a device."""
+        if self.faithful:
+            return unmasked(*present.shape)
+        return bucketed(present) if present.device.type == "cpu" else padded(present)
+
+
+def _check(d: int, n_layers: int, dropout: float, patch_size: int, max_window_length: int, embedding_type: str) -> None:
+    shortest = CONV_SHORTEST_PATCH if embedding_type == "conv" else 1
+    rules = [
+        (d > 0 and d % HEAD_DIM == 0, f"model.d_embedding must be a positive multiple of {HEAD_DIM}, got {d}"),
+        (n_layers >= 1, f"model.n_layers must be at least 1, got {n_layers}"),
+        (0 <= dropout < 1, f"model.transformer_dropout must lie in [0, 1), got {dropout}"),
+        (embedding_type in ("linear", "conv"), f"model.embedding_type must be linear or conv, got {embedding_type}"),
+        (
+            shortest <= patch_size <= max_window_length,
+            f"model.patch_size must lie between {shortest} (embedding_type {embedding_type}) and "
+            f"model.max_window_length {max_window_length}, got {patch_size}",
+        ),
+    ]
+    broken = [message for holds, message in rules if not holds]
+    if broken:
+        raise ConfigError("; ".join(broken))

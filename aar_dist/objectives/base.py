@@ -1,0 +1,25 @@
+"""What the training loop may ask of an objective.
+
+SegmentBatch -> forward -> loss, metrics per segment
+"""
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+from aar_dist.models.backbone import Backbone
+from aar_dist.stream.batch import SegmentBatch
+
+Metrics = dict[str, Tensor]
+
+
+class Objective(nn.Module, ABC):
+    """A task: owns the backbone and its heads, and is what the training engine wraps."""
+
+    backbone: Backbone
+
+    @abstractmethod
+    def forward(self, batch: SegmentBatch) -> tuple[Tensor, Metrics]:
+        """The loss, a float32 scalar: the mean over the B segments of each one's own loss, 0 where a segment has
+        nothing to score, so that it is the same however a global batch is cut into micro-batches. And metrics,
+        each (B,) float32, detached, NaN where undefined; ``loss`` always among them."""

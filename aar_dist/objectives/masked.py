@@ -1,0 +1,135 @@
+"""Masked reconstruction: hide patches, predict their samples.
+
+patches (B, C, P, S) -> some patches zeroed -> backbone -> (B, C, P, d) -> head -> prediction (B, C, P, S)
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from aar_dist.base.errors import ConfigError
+from aar_dist.base.hashing import hash_torch, word
+from aar_dist.models.backbone import PatchBackbone, Patches
+from aar_dist.objectives.base import Metrics, Objective
+from aar_dist.objectives.references import interpolate
+from aar_dist.stream.batch import SegmentBatch
+
+MASK = word("mask")
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """What the model makes of a batch; every tensor (B, T, C)."""
+
+    values: Tensor
+    """Float32, as recorded; 0 where not valid."""
+    prediction: Tensor
+    """Float32, for every sample, hidden or not."""
+    masked: Tensor
+    """Bool: samples that were hidden from the model."""
+    valid: Tensor
+    """Bool: samples that count."""
+
+
+class MaskedReconstruction(Objective):
+    """Mean squared error of hidden patches, plus ``unmasked_loss_weight`` times that of the visible ones.
+
+    Of the n patches of a (segment, axis) that hold anything, int(n * (1 - masking_ratio)) stay visible, at least
+    one. Which ones follows from the segment's key alone: neither the batch, its padding nor the cluster matters.
+    A segment with one patch or none has nothing hidden, hence no score: 0 in the loss, NaN in the metrics.
+    """
+
+    backbone: PatchBackbone
+
+    def __init__(
+        self, backbone: PatchBackbone, *, masking_ratio: float = 0.5, unmasked_loss_weight: float = 0.0
+    ) -> None:
+        """
+        Args:
+            backbone: Encoder of patches; its ``input_mode`` says whether a segment is one sample or each axis is.
+            masking_ratio: Share of patches hidden.
+            unmasked_loss_weight: Weight of the visible patches' error in the loss.
+
+        Raises:
+            ConfigError: a value out of range, by its key.
+        """
+        super().__init__()
+        if not 0 < masking_ratio < 1:
+            raise ConfigError(f"objective.masking_ratio must lie between 0 and 1, got {masking_ratio}")
+        if not unmasked_loss_weight >= 0:
+            raise ConfigError(f"objective.unmasked_loss_weight must be 0 or more, got {unmasked_loss_weight}")
+        self.backbone = backbone
+        self.masking_ratio = masking_ratio
+        self.unmasked_loss_weight = unmasked_loss_weight
+        self.head = nn.Linear(backbone.d_embedding, backbone.patch_size, bias=False)
+
+    def forward(self, batch: SegmentBatch) -> tuple[Tensor, Metrics]:
+        """Loss and metrics ``loss``, ``masked_mse``, ``unmasked_mse``; in eval mode the references too."""
+        patches = self.backbone.patches(batch)
+        masked = self.mask(batch, patches.present)
+        error = (self._predict(patches, masked) - patches.values).square()
+        hidden, visible = masked[..., None] & patches.valid, ~masked[..., None] & patches.valid
+        mse, scored = self._mean(error, hidden)
+        visible_mse, seen = self._mean(error, visible)
+        losses = (mse + self.unmasked_loss_weight * visible_mse) * scored
+        metrics = {
+            "loss": _per_segment(losses, scored),
+            "masked_mse": _per_segment(mse, scored),
+            "unmasked_mse": _per_segment(visible_mse, seen),
+        }
+        return losses.mean(), metrics if self.training else metrics | self._references(patches, masked)
+
+    def references(self, batch: SegmentBatch) -> Metrics:
+        """Scores without a model on the same hidden samples, each (B,): ``zero_mse`` predicts zero and
+        ``interpolation_mse`` draws a line between the nearest visible samples."""
+        patches = self.backbone.patches(batch)
+        return self._references(patches, self.mask(batch, patches.present))
+
+    @torch.no_grad()
+    def reconstruct(self, batch: SegmentBatch) -> Reconstruction:
+        """The batch with the model's prediction, for pictures."""
+        patches = self.backbone.patches(batch)
+        masked = self.mask(batch, patches.present)
+        prediction = self._predict(patches, masked)
+        hidden = masked[..., None] & patches.valid
+        length = batch.values.shape[1]
+        tensors = (patches.values, prediction, hidden, patches.valid)
+        return Reconstruction(*(x.flatten(2).transpose(1, 2)[:, :length] for x in tensors))
+
+    @torch.no_grad()
+    def mask(self, batch: SegmentBatch, present: Tensor) -> Tensor:
+        """Which patches (B, C, P) are hidden, among those present."""
+        patch = torch.arange(present.shape[2], device=present.device)
+        draw = hash_torch(batch.key[:, None, None], MASK, batch.channel[:, :, None], patch)
+        order = draw.masked_fill(~present, torch.iinfo(torch.int64).max).argsort(dim=2, stable=True)
+        rank = torch.empty_like(order).scatter_(2, order, patch.expand_as(order))
+        # In float64, so that the product is cut exactly as Python's int(n * (1 - ratio)) cuts it.
+        n_visible = (present.sum(2, dtype=torch.float64) * (1 - self.masking_ratio)).long().clamp(min=1)
+        return present & (rank >= n_visible[..., None])
+
+    def _predict(self, patches: Patches, masked: Tensor) -> Tensor:
+        """(B, C, P, S) float32."""
+        visible = patches.values.masked_fill(masked[..., None], 0.0)
+        prediction: Tensor = self.head(self.backbone.encode_patches(visible, patches.present))
+        return prediction.float()
+
+    @torch.no_grad()
+    def _references(self, patches: Patches, masked: Tensor) -> Metrics:
+        hidden = masked[..., None] & patches.valid
+        line = interpolate(patches.values.flatten(2), (patches.valid & ~hidden).flatten(2)).view_as(patches.values)
+        predictions = {"zero_mse": torch.zeros_like(line), "interpolation_mse": line}
+        errors = {name: (p - patches.values).square() for name, p in predictions.items()}
+        return {name: _per_segment(*self._mean(error, hidden)) for name, error in errors.items()}
+
+    def _mean(self, error: Tensor, where: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean of the error where it counts and whether it counts anywhere: (B,), or (B, C) in ``single`` mode."""
+        dims = (2, 3) if self.backbone.input_mode == "single" else (1, 2, 3)
+        count = where.sum(dims)
+        return (error * where).sum(dims) / count.clamp(min=1), count > 0
+
+
+def _per_segment(score: Tensor, defined: Tensor) -> Tensor:
+    """(B,) or (B, C) -> (B,): the mean over the axes that have a score, NaN where none has."""
+    score, defined = score.detach().reshape(len(score), -1), defined.reshape(len(score), -1)
+    return (score * defined).sum(1) / defined.sum(1)
