@@ -1,0 +1,93 @@
+"""Pictures, drawn without a display and without pyplot's global state.
+
+B segments, T samples, C channels
+"""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from aar_dist.base.storage import write_bytes
+
+FloatArray = NDArray[np.floating]
+BoolArray = NDArray[np.bool_]
+
+RECORDED, PREDICTED, HIDDEN = "#4d4d4d", "#d1495b", "#f4d9a6"
+
+
+def reconstruction_figure(
+    values: FloatArray,
+    prediction: FloatArray,
+    masked: BoolArray,
+    valid: BoolArray,
+    *,
+    rate_hz: Sequence[float],
+    titles: Sequence[str],
+    channels: Sequence[str],
+    unit: str = "g",
+) -> Figure:
+    """Original against reconstruction: a row for each segment, a column for each channel.
+
+    Spans hidden from the model are shaded, and the prediction is drawn there alone: elsewhere the model saw the
+    answer. Samples that are not valid are left out.
+
+    Args:
+        values, prediction: (B, T, C) in ``unit``.
+        masked, valid: (B, T, C).
+        rate_hz: (B,) samples a second.
+        titles: (B,) printed above the rows.
+        channels: (C,) printed above the columns.
+        unit: of the values.
+    """
+    n_rows, _, n_columns = values.shape
+    figure = Figure(figsize=(1.2 + 4.0 * n_columns, 0.9 + 1.9 * n_rows), layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(n_rows, n_columns, sharex="row", squeeze=False)
+    for i in range(n_rows):
+        length = 1 + np.flatnonzero(valid[i].any(1)).max(initial=0)
+        time_s = np.arange(length) / rate_hz[i]
+        for j in range(n_columns):
+            at = (i, slice(length), j)
+            _draw_segment(grid[i, j], time_s, values[at], prediction[at], masked[at], valid[at])
+            grid[i, j].set_title(
+                " · ".join(filter(None, (titles[i] if j == 0 else "", channels[j]))), loc="left", fontsize=9
+            )
+        grid[i, 0].set_ylabel(f"[{unit}]")
+    for axes in grid[-1]:
+        axes.set_xlabel("time [s]")
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper right", ncols=3, frameon=False, fontsize=9)
+    return figure
+
+
+def _draw_segment(
+    axes: Axes, time_s: FloatArray, values: FloatArray, prediction: FloatArray, masked: BoolArray, valid: BoolArray
+) -> None:
+    step = time_s[1] - time_s[0] if len(time_s) > 1 else 1.0
+    for k, (start, stop) in enumerate(spans(masked)):
+        label = "hidden from the model" if k == 0 else None
+        axes.axvspan(time_s[start] - step / 2, time_s[stop - 1] + step / 2, color=HIDDEN, lw=0, label=label)
+    axes.plot(time_s, np.where(valid, values, np.nan), color=RECORDED, lw=0.9, label="recorded")
+    axes.plot(time_s, np.where(masked, prediction, np.nan), color=PREDICTED, lw=1.2, label="predicted")
+    axes.margins(x=0.01)
+    axes.tick_params(labelsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def spans(flags: BoolArray) -> list[tuple[int, int]]:
+    """Runs of True as (start, stop), stop exclusive."""
+    edges = np.flatnonzero(np.diff(np.concatenate(([False], flags, [False])).astype(np.int8)))
+    return [(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
+
+
+def save_figure(figure: Figure, path: Path | str) -> Path:
+    """Write the figure in the format of the path's suffix (png, svg, pdf); whole or not at all."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=Path(path).suffix.lstrip(".") or "png", dpi=120)
+    return write_bytes(path, buffer.getvalue())
