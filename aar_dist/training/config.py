@@ -1,0 +1,181 @@
+"""Everything a pretraining run may be told."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from aar_dist.base.config import Choice, ClassSpec, Schema
+from aar_dist.base.errors import ConfigError
+from aar_dist.models.backbone import Backbone
+from aar_dist.objectives.base import Objective
+from aar_dist.stream.config import DataConfig
+
+ENCODER = "aar_dist.models.transformer.AAREncoder"
+MASKED = "aar_dist.objectives.masked.MaskedReconstruction"
+
+
+def _require(holds: bool, key: str, rule: str, found: object) -> None:
+    if not holds:
+        raise ConfigError(f"{key} must be {rule}, got {found}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How long, and what happens now and then."""
+
+    batch_size: int = 512
+    """Segments in one optimizer step, over all ranks."""
+    micro_batch_size: int | None = None
+    """Segments that one rank runs at once; less memory, same result to rounding. Default: batch_size / ranks."""
+    epochs: int = 200
+    """Times the mixture is drawn."""
+    max_steps: int | None = None
+    """Stop after this many steps, if that is sooner."""
+    seed: int = 578
+    """Seed of the initial weights and of dropout. Order, offsets and masks follow data.random_seed."""
+    log_every: int = 10
+    """Steps between two lines on the terminal; every step's loss is in metrics.jsonl."""
+    val_every: int = 500
+    """Steps between two passes over the validation tape; the first and the last step have one as well."""
+    save_every: int = 500
+    """Steps between two checkpoints."""
+    keep_last: int = 2
+    """Newest checkpoints kept, beside the best and the pinned ones."""
+    pictures: int = 4
+    """Segments drawn with their reconstruction at each validation."""
+    max_skipped_steps: int = 50
+    """Give up after this many steps in a row with gradients that are not finite."""
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "epochs", "log_every", "val_every", "save_every", "max_skipped_steps"):
+            _require(getattr(self, name) >= 1, f"train.{name}", "1 or more", getattr(self, name))
+        for name in ("micro_batch_size", "max_steps"):
+            value = getattr(self, name)
+            _require(value is None or value >= 1, f"train.{name}", "1 or more, or null", value)
+        # The newest may turn out damaged: then the one before it is all there is.
+        _require(
+            self.keep_last >= 2, "train.keep_last", "2 or more, so that a damaged one has a successor", self.keep_last
+        )
+        _require(self.pictures >= 0, "train.pictures", "0 or more", self.pictures)
+
+    def micro_batches(self, world_size: int) -> tuple[int, int]:
+        """(segments a rank runs at once, such micro-batches in a step). Raises ``ConfigError``."""
+        micro = self.micro_batch_size or self.batch_size // world_size
+        if micro == 0 or self.batch_size % (world_size * micro):
+            raise ConfigError(
+                f"train.batch_size {self.batch_size} is not a multiple of {world_size} ranks"
+                + (f" x train.micro_batch_size {micro}" if self.micro_batch_size else "")
+                + f"; the nearest that is: {_nearest_multiple(self.batch_size, world_size * max(micro, 1))}"
+            )
+        return micro, self.batch_size // (world_size * micro)
+
+    def total_steps(self, n_segments: int) -> int:
+        """Optimizer steps of the whole run, for epochs of this many segments."""
+        steps = max(1, self.epochs * n_segments // self.batch_size)
+        return min(steps, self.max_steps or steps)
+
+
+def _nearest_multiple(value: int, of: int) -> int:
+    return max(1, round(value / of)) * of
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """AdamW and its learning rate: noam_factor * d^-0.5 * min(step^-0.5, step * warmup_steps^-1.5)."""
+
+    noam_factor: float = 1.0
+    """Factor of the learning rate."""
+    warmup_steps: int = 4000
+    """Steps of rising learning rate."""
+    beta1: float = 0.9
+    """Memory of the mean gradient."""
+    beta2: float = 0.98
+    """Memory of the squared gradient."""
+    eps: float = 1e-9
+    """Added to the root of the squared gradient."""
+    weight_decay: float = 0.01
+    """Decay of the weights, times the learning rate, in each step."""
+
+    def __post_init__(self) -> None:
+        _require(self.noam_factor > 0, "optim.noam_factor", "positive", self.noam_factor)
+        _require(self.warmup_steps >= 1, "optim.warmup_steps", "1 or more", self.warmup_steps)
+        _require(self.weight_decay >= 0, "optim.weight_decay", "0 or more", self.weight_decay)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeepSpeedConfig:
+    """How the work is spread; DeepSpeed's own JSON is made from this."""
+
+    zero_stage: Literal[0, 1, 2, 3] = 1
+    """What each rank keeps only its share of: 1 optimizer state, 2 gradients too, 3 weights too."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """``auto``: bf16 on GPUs, fp32 on a CPU. Master weights are fp32 always."""
+    gradient_clipping: float = 0.0
+    """Longest gradient (2-norm over all parameters); 0 for no limit."""
+    zero_options: dict[str, Any] = field(default_factory=dict)
+    """Further keys of DeepSpeed's ``zero_optimization``."""
+
+    def __post_init__(self) -> None:
+        _require(self.gradient_clipping >= 0, "deepspeed.gradient_clipping", "0 or more", self.gradient_clipping)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackingConfig:
+    """Weights & Biases; never needed to run."""
+
+    mode: Literal["auto", "online", "offline", "disabled"] = "auto"
+    """``auto``: online where there is a key, else offline. The variable WANDB_MODE wins."""
+    project: str = "aar_dist"
+    """Project of the runs."""
+    entity: str | None = None
+    """Team or user; null for the account's default."""
+    name: str | None = None
+    """Name of the run; null for the run directory's."""
+    group: str | None = None
+    """Runs shown together."""
+    init_timeout_s: float = 30.0
+    """Longest wait for the server at the start; then the run goes on offline."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreConfig:
+    """Where the finished model is published."""
+
+    path: str | None = None
+    """Folder of the store; null for ``store`` in the run directory."""
+    name: str = "aar"
+    """Name of the model; each publication is a new version of it."""
+
+    def __post_init__(self) -> None:
+        plain = self.name.replace("-", "").replace("_", "").replace(".", "")
+        _require(plain.isalnum(), "store.name", "letters, digits, '-', '_' and '.'", self.name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig:
+    """Self-supervised pretraining of a backbone on a stream of segments."""
+
+    out: str = ""
+    """Run directory; the same one again resumes."""
+    init_from: str | None = None
+    """Start from these weights: store://name@latest, store://name@3, or the folder of a version."""
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ClassSpec = field(default_factory=lambda: ClassSpec(ENCODER))
+    """Backbone."""
+    objective: ClassSpec = field(default_factory=lambda: ClassSpec(MASKED))
+    """What is optimised; it is given the backbone."""
+    train: TrainConfig = field(default_factory=TrainConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    deepspeed: DeepSpeedConfig = field(default_factory=DeepSpeedConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    store: StoreConfig = field(default_factory=StoreConfig)
+
+
+SCHEMA = Schema(
+    PretrainConfig,
+    choices={
+        "model": Choice(Backbone, ENCODER),
+        "objective": Choice(Objective, MASKED, given=("backbone",)),
+    },
+    links={"model.max_window_length": "data.max_window_length"},
+    aliases={"--data_path": "data.shards", "--output_dir": "out"},
+)
