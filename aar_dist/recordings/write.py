@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from aar_dist.base.errors import RecordingError
+from aar_dist.base.storage import one_line_errors, remove, staging_name
 from aar_dist.recordings.gaps import contiguous_runs
 from aar_dist.recordings.header import check_file_values, parse_header
 from aar_dist.recordings.recording import LABEL
@@ -117,13 +118,14 @@ def dataset_to_hdf5(
                 name: replace(s, values=_cut(s.values, s.rate_hz, start, stop, first)) for name, s in given.items()
             }
             cut = track and replace(track, values=_cut(track.values, track.rate_hz, start, stop, first))
-            staged[path] = path.with_name(f".{path.name}.{os.getpid()}.partial")
-            _write_file(staged[path], path, header | _later(start_time, offset_s), stretch, cut)
+            staged[path] = staging_name(path)
+            with one_line_errors(path, staged[path]):
+                _write_file(staged[path], path, header | _later(start_time, offset_s), stretch, cut)
         for path, partial in staged.items():
             os.replace(partial, path)
     finally:
         for partial in staged.values():
-            partial.unlink(missing_ok=True)
+            remove(partial)
     return list(staged)
 
 
