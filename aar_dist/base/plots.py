@@ -11,6 +11,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from aar_dist.base.storage import write_bytes
@@ -19,6 +21,11 @@ FloatArray = NDArray[np.floating]
 BoolArray = NDArray[np.bool_]
 
 RECORDED, PREDICTED, HIDDEN = "#4d4d4d", "#d1495b", "#f4d9a6"
+LEGEND = (
+    Patch(color=HIDDEN, label="hidden from the model"),
+    Line2D([], [], color=RECORDED, label="recorded"),
+    Line2D([], [], color=PREDICTED, label="predicted"),
+)
 
 
 def reconstruction_figure(
@@ -61,8 +68,7 @@ def reconstruction_figure(
         grid[i, 0].set_ylabel(f"[{unit}]")
     for axes in grid[-1]:
         axes.set_xlabel("time [s]")
-    handles, labels = grid[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper right", ncols=3, frameon=False, fontsize=9)
+    figure.legend(handles=LEGEND, loc="outside upper right", ncols=3, frameon=False, fontsize=9)
     return figure
 
 
@@ -70,11 +76,13 @@ def _draw_segment(
     axes: Axes, time_s: FloatArray, values: FloatArray, prediction: FloatArray, masked: BoolArray, valid: BoolArray
 ) -> None:
     step = time_s[1] - time_s[0] if len(time_s) > 1 else 1.0
-    for k, (start, stop) in enumerate(spans(masked)):
-        label = "hidden from the model" if k == 0 else None
-        axes.axvspan(time_s[start] - step / 2, time_s[stop - 1] + step / 2, color=HIDDEN, lw=0, label=label)
-    axes.plot(time_s, np.where(valid, values, np.nan), color=RECORDED, lw=0.9, label="recorded")
-    axes.plot(time_s, np.where(masked, prediction, np.nan), color=PREDICTED, lw=1.2, label="predicted")
+    if not valid.any():
+        axes.text(0.5, 0.5, "no samples", transform=axes.transAxes, ha="center", va="center", fontsize=9)
+        axes.set_yticks([])
+    for start, stop in spans(masked):
+        axes.axvspan(time_s[start] - step / 2, time_s[stop - 1] + step / 2, color=HIDDEN, lw=0)
+    axes.plot(time_s, np.where(valid, values, np.nan), color=RECORDED, lw=0.9)
+    axes.plot(time_s, np.where(masked, prediction, np.nan), color=PREDICTED, lw=1.2)
     axes.margins(x=0.01)
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)

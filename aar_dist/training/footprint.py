@@ -1,0 +1,192 @@
+"""What a model costs, told before anything runs.
+
+    objective, copied to the meta device -> parameters, tokens, FLOPs, memory a rank at each ZeRO stage
+
+The meta device has shapes and no memory: forward and backward are really traced there, so FLOPs (torch's counter,
+2 for a multiply-add) and the tensors kept for backward are counted for any objective, at any size.
+"""
+
+from collections.abc import Sequence
+from copy import deepcopy
+from typing import Any
+
+import torch
+from rich.box import SIMPLE_HEAD
+from rich.console import Group
+from rich.table import Table
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from aar_dist.base.cli import human_bytes
+from aar_dist.objectives.base import Objective
+from aar_dist.stream.batch import SegmentBatch
+
+ZERO_STAGES = (0, 1, 2, 3)
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+ADAM_BYTES = 8
+"""Two float32 moments a parameter."""
+MASTER_BYTES = 4
+"""A float32 copy of each parameter, kept by DeepSpeed in bf16, and in fp32 too from stage 1 on."""
+
+Description = dict[str, Any]
+
+
+def describe(
+    objective: Objective,
+    *,
+    rates_hz: Sequence[float] = (25.0, 100.0),
+    segment_duration: float = 10.0,
+    max_window_length: int = 1000,
+    n_channels: int = 3,
+    micro_batch_size: int = 256,
+    world_size: int = 2,
+) -> Description:
+    """Parameters, cost of one segment at each rate, and memory of one rank; plain numbers, ready for JSON.
+
+    Memory is what stays: weights, gradients, optimizer state and what the forward pass keeps for backward, without
+    communication buffers and passing temporaries. Activations are those of ``micro_batch_size`` of the longest
+    segments.
+
+    Args:
+        objective: On any device; it is left as it is.
+        rates_hz: Sampling rates to tell about.
+        segment_duration: Of one segment [s].
+        max_window_length: Longest segment handed on [samples].
+        n_channels: Axes of one segment.
+        micro_batch_size: Segments that one rank runs at once.
+        world_size: Ranks.
+    """
+    model = deepcopy(objective).to("meta").train()
+    samples = {rate: min(round(segment_duration * rate), max_window_length) for rate in rates_hz}
+    return {
+        "parameters": _parameters(model),
+        "segments": [_segment(model, rate, n, n_channels) for rate, n in samples.items()],
+        "memory": {
+            "micro_batch_size": micro_batch_size,
+            "world_size": world_size,
+            "rows": _memory(model, _blank(micro_batch_size, max(samples.values()), n_channels), world_size),
+        },
+    }
+
+
+def _parameters(model: Objective) -> dict[str, Any]:
+    heads = {name: child for name, child in model.named_children() if child is not model.backbone}
+    parts = {f"backbone.{name}": _count(child) for name, child in model.backbone.named_children()}
+    return {
+        "total": _count(model),
+        "backbone": _count(model.backbone),
+        "heads": _count(model) - _count(model.backbone),
+        "parts": parts | {name: _count(head) for name, head in heads.items()},
+    }
+
+
+def _count(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def _blank(size: int, n_samples: int, n_channels: int, device: str = "meta") -> SegmentBatch:
+    """Fully recorded segments of zeros."""
+    with torch.device(device):
+        return SegmentBatch(
+            values=torch.zeros(size, n_samples, n_channels),
+            valid=torch.ones(size, n_samples, n_channels, dtype=torch.bool),
+            rate_hz=torch.ones(size),
+            dataset=torch.zeros(size, dtype=torch.int64),
+            channel=torch.zeros(size, n_channels, dtype=torch.int64),
+            key=torch.zeros(size, dtype=torch.int64),
+        )
+
+
+def _segment(model: Objective, rate_hz: float, n_samples: int, n_channels: int) -> dict[str, float]:
+    batch = _blank(1, n_samples, n_channels)
+    with torch.no_grad():
+        tokens = model.backbone.encode(batch).shape[1]
+    with FlopCounterMode(display=False) as counter:
+        loss, _ = model(batch)
+        forward = counter.get_total_flops()
+        loss.backward()
+    return {
+        "rate_hz": rate_hz,
+        "samples": n_samples,
+        "channels": n_channels,
+        "tokens": tokens,
+        "flops_forward": forward,
+        "flops_forward_backward": counter.get_total_flops(),
+    }
+
+
+def _memory(model: Objective, batch: SegmentBatch, world_size: int) -> list[dict[str, Any]]:
+    rows = []
+    for precision, dtype in PRECISIONS.items():
+        activations = kept_for_backward(model.to(dtype), batch)
+        for stage in ZERO_STAGES:
+            states = _states(_count(model), dtype.itemsize, stage, world_size)
+            total = sum(states.values()) + activations
+            rows.append(
+                {"precision": precision, "zero_stage": stage} | states | {"activations": activations, "total": total}
+            )
+    return rows
+
+
+def _states(n: int, itemsize: int, stage: int, world_size: int) -> dict[str, int]:
+    """Bytes on one rank: optimizer state is shared out from stage 1 on, gradients from 2, parameters at 3
+    (Rajbhandari et al. 2020, ZeRO, section 5)."""
+    share = -(-n // world_size)
+    master = MASTER_BYTES if stage > 0 or itemsize < 4 else 0
+    return {
+        "parameters": itemsize * (share if stage >= 3 else n),
+        "gradients": itemsize * (share if stage >= 2 else n),
+        "optimizer": (ADAM_BYTES + master) * (share if stage >= 1 else n),
+    }
+
+
+def kept_for_backward(model: Objective, batch: SegmentBatch) -> int:
+    """Bytes that a forward pass keeps for backward, parameters aside; each storage counted once."""
+    weights = {p.untyped_storage()._cdata for p in model.parameters()}
+    kept: dict[int, Any] = {}  # holds each storage, so that no address is used twice
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage._cdata] = storage
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        model(batch)
+    return sum(int(storage.nbytes()) for address, storage in kept.items() if address not in weights)
+
+
+def render(description: Description) -> Group:
+    """Three tables for a terminal (a ``rich`` renderable)."""
+    parameters, memory = description["parameters"], description["memory"]
+    rows = [*parameters["parts"].items(), *((name, parameters[name]) for name in ("backbone", "heads", "total"))]
+    model = _table("Parameters", ["part", "parameters"], [[name, f"{n:,}"] for name, n in rows])
+    segments = _table(
+        "One segment",
+        ["rate", "samples x axes", "tokens", "forward", "forward + backward"],
+        [
+            [
+                f"{s['rate_hz']:g} Hz",
+                f"{s['samples']} x {s['channels']}",
+                f"{s['tokens']}",
+                f"{s['flops_forward'] / 1e9:.3f} GFLOP",
+                f"{s['flops_forward_backward'] / 1e9:.3f} GFLOP",
+            ]
+            for s in description["segments"]
+        ],
+    )
+    columns = ("parameters", "gradients", "optimizer", "activations", "total")
+    states = _table(
+        f"Memory of one of {memory['world_size']} ranks, {memory['micro_batch_size']} segments at once (estimate)",
+        ["precision", "ZeRO", *columns],
+        [[r["precision"], str(r["zero_stage"]), *(human_bytes(r[c]) for c in columns)] for r in memory["rows"]],
+    )
+    return Group(model, segments, states)
+
+
+def _table(title: str, columns: list[str], rows: list[list[str]]) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="left" if i == 0 else "right")
+    for row in rows:
+        table.add_row(*row)
+    return table
