@@ -1,7 +1,7 @@
 """Errors for the person at the terminal.
 
-    AarError  ->  one line on stderr, exit code 2, no traceback
-    anything else is our own mistake and keeps its traceback
+AarError  ->  one line on stderr, exit code 2, no traceback
+anything else is our own mistake and keeps its traceback
 """
 
 import functools
@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import NoReturn, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -69,7 +69,7 @@ def user_entry(main: Callable[P, R]) -> Callable[P, R]:
     return run
 
 
-def _leave(error: AarError) -> None:
+def _leave(error: AarError) -> NoReturn:
     """Print the error once per launch and leave with the exit code of bad input."""
     rank = int(os.environ.get("RANK", "0"))
     if rank != 0:

@@ -1,6 +1,6 @@
 """What the model sees.
 
-    B segments, T samples of the longest segment of the batch, C channels
+B segments, T samples of the longest segment of the batch, C channels
 """
 
 from dataclasses import dataclass, fields

@@ -26,7 +26,9 @@ class MixtureConfig:
         if self.oversampling_factor <= 0:
             raise ConfigError(f"data.mixture.oversampling_factor must be positive, got {self.oversampling_factor}")
         if self.max_dataset_imbalance < 1:
-            raise ConfigError(f"data.mixture.max_dataset_imbalance must be at least 1, got {self.max_dataset_imbalance}")
+            raise ConfigError(
+                f"data.mixture.max_dataset_imbalance must be at least 1, got {self.max_dataset_imbalance}"
+            )
         if not 0 <= self.alpha <= 1:
             raise ConfigError(f"data.mixture.alpha must lie in [0, 1], got {self.alpha}")
 
@@ -60,6 +62,13 @@ class DataConfig:
     """Batches planned and cut ahead."""
 
     def __post_init__(self) -> None:
-        for name in ("segment_duration", "max_window_length", "lanes", "shuffle_block", "reader_threads", "prefetch_batches"):
+        for name in (
+            "segment_duration",
+            "max_window_length",
+            "lanes",
+            "shuffle_block",
+            "reader_threads",
+            "prefetch_batches",
+        ):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"data.{name} must be positive, got {getattr(self, name)}")

@@ -1,0 +1,202 @@
+"""One shard: chunks read from their recordings, written as a tar, described by rows.
+
+ShardJob -> <shard>.tar (whole, or not there) + .build/<shard>.json (its manifest rows and label runs)
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aar_dist.base import storage
+from aar_dist.base.errors import RecordingError
+from aar_dist.recordings.contract import UNLABELLED, Recording, Sensor, read_labels, read_samples
+from aar_dist.shards.format import BUILD_FOLDER
+from aar_dist.shards.plan import Chunk, DatasetLayout, ShardSpec, clock, label_rate, label_span, span_of
+from aar_dist.shards.tar import TarWriter
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardJob:
+    """All that a worker needs to write one shard."""
+
+    spec: ShardSpec
+    recordings: dict[int, Recording]
+    layout: DatasetLayout
+    longest_segment_s: float
+    folder: Path
+    plan: str
+    """Hash of the build plan: a shard of another plan is written again."""
+
+
+def sidecar(folder: Path, shard: str) -> Path:
+    """Where the rows of a written shard wait for the manifest."""
+    return folder / BUILD_FOLDER / f"{shard}.json"
+
+
+def write_shard(job: ShardJob) -> Path:
+    """Write one shard and its rows, unless both stand there already; returns the place of the rows."""
+    final, rows_path = job.folder / job.spec.name, sidecar(job.folder, job.spec.name)
+    if _finished(final, rows_path, job.plan):
+        return rows_path
+    staging = storage.staging_name(final)
+    with storage.one_line_errors(final, staging):
+        storage.remove(final)
+        with TarWriter(staging) as tar:
+            samples = [_write_chunk(tar, job, chunk) for chunk in job.spec.chunks]
+            tar.finish()
+        rows = [row | {"shard_bytes": tar.size, "sha256": tar.sha256} for s in samples for row in s[0]]
+        runs = [run for s in samples for run in s[1]]
+        storage.write_text(rows_path, json.dumps({"plan": job.plan, "rows": rows, "labels": runs}))
+        storage.publish(staging, final)
+    return rows_path
+
+
+def _finished(final: Path, rows_path: Path, plan: str) -> bool:
+    if not (final.is_file() and rows_path.is_file()):
+        return False
+    written = json.loads(rows_path.read_text())
+    return bool(written["plan"] == plan and written["rows"][0]["shard_bytes"] == final.stat().st_size)
+
+
+def _write_chunk(tar: TarWriter, job: ShardJob, chunk: Chunk) -> tuple[list[Row], list[Row]]:
+    """Append one sample; its manifest rows and label runs."""
+    recording = job.recordings[chunk.recording]
+    key = f"{recording.recording.replace('.', '_')}-{chunk.start:09d}"
+    present = {s.name: s for s in recording.sensors}
+    rows = []
+    for column in job.layout.sensors:
+        member = f"{key}.{column.name}.npy"
+        if column.name in present:
+            rows.append(_write_sensor(tar, member, job, recording, present[column.name], chunk) | {"key": key})
+        else:
+            tar.add_array(member, np.zeros((0, len(column.axes)), column.dtype))
+    runs = _write_labels(tar, f"{key}.label.npy", job, recording, chunk) if job.layout.labelled else []
+    tar.add(f"{key}.json", json.dumps(_description(job, recording, chunk)).encode())
+    return rows, runs
+
+
+def _write_sensor(
+    tar: TarWriter, member: str, job: ShardJob, recording: Recording, sensor: Sensor, chunk: Chunk
+) -> Row:
+    span = span_of(recording, sensor, chunk, job.longest_segment_s)
+    values = read_samples(recording, sensor, span.start, span.stop)
+    if not values.dtype.isnative:
+        values = values.astype(values.dtype.newbyteorder("="))
+    offset = tar.add_array(member, values)
+    return {
+        "shard": job.spec.name,
+        "split": job.spec.split,
+        "dataset": recording.dataset,
+        "species": recording.species,
+        "subject": recording.subject,
+        "recording": recording.recording,
+        "location": recording.location,
+        "sensor": sensor.name,
+        "kind": sensor.kind,
+        "offset": offset,
+        "n_samples": len(values),
+        "owned_starts": span.owned,
+        "dtype": values.dtype.str,
+        "axes": ",".join(sensor.axes),
+        "units": sensor.units,
+        "rate_hz": sensor.rate_hz,
+        "start_s": span.start / sensor.rate_hz,
+        "scale": list(sensor.scale),
+        "zero": list(sensor.offset),
+        **_statistics(values[: span.owned], sensor),
+    }
+
+
+def _statistics(values: NDArray[Any], sensor: Sensor) -> Row:
+    """Count, mean and standard deviation per axis of the values that are not NaN, in the unit of the kind."""
+    finite = np.isfinite(values)
+    n = finite.sum(0)
+    x = np.where(finite, values, 0).astype(np.float64) * sensor.scale + sensor.offset
+    x = np.where(finite, x, 0.0)
+    mean = x.sum(0) / np.maximum(n, 1)
+    var = (np.where(finite, x - mean, 0.0) ** 2).sum(0) / np.maximum(n, 1)
+    return {"n_valid": n.tolist(), "mean": mean.tolist(), "std": np.sqrt(var).tolist()}
+
+
+def _write_labels(tar: TarWriter, member: str, job: ShardJob, recording: Recording, chunk: Chunk) -> list[Row]:
+    span = label_span(recording, chunk, job.longest_segment_s)
+    if recording.label is None:
+        empty = np.nan if job.layout.classes is None else UNLABELLED
+        tar.add_array(member, np.full(span.stop - span.start, empty, job.layout.label_dtype))
+        return []
+    labels = read_labels(recording, span.start, span.stop)
+    if job.layout.classes is None:
+        tar.add_array(member, labels.astype(job.layout.label_dtype))
+        return []
+    labels = _renumbered(labels, recording, job.layout.classes)
+    tar.add_array(member, labels)
+    return label_runs(labels[: span.owned], span.start, label_rate(recording), recording, job.layout.classes)
+
+
+def _renumbered(labels: NDArray[Any], recording: Recording, classes: tuple[str, ...]) -> NDArray[np.int16]:
+    """The recording's class numbers as those of its data set."""
+    own = recording.label.classes if recording.label and recording.label.classes else ()
+    if labels.size and (labels.min() < UNLABELLED or labels.max() >= len(own)):
+        raise RecordingError(
+            f"{recording.path}: label holds {int(labels.min())} to {int(labels.max())}, expected -1 to {len(own) - 1}; "
+            "mend the labels or the attribute `classes`"
+        )
+    table = np.array([classes.index(name) for name in own] + [UNLABELLED], np.int16)
+    return table[labels.astype(np.int64)]
+
+
+def label_runs(
+    labels: NDArray[np.int16], start: int, rate_hz: float, recording: Recording, classes: tuple[str, ...]
+) -> list[Row]:
+    """Stretches of one class, unlabelled ones left out."""
+    if not labels.size:
+        return []
+    edges = np.flatnonzero(np.diff(labels)) + 1
+    starts, stops = np.r_[0, edges], np.r_[edges, len(labels)]
+    return [
+        {
+            "dataset": recording.dataset,
+            "recording": recording.recording,
+            "start_s": (start + int(a)) / rate_hz,
+            "stop_s": (start + int(b)) / rate_hz,
+            "class": classes[labels[a]],
+        }
+        for a, b in zip(starts, stops, strict=True)
+        if labels[a] != UNLABELLED
+    ]
+
+
+def _description(job: ShardJob, recording: Recording, chunk: Chunk) -> dict[str, Any]:
+    """The sample's JSON: the same keys and types in every sample of a data set."""
+    return {
+        "dataset": recording.dataset,
+        "species": recording.species,
+        "subject": recording.subject,
+        "recording": recording.recording,
+        "location": recording.location,
+        "start_time": recording.start_time or "",
+        "split": job.spec.split,
+        "start_s": chunk.start / clock(recording).rate_hz,
+        "label_rate_hz": label_rate(recording),
+        "classes": list(job.layout.classes or ()),
+        "sensors": {
+            column.name: _sensor_description(column.name, column.axes, recording) for column in job.layout.sensors
+        },
+    }
+
+
+def _sensor_description(name: str, axes: tuple[str, ...], recording: Recording) -> dict[str, Any]:
+    sensor = next((s for s in recording.sensors if s.name == name), None)
+    return {
+        "rate_hz": sensor.rate_hz if sensor else 0.0,
+        "units": sensor.units if sensor else "",
+        "axes": list(axes),
+        "scale": list(sensor.scale) if sensor else [0.0] * len(axes),
+        "zero": list(sensor.offset) if sensor else [0.0] * len(axes),
+    }

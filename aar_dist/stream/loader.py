@@ -1,0 +1,146 @@
+"""The stream of segment batches of one rank.
+
+    tape -> positions of the global batches -> this rank's part -> cut in prefetch threads -> batch on the device
+
+Any rank of any world, with any number of threads, sees its part of the same global batches.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import Literal
+
+import numpy as np
+import torch
+
+from aar_dist.base.errors import ConfigError
+from aar_dist.base.hashing import hash_int, word
+from aar_dist.stream.batch import SegmentBatch
+from aar_dist.stream.buffers import BufferRing
+from aar_dist.stream.config import DataConfig
+from aar_dist.stream.mixture import segments_per_epoch
+from aar_dist.stream.segments import Cutter, RawBatch, assemble, check_size
+from aar_dist.stream.source import Source, open_source
+from aar_dist.stream.tape import SegmentRefs, Tape
+
+PLAN_BATCHES = 32  # global batches planned at once: a fourth of the cost of planning them singly
+
+
+class SegmentStream:
+    """Batches of one split for one rank."""
+
+    def __init__(
+        self, source: Source, tape: Tape, data: DataConfig, *, rank: int, world_size: int, origins: bool = False
+    ) -> None:
+        self.source, self.tape, self.data, self.origins = source, tape, data, origins
+        self.rank, self.world_size = rank, world_size
+        self._pool = ThreadPoolExecutor(data.reader_threads, thread_name_prefix="reader")
+
+    @property
+    def n_segments(self) -> int:
+        """Segments of one epoch."""
+        return self.tape.n_segments
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """Names of the data sets."""
+        return self.source.datasets
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the channels."""
+        return self.source.channels
+
+    @property
+    def identity(self) -> str:
+        """Identity of the shard sets."""
+        return self.source.identity
+
+    def batches(
+        self, position: int, batch_size: int, micro_batch_size: int, device: torch.device | str = "cpu"
+    ) -> Iterator[SegmentBatch]:
+        """This rank's micro-batches of the global batches from ``position`` on, without end."""
+        check_batch_size(batch_size, micro_batch_size, self.world_size)
+        refs = self._training_refs(position, batch_size, micro_batch_size)
+        return self._prefetched(refs, torch.device(device))
+
+    def evaluation(
+        self, batch_size: int, micro_batch_size: int, device: torch.device | str = "cpu"
+    ) -> Iterator[tuple[SegmentBatch, torch.Tensor]]:
+        """The first epoch of the tape once. Every rank gets as many micro-batches; what fills up the last ones
+        has weight 0 (micro-batch,) float32."""
+        check_batch_size(batch_size, micro_batch_size, self.world_size)
+        n = -(-self.n_segments // batch_size)
+        positions = np.arange(n * batch_size, dtype=np.int64).reshape(n, batch_size)
+        weight = (positions < self.n_segments).astype(np.float32)
+        positions = np.minimum(positions, self.n_segments - 1)
+        mine = self._mine(positions).reshape(-1, micro_batch_size)
+        weights = self._mine(weight).reshape(-1, micro_batch_size)
+        batches = self._prefetched((self.tape.segments_at(p) for p in mine), torch.device(device))
+        return ((batch, torch.from_numpy(w).to(device)) for batch, w in zip(batches, weights, strict=True))
+
+    def close(self) -> None:
+        """Stop the prefetch threads."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def __enter__(self) -> "SegmentStream":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _mine(self, table: np.ndarray) -> np.ndarray:
+        """This rank's equal part of each row."""
+        share = table.shape[1] // self.world_size
+        return table[:, self.rank * share : (self.rank + 1) * share]
+
+    def _training_refs(self, position: int, batch_size: int, micro_batch_size: int) -> Iterator[SegmentRefs]:
+        while True:
+            mine = self._mine(self.tape.batches(position, batch_size, PLAN_BATCHES))
+            planned = self.tape.segments_at(mine.reshape(-1, micro_batch_size))
+            for item, start, key in zip(planned.item, planned.start, planned.key, strict=True):
+                yield SegmentRefs(item=item, start=start, key=key)
+            position += batch_size * PLAN_BATCHES
+
+    def _prefetched(self, refs: Iterator[SegmentRefs], device: torch.device) -> Iterator[SegmentBatch]:
+        """Cut ahead in the threads, hand on in order."""
+        cutter = Cutter(self.source, BufferRing(pinned=device.type == "cuda"), origins=self.origins)
+        ahead: deque[Future[RawBatch]] = deque()
+        for ref in refs:
+            ahead.append(self._pool.submit(cutter.cut, ref))
+            if len(ahead) > self.data.prefetch_batches:
+                yield self._assembled(ahead.popleft(), device)
+        while ahead:
+            yield self._assembled(ahead.popleft(), device)
+
+    def _assembled(self, future: Future[RawBatch], device: torch.device) -> SegmentBatch:
+        return assemble(future.result(), self.source.n_columns, device, self.data.normalize)
+
+
+def check_batch_size(batch_size: int, micro_batch_size: int, world_size: int) -> None:
+    """The world size must divide the global batch, the micro-batch a rank's part of it."""
+    if batch_size % world_size:
+        raise ConfigError(
+            f"train.batch_size {batch_size} is not divisible by the world size {world_size}; choose a multiple of it"
+        )
+    if (batch_size // world_size) % micro_batch_size:
+        raise ConfigError(
+            f"train.micro_batch_size {micro_batch_size} does not divide a rank's part of a batch, "
+            f"{batch_size // world_size} segments"
+        )
+
+
+def open_stream(
+    data: DataConfig, split: Literal["train", "val"], rank: int = 0, world_size: int = 1, *, origins: bool = False
+) -> SegmentStream:
+    """Open the stream of one split. Validation has a seed of its own, and only its first epoch is used."""
+    source = open_source(data, split)
+    for path, size in source.shards:
+        check_size(path, size)
+    totals = segments_per_epoch(source.seconds, data.segment_duration, data.mixture)
+    seed = data.random_seed if split == "train" else hash_int(data.random_seed, word("validation"))
+    tape = Tape(source.items, totals, seed=seed, lanes=data.lanes, shuffle_block=data.shuffle_block)
+    return SegmentStream(source, tape, data, rank=rank, world_size=world_size, origins=origins)

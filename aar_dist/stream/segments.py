@@ -1,0 +1,213 @@
+"""Cutting: segments out of memory-mapped shards, one gather a shard, into a batch on the device.
+
+parts (row, start) -> groups of one dtype, length and shard -> gather (no GIL) -> RawBatch in the shard's own dtype
+RawBatch -> device -> float32, scaled, NaN and padding masked -> SegmentBatch
+"""
+
+import mmap
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from aar_dist.base.errors import ShardError
+from aar_dist.stream.batch import Origin, SegmentBatch
+from aar_dist.stream.buffers import Buffer, BufferRing
+from aar_dist.stream.source import Source, first_rows
+from aar_dist.stream.tape import Ints, SegmentRefs
+
+_TORCH = {"<f4": torch.float32, "<f8": torch.float64, "<f2": torch.float16, "<i2": torch.int16, "<i4": torch.int32,
+          "<i8": torch.int64, "|i1": torch.int8, "|u1": torch.uint8}  # fmt: skip
+
+
+class ShardMaps:
+    """Memory maps of the shards, opened when first read; sizes are checked, because a short file would be SIGBUS."""
+
+    def __init__(self, source: Source) -> None:
+        self._shards = source.shards
+        self._flat: dict[tuple[int, str], torch.Tensor] = {}
+        # Where all shards fit the page cache, each is read ahead whole and in order when first touched.
+        self._read_ahead = sum(size for _, size in source.shards) < _free_memory() // 2
+
+    def flat(self, shard: int, dtype: str) -> torch.Tensor:
+        """The whole shard as a flat tensor of this dtype."""
+        if (shard, dtype) not in self._flat:
+            self._flat[shard, dtype] = _view(self._map(shard), dtype)
+        return self._flat[shard, dtype]
+
+    def _map(self, shard: int) -> np.memmap[tuple[int], np.dtype[np.uint8]]:
+        path, size = self._shards[shard]
+        check_size(path, size)
+        # Private and writable, never written: torch takes no read-only memory.
+        view: np.memmap[tuple[int], np.dtype[np.uint8]] = np.memmap(path, np.uint8, mode="c")
+        if self._read_ahead:
+            view._mmap.madvise(mmap.MADV_WILLNEED)  # type: ignore[attr-defined]
+        else:
+            view._mmap.madvise(mmap.MADV_RANDOM)  # type: ignore[attr-defined]
+        return view
+
+
+def check_size(path: Path, size: int) -> None:
+    """Refuse a shard that is not as long as its manifest says."""
+    try:
+        found = path.stat().st_size
+    except FileNotFoundError:
+        raise ShardError(f"{path}: missing, though the manifest names it; copy the whole shard set again") from None
+    if found != size:
+        raise ShardError(
+            f"{path}: has {found} bytes, the manifest says {size}: cut short or of another build; copy it again"
+        )
+
+
+def _view(raw: np.memmap[tuple[int], np.dtype[np.uint8]], dtype: str) -> torch.Tensor:
+    size = np.dtype(dtype).itemsize
+    return torch.from_numpy(raw[: raw.size // size * size]).view(_TORCH[dtype])
+
+
+def _free_memory() -> int:
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True)
+class Group:
+    """Parts of a batch of one dtype and shape: n parts, S samples, A axes."""
+
+    values: torch.Tensor
+    """(n, S, A) as stored."""
+    row: torch.Tensor
+    """(n,) place in the batch."""
+    column: int
+    scale: torch.Tensor
+    """(n, 1, A) float32."""
+    zero: torch.Tensor
+
+
+@dataclass(frozen=True)
+class RawBatch:
+    """A micro-batch on the host, before conversion; its values lie in a borrowed buffer."""
+
+    groups: tuple[Group, ...]
+    buffer: Buffer
+    n_samples: int
+    channel: torch.Tensor
+    rate_hz: torch.Tensor
+    dataset: torch.Tensor
+    key: torch.Tensor
+    origin: tuple[Origin, ...] | None
+
+
+class Cutter:
+    """Cuts the segments of a source."""
+
+    def __init__(self, source: Source, ring: BufferRing, *, origins: bool = False) -> None:
+        self._source, self._ring, self._origins = source, ring, origins
+        self._maps = ShardMaps(source)
+
+    def cut(self, refs: SegmentRefs) -> RawBatch:
+        """Segments as stored; runs in a prefetch thread."""
+        s, rows = self._source, self._source.rows
+        part_rows = s.parts[refs.item]  # (B, k)
+        place, part = np.nonzero(part_rows >= 0)
+        # Sensors of one item have one rate and one first sample: the drawn start holds for all of them.
+        flat_rows, flat_starts = part_rows[place, part], refs.start[place]
+        sizes = rows.window[flat_rows] * rows.n_axes[flat_rows]
+        itemsize = np.array([np.dtype(d).itemsize for d in s.dtypes])[rows.dtype[flat_rows]]
+        buffer = self._ring.take(int((sizes * itemsize).sum()) + 64 * (1 + len(flat_rows)))
+        order = np.lexsort(
+            (rows.shard[flat_rows], rows.n_axes[flat_rows], rows.window[flat_rows], rows.dtype[flat_rows], part)
+        )
+        groups = []
+        for at in _runs(order, part, rows.dtype[flat_rows], rows.window[flat_rows], rows.n_axes[flat_rows]):
+            groups.append(self._gather(buffer, flat_rows[at], flat_starts[at], place[at], int(s.column[part[at[0]]])))
+        first = first_rows(part_rows)
+        return RawBatch(
+            groups=tuple(groups),
+            buffer=buffer,
+            n_samples=int(rows.window[flat_rows].max()),
+            channel=torch.from_numpy(self._channels(part_rows)),
+            rate_hz=torch.from_numpy(rows.rate_hz[first].astype(np.float32)),
+            dataset=torch.from_numpy(s.items.dataset[refs.item]),
+            key=torch.from_numpy(refs.key.view(np.int64).copy()),
+            origin=self._origin(part_rows, refs.start) if self._origins else None,
+        )
+
+    def _gather(self, buffer: Buffer, rows: Ints, starts: Ints, place: Ints, column: int) -> Group:
+        """One gather for each shard out of its map; ``rows`` are sorted by shard."""
+        s = self._source
+        dtype, n, axes = s.dtypes[s.rows.dtype[rows[0]]], int(s.rows.window[rows[0]]), int(s.rows.n_axes[rows[0]])
+        out = buffer.tensor(len(rows), n * axes, _TORCH[dtype])
+        first = s.rows.offset[rows] // np.dtype(dtype).itemsize + starts * axes
+        shard = s.rows.shard[rows]
+        for at in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(shard)) + 1):
+            flat = self._maps.flat(int(shard[at[0]]), dtype)
+            windows = flat.as_strided((flat.numel() - n * axes + 1, n * axes), (1, 1))
+            torch.index_select(windows, 0, torch.from_numpy(first[at]), out=out[at[0] : at[-1] + 1])
+        return Group(
+            values=out.view(len(rows), n, axes),
+            row=torch.from_numpy(place),
+            column=column,
+            scale=torch.from_numpy(s.rows.scale[rows, None, :axes]),
+            zero=torch.from_numpy(s.rows.zero[rows, None, :axes]),
+        )
+
+    def _channels(self, part_rows: Ints) -> Ints:
+        s = self._source
+        channel = np.full((len(part_rows), s.n_columns), -1, np.int64)
+        width = s.rows.channel.shape[1]
+        for k, column in enumerate(s.column):
+            stop = min(column + width, s.column[k + 1] if k + 1 < len(s.column) else s.n_columns)
+            of_part = s.rows.channel[part_rows[:, k], : stop - column]
+            channel[:, column:stop] = np.where(part_rows[:, k, None] < 0, -1, of_part)
+        return channel
+
+    def _origin(self, part_rows: Ints, starts: Ints) -> tuple[Origin, ...]:
+        s, first = self._source, first_rows(part_rows)
+        start_s = (s.rows.first_sample[first] + starts) / s.rows.rate_hz[first]
+        sensors = ["+".join(s.origin["sensor"][row[row >= 0]]) for row in part_rows]
+        names = zip(
+            *(s.origin[name][first] for name in ("dataset", "subject", "recording")), sensors, start_s, strict=True
+        )
+        return tuple(Origin(str(d), str(u), str(r), sensor, float(t)) for d, u, r, sensor, t in names)
+
+
+def _runs(order: Ints, *keys: Ints) -> list[Ints]:
+    """The order, split where any of the keys changes."""
+    table = np.stack([k[order] for k in keys], axis=1)
+    return np.split(order, np.flatnonzero((np.diff(table, axis=0) != 0).any(axis=1)) + 1)
+
+
+def assemble(
+    raw: RawBatch, n_columns: int, device: torch.device, normalize: Literal["none", "segment", "recording", "dataset"]
+) -> SegmentBatch:
+    """Move a raw batch to the device and convert it there; its buffer may be reused afterwards."""
+    size = (len(raw.key), raw.n_samples, n_columns)
+    values = torch.zeros(size, device=device)
+    valid = torch.zeros(size, dtype=torch.bool, device=device)
+    for group in raw.groups:
+        stored = group.values.to(device, non_blocking=True)
+        row, scale, zero = (x.to(device, non_blocking=True) for x in (group.row, group.scale, group.zero))
+        x = stored.to(torch.float32)
+        ok = torch.isfinite(x)
+        x = torch.where(ok, x * scale + zero, 0.0)
+        if normalize == "segment":
+            x = zscore(x, ok)
+        columns = slice(group.column, group.column + x.shape[2])
+        values[row, : x.shape[1], columns] = x
+        valid[row, : x.shape[1], columns] = ok
+    raw.buffer.give_back(device)
+    small = {
+        name: getattr(raw, name).to(device, non_blocking=True) for name in ("rate_hz", "dataset", "channel", "key")
+    }
+    return SegmentBatch(values=values, valid=valid, origin=raw.origin, **small)
+
+
+def zscore(x: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+    """z-score of (n, S, A) per segment and axis over its valid samples; 0 where not valid or where all are equal."""
+    n = valid.sum(1, keepdim=True).clamp(min=1)
+    mean = x.sum(1, keepdim=True) / n
+    centred = torch.where(valid, x - mean, 0.0)
+    deviation = (centred.square().sum(1, keepdim=True) / n).sqrt()
+    return centred / torch.where(deviation > 0, deviation, 1.0)

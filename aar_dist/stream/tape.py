@@ -1,0 +1,179 @@
+"""The tape: which segment stands at which position, whatever the cluster.
+
+    (seed, epoch, position) -> lane, place -> shuffled place -> line of the epoch -> item, k-th of q -> start
+
+A pure function: no generator, no state. An epoch's line holds every item (a chunk of a sensor) as often as its quota
+says, shards permuted and interleaved. The line is cut into lanes; position p stands in lane p mod lanes. A global batch
+is the next B positions sorted by (epoch, lane), of which rank r of W serves its r-th equal part.
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aar_dist.base.hashing import UInt64, below_np, hash_int, hash_np, word
+
+Ints = NDArray[np.int64]
+
+TAPE_VERSION = 1
+U_BITS = 20  # of the rounding's start: floor(T + u) stays exact for running totals up to 2**33
+FEISTEL_ROUNDS = 4
+LINES_KEPT = 3
+_GOLDEN = 0x9E3779B97F4A7C15
+
+
+@dataclass(frozen=True, kw_only=True)
+class Items:
+    """What can be drawn, sorted by (dataset, shard). n items; names are hashed, so that order is all that counts."""
+
+    dataset: Ints
+    """(n,) index of the data set."""
+    shard: Ints
+    """(n,) index of the shard."""
+    shard_word: UInt64
+    """(n_shards,) hash of each shard's name."""
+    weight: NDArray[np.float64]
+    """(n,) share within the data set, any scale; 0 where nothing can be drawn."""
+    n_starts: Ints
+    """(n,) places at which a segment can start."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentRefs:
+    """Segments at some positions of the tape."""
+
+    item: Ints
+    start: Ints
+    """Sample of the item at which the segment starts."""
+    key: UInt64
+    """Address of all further draws for the segment."""
+
+
+@dataclass(frozen=True)
+class _Line:
+    """The items of one epoch in order, and how many segments stand before the end of each."""
+
+    item: Ints
+    ends: Ints
+
+
+class Tape:
+    """The order of segments under one seed."""
+
+    def __init__(self, items: Items, totals: list[int], *, seed: int, lanes: int, shuffle_block: int) -> None:
+        self.items, self.totals, self.seed = items, totals, seed
+        self.n_segments = sum(totals)
+        self.lanes = min(lanes, self.n_segments)
+        self.shuffle_block = shuffle_block
+        self._lines: OrderedDict[int, _Line] = OrderedDict()
+
+    def batches(self, position: int, batch_size: int, n_batches: int) -> Ints:
+        """Positions of the next global batches, (n_batches, batch_size), each sorted by (epoch, lane)."""
+        positions = position + np.arange(n_batches * batch_size, dtype=np.int64).reshape(n_batches, batch_size)
+        epoch, place = np.divmod(positions, self.n_segments)
+        order = np.argsort(epoch * self.lanes + place % self.lanes, axis=1, kind="stable")
+        return np.take_along_axis(positions, order, axis=1)
+
+    def segments_at(self, positions: Ints) -> SegmentRefs:
+        """The segments at these positions (any shape). Same answer on every rank and after every restart."""
+        flat = np.asarray(positions, np.int64).reshape(-1)
+        epoch, place = np.divmod(flat, self.n_segments)
+        item, start = np.empty_like(flat), np.empty_like(flat)
+        for e in np.unique(epoch):
+            at = epoch == e
+            item[at], start[at] = self._in_epoch(int(e), place[at])
+        key = hash_np(self.seed, word("segment"), epoch, place)
+        shape = np.shape(positions)
+        return SegmentRefs(item=item.reshape(shape), start=start.reshape(shape), key=key.reshape(shape))
+
+    def _in_epoch(self, epoch: int, place: Ints) -> tuple[Ints, Ints]:
+        line = self._line(epoch)
+        at = self._shuffled(epoch, place)
+        which = np.searchsorted(line.ends, at, side="right")
+        item = line.item[which]
+        first = np.where(which > 0, line.ends[which - 1], 0)
+        quota, n = line.ends[which] - first, self.items.n_starts[item]
+        # The k-th of q draws falls inside the k-th of q equal stretches: random offsets, nothing left unseen.
+        k = at - first
+        low, high = k * n // quota, (k + 1) * n // quota
+        draw = below_np(hash_np(self.seed, word("start"), epoch, at), high - low)
+        return item, low + draw
+
+    def _shuffled(self, epoch: int, position: Ints) -> Ints:
+        """Position in the epoch -> place in its line, through lanes shuffled in blocks."""
+        short, longer = divmod(self.n_segments, self.lanes)
+        place, lane = np.divmod(position, self.lanes)
+        lane_start = lane * short + np.minimum(lane, longer)
+        lane_length = short + (lane < longer)
+        block, inside = np.divmod(place, self.shuffle_block)
+        size = np.minimum(self.shuffle_block, lane_length - block * self.shuffle_block)
+        key = hash_np(self.seed, word("shuffle"), epoch, lane, block)
+        line: Ints = lane_start + block * self.shuffle_block + permuted(inside, size, key)
+        return line
+
+    def _line(self, epoch: int) -> _Line:
+        if epoch not in self._lines:
+            self._lines[epoch] = self._make_line(epoch)
+            while len(self._lines) > LINES_KEPT:
+                self._lines.popitem(last=False)
+        return self._lines[epoch]
+
+    def _make_line(self, epoch: int) -> _Line:
+        quota = self._quotas(epoch)
+        order = np.argsort(self._shard_rank(epoch)[self.items.shard], kind="stable")
+        order = order[quota[order] > 0]
+        return _Line(item=order, ends=np.cumsum(quota[order]))
+
+    def _quotas(self, epoch: int) -> Ints:
+        """Segments of each item in an epoch: systematic rounding, so that every data set's total is exact."""
+        quota = np.zeros(len(self.items.dataset), np.int64)
+        for d, total in enumerate(self.totals):
+            at = self.items.dataset == d
+            running = np.cumsum(self.items.weight[at])
+            u = self._rounding_start(epoch, d)
+            quota[at] = np.diff(np.floor(running / running[-1] * total + u).astype(np.int64), prepend=0)
+        return quota
+
+    def _rounding_start(self, epoch: int, dataset: int) -> float:
+        # Steps of the golden ratio spread the starts evenly: a share of 0.3 is drawn in 3 epochs of 10.
+        start = (hash_int(self.seed, word("rounding"), dataset) + epoch * _GOLDEN) % 2**64
+        return float(start >> (64 - U_BITS)) / 2**U_BITS
+
+    def _shard_rank(self, epoch: int) -> Ints:
+        """Rank of each shard in the line: each data set's shards permuted, then interleaved by fractional rank."""
+        n = len(self.items.shard_word)
+        dataset = np.zeros(n, np.int64)
+        dataset[self.items.shard] = self.items.dataset
+        draw = hash_np(self.seed, word("shards"), epoch, self.items.shard_word)
+        order = np.lexsort((np.arange(n), draw, dataset))
+        count = np.bincount(dataset, minlength=len(self.totals))
+        first = np.cumsum(count) - count
+        fraction = np.empty(n)
+        fraction[order] = (np.arange(n) - first[dataset[order]] + 0.5) / count[dataset[order]]
+        rank = np.empty(n, np.int64)
+        rank[np.lexsort((draw, fraction))] = np.arange(n)
+        return rank
+
+
+def permuted(index: Ints, size: Ints, key: UInt64) -> Ints:
+    """``index`` in [0, size) -> its place in a permutation of that range, one permutation for each key.
+
+    A balanced Feistel network on the next even number of bits; what falls outside the range walks its cycle until it is
+    inside (Black & Rogaway 2002). Nothing is materialised, so any position costs the same.
+    """
+    half = np.maximum(1, (np.ceil(np.log2(np.maximum(size, 2)) / 2))).astype(np.uint64)
+    mask = (np.uint64(1) << half) - np.uint64(1)
+    limit = size.astype(np.uint64)
+    x = index.astype(np.uint64)
+    walking = np.arange(x.size)
+    while walking.size:
+        h, m, k = half[walking], mask[walking], key[walking]
+        left, right = x[walking] >> h, x[walking] & m
+        for turn in range(FEISTEL_ROUNDS):
+            left, right = right, left ^ (hash_np(k, turn, right) & m)
+        y = (left << h) | right
+        x[walking] = y
+        walking = walking[y >= limit[walking]]
+    return x.astype(np.int64)
