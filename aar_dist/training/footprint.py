@@ -8,18 +8,21 @@ The meta device has shapes and no memory: forward and backward are really traced
 
 from collections.abc import Sequence
 from copy import deepcopy
+from dataclasses import asdict
 from typing import Any
 
 import torch
 from rich.box import SIMPLE_HEAD
-from rich.console import Group
+from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from aar_dist.base.cli import human_bytes
 from aar_dist.objectives.base import Objective
+from aar_dist.store.checkpoint import build_objective
 from aar_dist.stream.batch import SegmentBatch
+from aar_dist.training.config import PretrainConfig
 
 ZERO_STAGES = (0, 1, 2, 3)
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -67,6 +70,24 @@ def describe(
             "rows": _memory(model, _blank(micro_batch_size, max(samples.values()), n_channels), world_size),
         },
     }
+
+
+def describe_config(config: PretrainConfig, world_size: int) -> Description:
+    """:func:`describe` for a run as it is configured, at 25 and 100 Hz.
+
+    Raises:
+        ConfigError: a value out of range, or a batch size that the ranks do not divide.
+    """
+    micro_batch_size, _ = config.train.micro_batches(world_size)
+    with torch.device("meta"):
+        objective = build_objective(asdict(config))
+    return describe(
+        objective,
+        segment_duration=config.data.segment_duration,
+        max_window_length=config.data.max_window_length,
+        micro_batch_size=micro_batch_size,
+        world_size=world_size,
+    )
 
 
 def _parameters(model: Objective) -> dict[str, Any]:
@@ -155,8 +176,8 @@ def kept_for_backward(model: Objective, batch: SegmentBatch) -> int:
     return sum(int(storage.nbytes()) for address, storage in kept.items() if address not in weights)
 
 
-def render(description: Description) -> Group:
-    """Three tables for a terminal (a ``rich`` renderable)."""
+def render(description: Description) -> str:
+    """Three tables, 80 characters wide."""
     parameters, memory = description["parameters"], description["memory"]
     rows = [*parameters["parts"].items(), *((name, parameters[name]) for name in ("backbone", "heads", "total"))]
     model = _table("Parameters", ["part", "parameters"], [[name, f"{n:,}"] for name, n in rows])
@@ -180,7 +201,10 @@ def render(description: Description) -> Group:
         ["precision", "ZeRO", *columns],
         [[r["precision"], str(r["zero_stage"]), *(human_bytes(r[c]) for c in columns)] for r in memory["rows"]],
     )
-    return Group(model, segments, states)
+    console = Console(width=80)
+    with console.capture() as capture:
+        console.print(model, segments, states)
+    return "".join(f"{line.rstrip()}\n" for line in capture.get().splitlines())
 
 
 def _table(title: str, columns: list[str], rows: list[list[str]]) -> Table:

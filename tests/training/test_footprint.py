@@ -4,11 +4,13 @@ import json
 
 import pytest
 import torch
-from rich.console import Console
 
+from aar_dist.base.config import ClassSpec
+from aar_dist.base.errors import ConfigError
 from aar_dist.models.transformer import AAREncoder
 from aar_dist.objectives.masked import MaskedReconstruction
-from aar_dist.training.footprint import _blank, describe, kept_for_backward, render
+from aar_dist.training.config import PretrainConfig, TrainConfig
+from aar_dist.training.footprint import _blank, describe, describe_config, kept_for_backward, render
 
 
 def masked(**encoder):
@@ -73,10 +75,18 @@ def test_activations_are_those_of_a_real_pass(embedding_type):
 def test_tables_name_the_figures_and_json_takes_them():
     description = describe(masked())
     assert json.loads(json.dumps(description)) == description
-    console = Console(width=80)
-    with console.capture() as capture:
-        console.print(render(description))
-    text = capture.get()
+    text = render(description)
     for figure in ("801,664", "804,864", "1000 x 3", "0.200 GFLOP", "0.600 GFLOP", "bf16"):
         assert figure in text
     assert "…" not in text
+
+
+def test_a_configuration_is_described_as_it_would_run():
+    spec = ClassSpec(
+        "aar_dist.models.transformer.AAREncoder", {"d_embedding": 256, "n_layers": 6, "embedding_type": "conv"}
+    )
+    description = describe_config(PretrainConfig(model=spec, train=TrainConfig(batch_size=64)), world_size=4)
+    assert description["parameters"]["backbone"] == 4_914_560
+    assert description["memory"]["micro_batch_size"] == 16
+    with pytest.raises(ConfigError, match=r"train\.batch_size 64"):
+        describe_config(PretrainConfig(train=TrainConfig(batch_size=64)), world_size=3)
