@@ -27,8 +27,10 @@ def prepare(ranks: Ranks) -> None:
     folder = extensions_folder()
     folder.mkdir(parents=True, exist_ok=True)
     clear_dead_locks(folder)
-    if on_cpu() and ranks.world_size > 1:
-        require_compiler(folder)
+    if on_cpu() and not (folder / COMM_HELPER / f"{COMM_HELPER}.so").exists():
+        require_compiler()
+        if ranks.main:
+            print("compiling DeepSpeed's CPU all-reduce, once for this environment (about a minute)", flush=True)
     set_threads(ranks)
 
 
@@ -70,10 +72,10 @@ def _open_files() -> set[str]:
     return found
 
 
-def require_compiler(folder: Path) -> None:
-    """DeepSpeed compiles its CPU all-reduce at the first start."""
+def require_compiler() -> None:
+    """DeepSpeed compiles its CPU all-reduce at the first start. Raises ``ConfigError``."""
     compiler = os.environ.get("CXX", "c++")
-    if not (folder / COMM_HELPER / f"{COMM_HELPER}.so").exists() and shutil.which(compiler) is None:
+    if shutil.which(compiler) is None:
         raise ConfigError(
             f"no C++ compiler: {compiler!r} is not on the PATH, and DeepSpeed compiles a helper at its first start on "
             "a CPU. Install g++ (or clang), or name one in CXX"

@@ -1,0 +1,158 @@
+"""Checkpoints for resuming: staged, hashed, published by rename, believed only with their marker.
+
+checkpoints/step_00000100/   DeepSpeed's files of every rank
+                             manifest.json   sha256 of each, architecture, progress, validation loss
+                             COMPLETE        last of all
+checkpoints/PINNED           names never removed, one on a line
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aar_dist.base import storage
+from aar_dist.base.errors import CheckpointError
+from aar_dist.training.progress import Progress
+
+MANIFEST, COMPLETE, PINNED = "manifest.json", "COMPLETE", "PINNED"
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A complete checkpoint, as its manifest describes it."""
+
+    path: Path
+    files: dict[str, str]
+    """Relative name -> sha256."""
+    architecture: dict[str, list[int]]
+    """Parameter -> shape."""
+    layout: dict[str, Any]
+    """ZeRO stage, ranks and precision: what DeepSpeed's files are cut by."""
+    progress: Progress
+    val_loss: float | None
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps it holds."""
+        return self.progress.step
+
+
+def name_of(step: int) -> str:
+    """Folder of a checkpoint."""
+    return f"step_{step:08d}"
+
+
+def complete(folder: Path) -> list[Path]:
+    """Folders of complete checkpoints, oldest first."""
+    return sorted(p.parent for p in folder.glob(f"step_????????/{COMPLETE}"))
+
+
+def read(path: Path) -> Saved:
+    """A checkpoint's manifest. Raises ``CheckpointError`` if it cannot be understood."""
+    try:
+        text = json.loads((path / MANIFEST).read_text())
+        return Saved(path=path, progress=Progress.from_dict(text.pop("progress")), **text)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CheckpointError(f"{path / MANIFEST} cannot be read: {error}") from None
+
+
+def write_manifest(staging: Path, saved: Mapping[str, Any]) -> None:
+    """Describe what every rank has written to ``staging``."""
+    storage.write_json(staging / MANIFEST, {"files": storage.hash_tree(staging), **saved})
+
+
+def publish(staging: Path, final: Path) -> Path:
+    """Give a finished checkpoint its name, then its marker; one of the same name that is not complete gives way."""
+    if final.exists():
+        storage.remove(final)
+    with storage.one_line_errors(final, staging):
+        storage.publish(staging, final)
+        storage.write_text(final / COMPLETE, "")
+    return final
+
+
+def newest_whole(folder: Path) -> tuple[Saved | None, list[str]]:
+    """The newest checkpoint whose files all match their hashes, and a warning for each that was passed over; those
+    lose their marker, so that nothing counts on them again.
+
+    Raises:
+        CheckpointError: there are checkpoints, and every one is damaged.
+    """
+    warnings: list[str] = []
+    damaged: list[Path] = []
+    for path in reversed(complete(folder)):
+        try:
+            saved = read(path)
+            problem = storage.damage(path, saved.files)
+        except CheckpointError as error:
+            problem = str(error)
+        if problem is None:
+            for worse in damaged:
+                (worse / COMPLETE).unlink()
+            return saved, warnings
+        warnings.append(problem)
+        damaged.append(path)
+    if warnings:
+        raise CheckpointError(
+            f"every checkpoint in {folder} is damaged: {'; '.join(warnings)}. "
+            "Restore one, or remove the folder to begin anew"
+        )
+    return None, warnings
+
+
+def check_same_model(
+    saved: Saved, architecture: Mapping[str, list[int]], layout: Mapping[str, Any], keys: Mapping[str, str]
+) -> None:
+    """Raise ``CheckpointError`` unless this model, cut up in this way, is the one in the checkpoint.
+
+    Args:
+        keys: What the user calls each entry of ``layout``.
+    """
+    difference = first_difference(saved.architecture, architecture)
+    if difference:
+        raise CheckpointError(
+            f"{saved.path} holds another architecture: {difference}. Set the model as it was (config.yaml of the run), "
+            "or choose another --out"
+        )
+    for name, value in layout.items():
+        if saved.layout.get(name) != value:
+            raise CheckpointError(
+                f"{saved.path} was written with {keys[name]} {saved.layout.get(name)}, now it is {value}. Resume with "
+                f"the same, or start a new run in another --out with --init_from"
+            )
+
+
+def first_difference(saved: Mapping[str, list[int]], wanted: Mapping[str, list[int]]) -> str | None:
+    """The first parameter by which two models differ, in words."""
+    for name in [*wanted, *saved]:
+        if saved.get(name) != wanted.get(name):
+            shapes = [str(tuple(s[name])) if name in s else "nothing" for s in (saved, wanted)]
+            return f"{name} is {shapes[0]} there and {shapes[1]} here"
+    return None
+
+
+def prune(folder: Path, keep_last: int) -> list[Path]:
+    """Remove all complete checkpoints but the newest ``keep_last``, the best by validation loss, and the pinned."""
+    paths = complete(folder)
+    scores: dict[Path, float] = {}
+    for path in paths:
+        loss = read(path).val_loss
+        if loss is not None:
+            scores[path] = loss
+    keep = set(paths[-keep_last:]) | pinned(folder)
+    if scores:
+        keep.add(min(scores, key=lambda path: scores[path]))
+    removed = [path for path in paths if path not in keep]
+    for path in removed:
+        (path / COMPLETE).unlink()
+        storage.remove(path)
+    return removed
+
+
+def pinned(folder: Path) -> set[Path]:
+    """Checkpoints that must stay."""
+    file = folder / PINNED
+    names = file.read_text().split() if file.exists() else []
+    return {folder / name for name in names}

@@ -1,0 +1,67 @@
+"""What rank 0 says while it trains: a bar on a terminal, plain lines in a log."""
+
+import logging
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from aar_dist.training.ranks import Ranks
+
+log = logging.getLogger(__name__)
+
+
+class Console:
+    """Speaks on rank 0 and writes every rank's log."""
+
+    def __init__(self, ranks: Ranks, total_steps: int) -> None:
+        self._main = ranks.main
+        self._total = total_steps
+        self._width = len(str(total_steps))
+        self._bar: Any = None
+        self._task: Any = None
+        if self._main and sys.stdout.isatty():
+            from rich.progress import Progress, TextColumn
+
+            self._bar = Progress(*Progress.get_default_columns(), TextColumn("{task.fields[said]}"))
+            self._task = self._bar.add_task("training", total=total_steps, said="")
+            self._bar.start()
+
+    def say(self, text: str) -> None:
+        """A line for the person at the terminal."""
+        log.info(text)
+        if self._main:
+            (self._bar.console.print if self._bar else print)(text)
+            sys.stdout.flush()
+
+    def warn(self, text: str) -> None:
+        """A line nobody should overlook."""
+        log.warning(text)
+        if self._main:
+            print(f"WARNING: {text}", file=sys.stderr, flush=True)
+
+    def step(self, row: Mapping[str, Any]) -> None:
+        """How training stands."""
+        text = (
+            f"loss {row['loss']:.4f}  lr {row['lr']:.2e}  grad {row['grad_norm']:.2f}  "
+            f"{row['segments_per_s']:.0f} segments/s  {row['hours_per_s']:.2f} h/s  loader {row['loader_share']:.0%}"
+        )
+        if self._bar:
+            self._bar.update(self._task, completed=row["step"], said=text)
+            log.info(text)
+        else:
+            self.say(f"{time.strftime('%H:%M:%S')} step {row['step']:>{self._width}}/{self._total}  {text}")
+
+    def validation(self, row: Mapping[str, Any], datasets: tuple[str, ...]) -> None:
+        """One line for each data set: the loss beside its references."""
+        for dataset in ("", *(f"/{name}" for name in datasets)):
+            if f"val/loss{dataset}" not in row:
+                continue
+            names = [n for n in ("loss", "zero_mse", "interpolation_mse") if f"val/{n}{dataset}" in row]
+            text = "  ".join(f"{name} {row[f'val/{name}{dataset}']:.4f}" for name in names)
+            self.say(f"{'':8} step {row['step']:>{self._width}}  validation {dataset[1:] or 'all'}: {text}")
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        if self._bar:
+            self._bar.stop()

@@ -1,0 +1,278 @@
+"""The only file that knows DeepSpeed.
+
+    objective + configuration  ->  Engine: micro_step x accumulation, step(lr), evaluate, save, load, fp32 weights
+
+Facts of DeepSpeed that shape this file are pinned in tests/training/test_deepspeed_facts.py.
+"""
+
+import contextlib
+import logging
+import math
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from aar_dist.base.errors import CheckpointError, ConfigError, one_line
+from aar_dist.objectives.base import Metrics, Objective
+from aar_dist.stream.batch import SegmentBatch
+from aar_dist.training import environment
+from aar_dist.training.config import DeepSpeedConfig, OptimConfig, TrainConfig
+from aar_dist.training.ranks import Ranks, barrier
+
+log = logging.getLogger(__name__)
+
+LOST_PEER_EXIT = 3
+COLLECTIVE_TIMEOUT = timedelta(minutes=30)
+LARGEST_BUCKET = 500_000_000
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one optimizer step did."""
+
+    applied: bool
+    """False if the gradients were not finite: weights and optimizer state are as before."""
+    grad_norm: float
+    """2-norm over all parameters, before clipping."""
+
+
+def ds_json(
+    config: DeepSpeedConfig, train: TrainConfig, ranks: Ranks, *, bf16: bool, n_parameters: int
+) -> dict[str, Any]:
+    """DeepSpeed's configuration. Everything it has a surprising default for is said."""
+    micro, accumulation = train.micro_batches(ranks.world_size)
+    bucket = max(1, min(LARGEST_BUCKET, n_parameters))
+    return {
+        "train_batch_size": train.batch_size,
+        "train_micro_batch_size_per_gpu": micro,
+        "gradient_accumulation_steps": accumulation,
+        "gradient_clipping": config.gradient_clipping,
+        "bf16": {"enabled": bf16},
+        "zero_optimization": {
+            "stage": config.zero_stage,
+            "reduce_bucket_size": bucket,
+            "allgather_bucket_size": bucket,
+            **config.zero_options,
+        },
+        "checkpoint": {"tag_validation": "Fail"},
+        "wall_clock_breakdown": False,
+    }
+
+
+@contextmanager
+def process_group(ranks: Ranks) -> Iterator[torch.device]:
+    """This process's place in the group, and the device it computes on. Ends with a barrier and a proper farewell:
+    without them some finished runs aborted."""
+    environment.prepare(ranks)
+    _alone_if_no_launcher(ranks)
+    import deepspeed
+
+    _quiet()
+    try:
+        with _muted():
+            deepspeed.init_distributed(verbose=False, timeout=COLLECTIVE_TIMEOUT)
+    except dist.DistNetworkError as error:
+        port = os.environ["MASTER_PORT"]
+        raise ConfigError(
+            f"port {port} cannot be used ({one_line(error)[:80]}); "
+            "give the launcher another one: deepspeed --master_port N"
+        ) from None
+    device = torch.device("cpu") if environment.on_cpu() else torch.device("cuda", ranks.local_rank)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    barrier()
+    environment.remove_shared_buffers(ranks)
+    yield device
+    barrier()
+    dist.destroy_process_group()
+
+
+@contextmanager
+def lost_peer(ranks: Ranks, out: Path) -> Iterator[None]:
+    """Another rank's death shows here as a broken collective: rank 0 says so in one line, the others leave it at their
+    log. (NCCL does not notice; there the launcher ends this process.)"""
+    try:
+        yield
+    except RuntimeError as error:
+        if not any(sign in str(error) for sign in ("Connection closed by peer", "Connection reset", "Broken pipe")):
+            raise
+        log.warning("lost another rank: %s", one_line(error))
+        if not ranks.main:
+            os._exit(LOST_PEER_EXIT)
+        raise CheckpointError(
+            f"another rank is gone (its own message, or {out}/log, says why); the same command resumes from the last "
+            "checkpoint"
+        ) from None
+
+
+def _alone_if_no_launcher(ranks: Ranks) -> None:
+    if "RANK" not in os.environ:
+        alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+        os.environ.update(alone)
+
+
+def _quiet() -> None:
+    """DeepSpeed's remarks go to the rank's log file, not to the terminal."""
+    logger = logging.getLogger("DeepSpeed")
+    logger.setLevel(logging.WARNING)
+    for handler in list(logger.handlers):
+        if isinstance(handler, logging.StreamHandler) and handler.stream in (sys.stdout, sys.stderr):
+            logger.removeHandler(handler)
+    logger.propagate = True
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
+
+
+class Engine:
+    """An objective under DeepSpeed. The objective's weights must be fp32 and final before it comes here: weights that
+    are loaded later do not reach DeepSpeed's own copies."""
+
+    def __init__(
+        self,
+        objective: Objective,
+        config: DeepSpeedConfig,
+        train: TrainConfig,
+        optim: OptimConfig,
+        ranks: Ranks,
+        device: torch.device,
+    ) -> None:
+        import deepspeed
+
+        self.config = config
+        self.device = device
+        self.bf16 = precision_of(config, device) == "bf16"
+        self.accumulation = train.micro_batches(ranks.world_size)[1]
+        self.parameters = parameter_shapes(objective)
+        self.d_embedding = objective.backbone.d_embedding
+        self.layout = layout_of(config, ranks, device)
+        self._trainable = [name for name, p in objective.named_parameters() if p.requires_grad]
+        objective.to(device)
+        optimizer = torch.optim.AdamW(
+            [p for p in objective.parameters() if p.requires_grad],
+            lr=0.0,
+            betas=(optim.beta1, optim.beta2),
+            eps=optim.eps,
+            weight_decay=optim.weight_decay,
+            fused=device.type == "cuda",
+        )
+        n_parameters = sum(p.numel() for p in objective.parameters())
+        # Weights, fp32 masters and two moments of each, and a little for names.
+        self.checkpoint_bytes = 18 * n_parameters + 1_000_000
+        options = ds_json(config, train, ranks, bf16=self.bf16, n_parameters=n_parameters)
+        self._ds: Any = deepspeed.initialize(
+            model=objective, optimizer=optimizer, config=options, dist_init_required=False
+        )[0]
+
+    @property
+    def objective(self) -> Objective:
+        """The wrapped module; under ZeRO-3 its parameters are shares."""
+        module: Objective = self._ds.module
+        return module
+
+    def micro_step(self, batch: SegmentBatch) -> Metrics:
+        """Forward and backward of one micro-batch."""
+        self._ds.train()
+        loss, metrics = self._ds(batch)
+        self._ds.backward(loss)
+        named: Metrics = metrics
+        return named
+
+    def step(self, lr: float, *, last: bool) -> StepResult | None:
+        """Called after each micro-batch; ``last`` marks the one that completes the step."""
+        if last:
+            for group in self._ds.optimizer.param_groups:
+                group["lr"] = lr
+        norm = self._refuse_non_finite() if last and self._plain else None
+        self._ds.step()
+        if not last:
+            return None
+        norm = float(self._ds.get_global_grad_norm() or 0.0) if norm is None else norm
+        applied = bool(self._ds.was_step_applied()) and math.isfinite(norm)
+        return StepResult(applied, norm)
+
+    @property
+    def _plain(self) -> bool:
+        """Stage 0 in fp32, where DeepSpeed hands the gradients to the optimizer unseen."""
+        return self.config.zero_stage == 0 and not self.bf16
+
+    def _refuse_non_finite(self) -> float:
+        """Norm of the averaged gradients, the same on all ranks; ones that are not finite are dropped, and the
+        optimizer leaves a parameter without gradient, and its moments, alone."""
+        parameters = [p for p in self.objective.parameters() if p.grad is not None]
+        norm = float(torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
+        if not math.isfinite(norm):
+            for parameter in parameters:
+                parameter.grad = None
+        return norm
+
+    @torch.no_grad()
+    def evaluate(self, batch: SegmentBatch) -> Metrics:
+        """Metrics per segment, without dropout."""
+        self._ds.eval()
+        metrics: Metrics = self._ds(batch)[1]
+        return metrics
+
+    def save(self, folder: Path, tag: str, client_state: dict[str, Any]) -> None:
+        """Every rank writes its share to ``folder/tag``. Publishing it is the caller's: DeepSpeed's own ``latest``
+        appears before the other ranks have written."""
+        self._ds.save_checkpoint(str(folder), tag=tag, client_state=client_state, save_latest=False)
+
+    def load(self, folder: Path, tag: str) -> dict[str, Any]:
+        """Weights and optimizer state from ``folder/tag``, which the caller has verified; returns the client state."""
+        path, client_state = self._ds.load_checkpoint(str(folder), tag=tag)
+        if path is None:
+            raise CheckpointError(f"{folder / tag}: DeepSpeed found no checkpoint there")
+        state: dict[str, Any] = client_state
+        return state
+
+    def consolidate(self, folder: Path, tag: str) -> dict[str, Tensor]:
+        """The fp32 weights of a checkpoint of this engine, on the CPU, put together by this process alone."""
+        if self.config.zero_stage == 0:
+            return self._consolidate_plain(folder / tag)
+        from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
+
+        with _muted():
+            weights: dict[str, Tensor] = get_fp32_state_dict_from_zero_checkpoint(str(folder), tag=tag)
+        return {name: value.detach().float().clone() for name, value in weights.items()}
+
+    def _consolidate_plain(self, checkpoint: Path) -> dict[str, Tensor]:
+        """Stage 0: the module's weights; in bf16 the optimizer holds the fp32 ones, in the order of the parameters."""
+        saved = torch.load(checkpoint / "mp_rank_00_model_states.pt", map_location="cpu", weights_only=False)
+        weights: dict[str, Tensor] = {name: value.float() for name, value in saved["module"].items()}
+        if self.bf16:
+            masters = [master for group in saved["optimizer"]["fp32_groups"] for master in group]
+            weights |= dict(zip(self._trainable, masters, strict=True))
+        return weights
+
+
+def precision_of(config: DeepSpeedConfig, device: torch.device) -> str:
+    """``fp32`` or ``bf16``."""
+    if config.precision != "auto":
+        return config.precision
+    return "bf16" if device.type == "cuda" else "fp32"
+
+
+def layout_of(config: DeepSpeedConfig, ranks: Ranks, device: torch.device) -> dict[str, Any]:
+    """What DeepSpeed's files are cut by: a checkpoint only loads into the same."""
+    return {"zero_stage": config.zero_stage, "ranks": ranks.world_size, "precision": precision_of(config, device)}
+
+
+def parameter_shapes(module: torch.nn.Module) -> dict[str, list[int]]:
+    """Name -> shape of every parameter and buffer that is saved. Call it before ZeRO-3 cuts them up."""
+    return {name: list(value.shape) for name, value in module.state_dict().items()}
+
+
+@contextmanager
+def _muted() -> Iterator[None]:
+    """DeepSpeed prints build notes and progress bars of its own."""
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+        yield

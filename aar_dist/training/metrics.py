@@ -1,0 +1,148 @@
+"""What is measured, and the file that keeps it.
+
+    micro-batch metrics (B,) of this rank -> Meter -> sums over ranks -> one JSON line for each step
+
+``metrics.jsonl`` is written before anything else hears of a number. After a resume it holds what an uninterrupted run
+would have written.
+"""
+
+import json
+import math
+import os
+import resource
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from aar_dist.base import storage
+from aar_dist.objectives.base import Metrics
+from aar_dist.training.ranks import sum_ranks
+
+Row = dict[str, Any]
+
+
+class Meter:
+    """Means of per-segment metrics over all ranks: over all segments, and the loss for each data set as well."""
+
+    def __init__(self, datasets: Sequence[str]) -> None:
+        self.datasets = datasets
+        self._sums: dict[str, Tensor] = {}
+
+    def add(self, metrics: Metrics, dataset: Tensor, weight: Tensor | None = None) -> None:
+        """Metrics (B,) of one micro-batch; NaN counts for nothing, weight (B,) scales the rest."""
+        weight = torch.ones(len(dataset), device=dataset.device) if weight is None else weight
+        for name, values in metrics.items():
+            counted = weight.double() * values.isfinite()
+            terms = torch.stack([values.double().nan_to_num(0.0, 0.0, 0.0) * counted, counted])
+            total = terms.new_zeros(2, len(self.datasets)).index_add(1, dataset, terms)
+            self._sums[name] = self._sums[name] + total if name in self._sums else total
+
+    def take(self) -> Row:
+        """The means since the last call, ``loss`` and ``loss/<data set>`` and so on; every rank must call it."""
+        names = sorted(self._sums)
+        if not names:
+            return {}
+        totals = sum_ranks(torch.stack([self._sums[name] for name in names]))
+        self._sums = {}
+        row: Row = {}
+        for name, (sums, counts) in zip(names, totals, strict=True):
+            row[name] = _ratio(float(sums.sum()), float(counts.sum()))
+            each = zip(self.datasets, sums.tolist(), counts.tolist(), strict=True)
+            row |= {f"{name}/{dataset}": s / n for dataset, s, n in each if n}
+        return row
+
+
+def _ratio(total: float, count: float) -> float:
+    return total / count if count else math.nan
+
+
+class Clock:
+    """Throughput between two calls of :meth:`take`."""
+
+    def __init__(self, segment_hours: float) -> None:
+        self.segment_hours = segment_hours
+        self._reset()
+
+    def _reset(self) -> None:
+        self._since, self._waited, self._segments = time.perf_counter(), 0.0, 0
+
+    def waited(self, seconds: float) -> None:
+        """Time spent waiting for the stream."""
+        self._waited += seconds
+
+    def trained(self, segments: int) -> None:
+        """Segments of a finished step, over all ranks."""
+        self._segments += segments
+
+    def pause(self, seconds: float) -> None:
+        """Leave out time that was spent on validation or saving."""
+        self._since += seconds
+
+    def take(self) -> Row:
+        """Segments and hours of recording a second over all ranks, and this rank's share of time in the loader."""
+        elapsed = max(time.perf_counter() - self._since, 1e-9)
+        rate = self._segments / elapsed
+        row = {
+            "segments_per_s": rate,
+            "hours_per_s": rate * self.segment_hours,
+            "loader_share": min(1.0, self._waited / elapsed),
+        }
+        self._reset()
+        return row
+
+
+def memory_gb(device: torch.device) -> float:
+    """Largest memory so far [GB]: of the GPU, or of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+
+
+class MetricsFile:
+    """``metrics.jsonl``: one object on a line, each with its ``step``."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 (kept open for the run)
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Append one line. NaN is written as null, since JSON has none."""
+        plain = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+        with storage.one_line_errors(self.path):
+            self._file.write(json.dumps(plain) + "\n")
+            self._file.flush()
+
+    def sync(self) -> None:
+        """Force it onto the disk, before a checkpoint that counts on it."""
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def read_rows(path: Path) -> list[Row]:
+    """All whole lines of a metrics file; a last line cut off by a kill is left out."""
+    if not path.exists():
+        return []
+    rows: list[Row] = []
+    for line in path.read_text().splitlines():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows
+
+
+def trim(path: Path, step: int) -> int:
+    """Forget what was written after ``step``; returns the last step that had been written."""
+    rows = read_rows(path)
+    kept = [row for row in rows if row["step"] <= step]
+    storage.write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
+    return max((row["step"] for row in rows), default=-1)

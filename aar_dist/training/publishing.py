@@ -1,0 +1,71 @@
+"""The end of a run: fp32 weights into the store, then the marker."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from aar_dist.base.config import dump
+from aar_dist.store.checkpoint import Checkpoint
+from aar_dist.store.registry import Store
+from aar_dist.training.config import SCHEMA, PretrainConfig
+from aar_dist.training.metrics import Row, read_rows
+from aar_dist.training.progress import Progress
+from aar_dist.training.run_directory import RunDirectory
+
+
+def store_path(config: PretrainConfig, directory: RunDirectory) -> Path:
+    """Folder of the store."""
+    return Path(config.store.path).resolve() if config.store.path else directory.root / "store"
+
+
+def publish(
+    config: PretrainConfig,
+    directory: RunDirectory,
+    weights: Mapping[str, Tensor],
+    progress: Progress,
+    about: dict[str, Any],
+) -> Checkpoint:
+    """Publish the weights of the last checkpoint as a new version (rank 0)."""
+    metrics = last_validation(directory.metrics)
+    return Store(store_path(config, directory)).publish(
+        config.store.name,
+        weights,
+        config=dump(SCHEMA, config),
+        card=card(config, metrics, progress, about, sum(value.numel() for value in weights.values())),
+        metrics=metrics,
+        about={"shards": progress.shards, "step": progress.step, "run_id": progress.run_id, **about},
+    )
+
+
+def last_validation(path: Path) -> Row:
+    """The newest row of metrics.jsonl that holds a validation."""
+    rows = [row for row in read_rows(path) if "val/loss" in row]
+    return rows[-1] if rows else {}
+
+
+def card(config: PretrainConfig, metrics: Row, progress: Progress, about: dict[str, Any], n_parameters: int) -> str:
+    """What a person should know of the model, in Markdown."""
+    losses = [
+        (name.removeprefix("val/loss/"), value) for name, value in metrics.items() if name.startswith("val/loss/")
+    ]
+    lines = [
+        f"# {config.store.name}",
+        "",
+        f"{config.model.class_path.rpartition('.')[2]} ({n_parameters:,} parameters, fp32) trained with "
+        f"{config.objective.class_path.rpartition('.')[2]} for {progress.step} steps of {config.train.batch_size} "
+        f"segments of {config.data.segment_duration:g} s.",
+        "",
+        f"- data sets: {', '.join(about['datasets'])} (shard set {progress.shards[:12]})",
+        f"- input: {', '.join(about['channels'])}; normalisation: {config.data.normalize}",
+        f"- started from: {config.init_from or 'random weights'}",
+        "",
+        "| data set | validation loss | predicting zero | interpolating |",
+        "|---|---|---|---|",
+    ]
+    for dataset, loss in losses:
+        references = [metrics.get(f"val/{name}/{dataset}") for name in ("zero_mse", "interpolation_mse")]
+        cells = ["-" if value is None else f"{value:.4g}" for value in (loss, *references)]
+        lines.append(f"| {dataset} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"

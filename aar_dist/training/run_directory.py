@@ -1,0 +1,108 @@
+"""The folder of one run.
+
+config.yaml      resolved            log/rank_k.log   what each rank had to say
+metrics.jsonl    every number        pictures/        originals and reconstructions
+checkpoints/     for resuming        wandb/           the offline mirror
+finished         written last: this file alone means that the run is done
+"""
+
+import fcntl
+import json
+import logging
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from aar_dist.base import storage
+from aar_dist.base.errors import CheckpointError, ConfigError
+from aar_dist.training.ranks import Ranks
+
+LOCK_PATIENCE_S = 10.0
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """Paths of a run, and what is true of it."""
+
+    root: Path
+
+    @classmethod
+    def of(cls, out: str) -> "RunDirectory":
+        """Raises ``ConfigError`` without a name."""
+        if not out:
+            raise ConfigError("out is missing: name the run directory with --out DIR")
+        return cls(Path(out).resolve())
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration."""
+        return self.root / "config.yaml"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON line for each step."""
+        return self.root / "metrics.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        """DeepSpeed's own, for resuming."""
+        return self.root / "checkpoints"
+
+    @property
+    def pictures(self) -> Path:
+        """Reconstructions."""
+        return self.root / "pictures"
+
+    def finished(self) -> dict[str, Any] | None:
+        """What the finished run left behind; None while it is not done."""
+        file = self.root / "finished"
+        if not file.exists():
+            return None
+        said: dict[str, Any] = json.loads(file.read_text())
+        return said
+
+    def finish(self, said: dict[str, Any]) -> None:
+        """Mark the run as done."""
+        storage.write_json(self.root / "finished", said)
+
+    def prepare(self, config: str) -> None:
+        """Make the folders, remove unfinished work of a killed run and write the configuration (rank 0)."""
+        with storage.one_line_errors(self.root):
+            for folder in (self.checkpoints, self.pictures, self.root / "wandb"):
+                folder.mkdir(parents=True, exist_ok=True)
+        storage.sweep(self.root)
+        storage.sweep(self.checkpoints)
+        storage.write_text(self.config, config)
+
+    def lock(self) -> IO[str]:
+        """Hold the run directory for this process (rank 0). A lock dies with its owner.
+
+        Raises:
+            CheckpointError: another process holds it.
+        """
+        with storage.one_line_errors(self.root):
+            self.root.mkdir(parents=True, exist_ok=True)
+            file = open(self.root / ".lock", "a+")  # noqa: SIM115 (held as long as the run)
+        for _ in range(int(LOCK_PATIENCE_S / 0.5)):
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                time.sleep(0.5)  # a killed launch needs a moment until its ranks are gone
+            else:
+                file.truncate(0)
+                file.write(f"process {os.getpid()} on {os.uname().nodename}")
+                file.flush()
+                return file
+        file.seek(0)
+        raise CheckpointError(f"{self.root} is in use by {file.read()}; wait for it, end it, or choose another --out")
+
+    def open_log(self, ranks: Ranks) -> None:
+        """Send this rank's log messages to its own file."""
+        folder = self.root / "log"
+        folder.mkdir(parents=True, exist_ok=True)
+        handler = logging.FileHandler(folder / f"rank_{ranks.rank}.log")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+        logging.getLogger("aar_dist").setLevel(logging.INFO)

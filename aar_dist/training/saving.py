@@ -1,0 +1,115 @@
+"""Saving and restoring a run, all ranks together.
+
+save:    room? -> every rank writes into staging -> rank 0 hashes, publishes, prunes
+restore: rank 0 verifies the newest -> verdict to all -> every rank loads
+"""
+
+import errno
+import logging
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from aar_dist.base import storage
+from aar_dist.base.errors import StorageError
+from aar_dist.objectives.base import Objective
+from aar_dist.training import checkpoints
+from aar_dist.training.checkpoints import Saved
+from aar_dist.training.config import PretrainConfig
+from aar_dist.training.engine import Engine, layout_of, parameter_shapes
+from aar_dist.training.metrics import MetricsFile
+from aar_dist.training.progress import Progress
+from aar_dist.training.ranks import Ranks, barrier, from_main
+from aar_dist.training.run_directory import RunDirectory
+
+log = logging.getLogger(__name__)
+
+LAYOUT_KEYS = {
+    "zero_stage": "deepspeed.zero_stage",
+    "ranks": "a number of ranks of",
+    "precision": "deepspeed.precision",
+}
+
+
+@dataclass(frozen=True)
+class Found:
+    """What there is to resume from, and what rank 0 has to say about it."""
+
+    saved: Saved | None
+    warnings: list[str]
+
+
+def find(directory: RunDirectory) -> Found:
+    """The newest whole checkpoint, agreed by all ranks. Raises ``CheckpointError`` on every rank if all are damaged."""
+    return from_main(lambda: Found(*checkpoints.newest_whole(directory.checkpoints)))
+
+
+def save(
+    engine: Engine,
+    directory: RunDirectory,
+    ranks: Ranks,
+    progress: Progress,
+    val_loss: float | None,
+    keep_last: int,
+    file: MetricsFile | None,
+) -> Path:
+    """Write a checkpoint; every rank must call it. Raises ``StorageError``: what was saved before is left as it was."""
+    final = directory.checkpoints / checkpoints.name_of(progress.step)
+    staging = from_main(lambda: _room_for(engine, final))
+    with storage.one_line_errors(final, *([staging] if ranks.main else [])):
+        try:
+            engine.save(directory.checkpoints, staging.name, {"progress": progress.to_dict()})
+        except RuntimeError as error:
+            # torch says so when a write fails halfway.
+            if "PytorchStreamWriter" not in str(error):
+                raise
+            raise OSError(errno.ENOSPC, str(error).splitlines()[0]) from error
+    barrier()
+    about = {
+        "architecture": engine.parameters,
+        "layout": engine.layout,
+        "progress": progress.to_dict(),
+        "val_loss": val_loss,
+    }
+    return from_main(lambda: _publish(staging, final, about, keep_last, file))
+
+
+def _room_for(engine: Engine, final: Path) -> Path:
+    """The staging name, if the disk has room for what will be written there."""
+    free = shutil.disk_usage(final.parent).free
+    if free < engine.checkpoint_bytes:
+        raise StorageError(
+            f"{final}: the disk is full: a checkpoint needs {engine.checkpoint_bytes / 1e6:.1f} MB and there are "
+            f"{free / 1e6:.1f} MB left; free space there and run the same command again"
+        )
+    return storage.staging_name(final)
+
+
+def _publish(staging: Path, final: Path, about: dict[str, Any], keep_last: int, file: MetricsFile | None) -> Path:
+    with storage.one_line_errors(final, staging):
+        if file:
+            file.sync()
+        checkpoints.write_manifest(staging, about)
+    checkpoints.publish(staging, final)
+    removed = checkpoints.prune(final.parent, keep_last)
+    log.info("saved %s, removed %s", final.name, ", ".join(p.name for p in removed) or "none")
+    return final
+
+
+def fitting_engine(
+    found: Found, objective: Objective, config: PretrainConfig, ranks: Ranks, device: torch.device
+) -> Engine:
+    """The engine, once it is known that what was found fits it. Raises ``CheckpointError``, before DeepSpeed starts."""
+    layout = layout_of(config.deepspeed, ranks, device)
+    if found.saved:
+        checkpoints.check_same_model(found.saved, parameter_shapes(objective), layout, LAYOUT_KEYS)
+    return Engine(objective, config.deepspeed, config.train, config.optim, ranks, device)
+
+
+def restore(engine: Engine, saved: Saved) -> Progress:
+    """Load a verified checkpoint into a fitting engine."""
+    state = engine.load(saved.path.parent, saved.path.name)
+    return Progress.from_dict(state["progress"])

@@ -1,0 +1,63 @@
+"""One pass over the validation tape: losses, references, pictures.
+
+evaluation tape -> engine (no dropout) -> means for each data set, val/<metric>/<data set>
+                -> the first segments -> reconstruction -> a picture
+"""
+
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from aar_dist.base.plots import reconstruction_figure, save_figure
+from aar_dist.objectives.masked import Reconstruction
+from aar_dist.stream.batch import SegmentBatch
+from aar_dist.stream.loader import SegmentStream
+from aar_dist.training.config import TrainConfig
+from aar_dist.training.engine import Engine
+from aar_dist.training.metrics import Meter, Row
+from aar_dist.training.ranks import Ranks
+
+
+@runtime_checkable
+class Reconstructs(Protocol):
+    """An objective that can show what it makes of a batch."""
+
+    def reconstruct(self, batch: SegmentBatch) -> Reconstruction:
+        """The batch with the model's prediction."""
+
+
+def validate(engine: Engine, stream: SegmentStream, train: TrainConfig, ranks: Ranks, picture: Path) -> Row:
+    """Metrics of the whole validation tape; rank 0 draws its first segments to ``picture``. Every rank must call it."""
+    micro, _ = train.micro_batches(ranks.world_size)
+    meter = Meter(stream.datasets)
+    drawn = False
+    for batch, weight in stream.evaluation(train.batch_size, micro, engine.device):
+        meter.add(engine.evaluate(batch), batch.dataset, weight)
+        if not drawn and train.pictures and isinstance(engine.objective, Reconstructs):
+            # Under ZeRO-3 every rank takes part, whoever draws.
+            shown = first(batch, train.pictures)
+            made = engine.objective.reconstruct(shown)
+            if ranks.main:
+                draw(shown, made, stream, picture)
+            drawn = True
+    return {f"val/{name}": value for name, value in meter.take().items()}
+
+
+def first(batch: SegmentBatch, n: int) -> SegmentBatch:
+    """The first n segments of a batch."""
+    cut = {f.name: getattr(batch, f.name) for f in fields(batch)}
+    return replace(batch, **{name: value[:n] for name, value in cut.items() if value is not None})
+
+
+def draw(batch: SegmentBatch, made: Reconstruction, stream: SegmentStream, picture: Path) -> None:
+    """Original against reconstruction, a row for each segment."""
+    names = [stream.channels[i] if i >= 0 else "" for i in batch.channel[0].tolist()]
+    figure = reconstruction_figure(
+        *(x.float().cpu().numpy() for x in (made.values, made.prediction)),
+        *(x.cpu().numpy() for x in (made.masked, made.valid)),
+        rate_hz=batch.rate_hz.tolist(),
+        titles=[stream.datasets[i] for i in batch.dataset.tolist()],
+        channels=names,
+    )
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    save_figure(figure, picture)
