@@ -21,6 +21,7 @@ from aar_dist.shards.format import SPLITS, shard_name
 CHUNK_SEGMENTS = 200  # a chunk is this many of the longest segments: their overlap is 0.5 % of it
 SHARD_SEGMENTS = 250  # a shard holds at least this many: cutting at its end costs at most 0.4 %
 BALANCE = 0.009  # a shard may miss the target by this share on either side
+SHARD_SAMPLES = 120  # and this many of the smallest sample that a cut may leave, so that one fits into that share
 TAR_BLOCK, NPY_HEADER, JSON_BYTES = 512, 128, 1024
 
 
@@ -235,7 +236,7 @@ class _Packer:
         if not chunks:
             return []
         total = sum(map(self.bytes_of, chunks))
-        smallest = SHARD_SEGMENTS * max(self._segment_bytes(c) for c in chunks)
+        smallest = max(map(self._smallest_shard, chunks))
         target = total / max(1, min(math.ceil(total / shard_bytes), total // smallest))
         shards: list[list[Chunk]] = [[]]
         used = 0.0
@@ -277,13 +278,14 @@ class _Packer:
             size += _member(NPY_HEADER + (labels.stop - labels.start) * np.dtype(self.layout.label_dtype).itemsize)
         return size
 
-    def _segment_bytes(self, chunk: Chunk) -> int:
+    def _smallest_shard(self, chunk: Chunk) -> int:
         recording = self.recordings[chunk.recording]
-        samples = sum(
+        segment = sum(
             segment_samples(self.longest_segment_s, s.rate_hz) * s.n_axes * np.dtype(s.dtype).itemsize
             for s in recording.sensors
         )
-        return samples + (len(recording.sensors) + 2) * 2 * TAR_BLOCK
+        members = (len(self.layout.sensors) + 2) * 2 * TAR_BLOCK
+        return max(SHARD_SEGMENTS * segment, SHARD_SAMPLES * (segment + members))
 
 
 def _member(payload: int) -> int:

@@ -141,6 +141,12 @@ def _codes(column: pa.ChunkedArray) -> tuple[Ints, list[str]]:
 def _chosen(table: pa.Table, data: DataConfig, split: str) -> pa.Array:
     """Mask of the rows of this split and of the sensors asked for."""
     mask = _each(table["split"], split.__eq__)
+    present = _encoded(table["sensor"])[1]
+    for name in _sensor_names(data) if data.sensors not in ("each", "all") else ():
+        if name not in present:
+            raise ConfigError(
+                f"data.sensors: no sensor {name!r} in {', '.join(data.shards)}; there are {sorted(present)}"
+            )
     if data.sensors == "each":
         if data.kinds:
             mask = mask & _each(table["kind"], data.kinds.__contains__)
@@ -223,11 +229,6 @@ class _Chooser:
         if self.data.sensors == "each":
             return np.arange(len(n_axes))[:, None], np.zeros(1, np.int64), int(n_axes.max())
         names = self.sensors if self.data.sensors == "all" else _sensor_names(self.data)
-        missing = [n for n in names if n not in self.sensors]
-        if missing:
-            raise ConfigError(
-                f"data.sensors: no sensor {missing[0]!r} in {', '.join(self.data.shards)}; there are {self.sensors}"
-            )
         parts = self._joined(names)
         widths = [int(n_axes[self.sensor == self.sensors.index(n)].max()) for n in names]
         return parts, np.cumsum([0, *widths[:-1]]).astype(np.int64), sum(widths)

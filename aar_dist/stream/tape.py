@@ -139,7 +139,8 @@ class Tape:
     def _rounding_start(self, epoch: int, dataset: int) -> float:
         # Steps of the golden ratio spread the starts evenly: a share of 0.3 is drawn in 3 epochs of 10.
         start = (hash_int(self.seed, word("rounding"), dataset) + epoch * _GOLDEN) % 2**64
-        return float(start >> (64 - U_BITS)) / 2**U_BITS
+        u: float = (start >> (64 - U_BITS)) / 2**U_BITS
+        return u
 
     def _shard_rank(self, epoch: int) -> Ints:
         """Rank of each shard in the line: each data set's shards permuted, then interleaved by fractional rank."""

@@ -1,0 +1,48 @@
+"""``aar-dist``: the small tools.
+
+aar-dist COMMAND …      each command lives beside what it works on and is imported only when it is called
+"""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from aar_dist.base.errors import ConfigError, user_entry
+
+COMMANDS = {
+    "convert": ("aar_dist.recordings.convert:main", "published data sets or a table -> HDF5 recordings (--list)"),
+    "simulate": ("aar_dist.recordings.simulate:main", "a simulated herd, to try things on"),
+    "inspect": ("aar_dist.training.inspect:main", "what a shard set, a configuration or a stored model holds"),
+    "verify": ("aar_dist.training.verify:main", "a shard set, a checkpoint or a stored model against its hashes"),
+}
+
+
+@user_entry
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run one command."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_help())
+        return
+    name, *rest = arguments
+    if name not in COMMANDS:
+        _unknown(name)
+    module, function = COMMANDS[name][0].split(":")
+    getattr(importlib.import_module(module), function)(rest)
+
+
+def _unknown(name: str) -> None:
+    import difflib
+
+    near = difflib.get_close_matches(name, COMMANDS, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(COMMANDS)}"
+    raise ConfigError(f"aar-dist {name}: no such command; {hint}")
+
+
+def _help() -> str:
+    rows = "\n".join(f"  {name:<10} {text}" for name, (_, text) in COMMANDS.items())
+    return (
+        "usage: aar-dist COMMAND …\n\n"
+        f"{rows}\n\n"
+        "aar-dist COMMAND --help tells more. Beside it: shards/build.py (recordings -> shards), launch/pretrain.py (training)."
+    )

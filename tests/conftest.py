@@ -1,0 +1,63 @@
+"""Recordings and shard sets that many tests read."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from aar_dist.recordings.write import SensorData, dataset_to_hdf5
+from aar_dist.shards.build import BuildOptions, build
+
+LONGEST_S = 1.0
+CLASSES = ("rest", "walk", "run")
+
+
+def write_dataset(
+    root: Path, name: str, *, rate: float, seconds: dict[str, list[float]], dtype="<f4", gyr=False
+) -> None:
+    """Recordings of ``seconds[subject]`` each; every value tells its subject, recording and sample."""
+    rng = np.random.default_rng(sum(map(ord, name)))
+    for subject, durations in seconds.items():
+        for k, duration in enumerate(durations):
+            n = round(duration * rate)
+            values = rng.normal(size=(n, 3))
+            values = (values * 1000).astype(dtype) if dtype == "<i2" else values.astype(dtype)
+            scale = 0.001 if dtype == "<i2" else None
+            of = {"rate_hz": rate, "axes": ("x", "y", "z")}
+            sensors = {"acc": SensorData(values=values, units="g", scale=scale, **of)}
+            if gyr:
+                sensors["gyr"] = SensorData(values=rng.normal(size=(n, 3)).astype("<f4"), units="rad/s", **of)
+            labels = np.repeat(np.arange(-1, n // 37 + 1) % 4 - 1, 37)[:n]
+            dataset_to_hdf5(
+                root / name,
+                dataset=name,
+                species="cow",
+                subject=subject,
+                sensors=sensors,
+                label=labels.astype(np.int16),
+                classes=CLASSES,
+                first_index=k,
+            )
+
+
+@pytest.fixture(scope="session")
+def recordings(tmp_path_factory) -> Path:
+    """Two data sets: ``slow`` (10 Hz, int16) and ``fast`` (50 Hz, float32, with gyroscope), four subjects each."""
+    root = tmp_path_factory.mktemp("recordings")
+    write_dataset(root, "slow", rate=10.0, seconds={f"s{i}": [900.0 + 13 * i, 31.7] for i in range(4)}, dtype="<i2")
+    write_dataset(root, "fast", rate=50.0, seconds={f"f{i}": [900.0 + 7 * i, 2.5, 0.7] for i in range(4)}, gyr=True)
+    return root
+
+
+@pytest.fixture(scope="session")
+def options() -> BuildOptions:
+    return BuildOptions(datasets=("fast", "slow"), longest_segment_s=LONGEST_S, shard_bytes=700_000)
+
+
+@pytest.fixture(scope="session")
+def shard_set(recordings, options, tmp_path_factory) -> Path:
+    """The shards of ``recordings``, built for segments up to LONGEST_S."""
+    return build(recordings, tmp_path_factory.mktemp("shards") / "set", options, workers=1).folder
