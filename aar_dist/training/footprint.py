@@ -8,7 +8,6 @@ The meta device has shapes and no memory: forward and backward are really traced
 
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -80,7 +79,7 @@ def describe_config(config: PretrainConfig, world_size: int) -> Description:
     """
     micro_batch_size, _ = config.train.micro_batches(world_size)
     with torch.device("meta"):
-        objective = build_objective(asdict(config))
+        objective = build_objective(config.model, config.objective)
     return describe(
         objective,
         segment_duration=config.data.segment_duration,

@@ -1,0 +1,73 @@
+"""``aar-dist inspect``: look before anything runs.
+
+shard set     -> hours, subjects, rates, labels, balance          (--picture FILE draws it)
+CONFIG.yaml   -> parameters, tokens and FLOPs a segment, memory a rank at each ZeRO stage
+stored model  -> its card, shards and hashes
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from aar_dist.base.cli import Parser
+from aar_dist.base.errors import ConfigError, user_entry
+from aar_dist.shards.format import INFO, MANIFEST
+
+
+@user_entry
+def main(argv: Sequence[str] | None = None) -> None:
+    """Print what a path holds."""
+    parser = Parser(__doc__, prog="aar-dist inspect")
+    parser.add_argument(
+        "path", help="a shard set, a configuration (.yaml), a stored model (folder or store://name@version)"
+    )
+    parser.add_argument("--json", action="store_true", help="machine-readable")
+    parser.add_argument("--picture", type=Path, help="shard set: write its figure to this .png or .svg")
+    parser.add_argument("--world_size", type=int, default=2, help="configuration: ranks (%(default)s)")
+    parser.add_argument("--store", help="root of the store that store:// speaks of")
+    args, overrides = parser.parse_known_args(argv)
+    path = Path(args.path)
+    if path.suffix in (".yaml", ".yml") and not path.is_dir():
+        print(_config(path, overrides, args.world_size, args.json), end="")
+        return
+    if overrides:
+        parser.error(f"unrecognized arguments: {' '.join(overrides)}")
+    if args.path.startswith("store://") or (path / "model.safetensors").is_file():
+        print(_model(args.path, args.store, args.json), end="")
+    else:
+        print(_shards(path, args.json, args.picture), end="")
+
+
+def _shards(folder: Path, as_json: bool, picture: Path | None) -> str:
+    from aar_dist.base.plots import save_figure
+    from aar_dist.shards.summary import figure, render, summarize
+
+    if folder.is_dir() and not any((folder / name).exists() for name in (MANIFEST, INFO, ".build")):
+        raise ConfigError(
+            f"{folder}: neither a shard set nor a stored model; give one of these or a .yaml configuration"
+        )
+    summary = summarize(folder)
+    if picture:
+        save_figure(figure(summary), picture)
+        print(f"wrote {picture}", file=sys.stderr)
+    return summary.as_json() + "\n" if as_json else render(summary)
+
+
+def _config(path: Path, overrides: Sequence[str], world_size: int, as_json: bool) -> str:
+    from aar_dist.base.config import load
+    from aar_dist.training.config import SCHEMA
+    from aar_dist.training.footprint import describe_config, render
+
+    description = describe_config(load(SCHEMA, ["--config", str(path), *overrides]), world_size)
+    return json.dumps(description, indent=1) + "\n" if as_json else render(description)
+
+
+def _model(reference: str, store: str | None, as_json: bool) -> str:
+    from aar_dist.store.checkpoint import CARD
+    from aar_dist.store.registry import resolve
+
+    checkpoint = resolve(reference, store)
+    if as_json:
+        return json.dumps(checkpoint.manifest | {"metrics": checkpoint.metrics()}, indent=1) + "\n"
+    return (checkpoint.path / CARD).read_text()
