@@ -38,6 +38,7 @@ def parse_header(file: h5py.File, path: Path, units: Mapping[str, str]) -> Recor
         start_time=_start_time(file, path),
         sensors=sensors,
         label=_label(file, path, sensors[0].rate_hz) if LABEL in file else None,
+        source=_text(file, "source") or "",
     )
     _check_durations(recording)
     return recording

@@ -71,6 +71,13 @@ class Recording:
     """ISO 8601, where known."""
     sensors: tuple[Sensor, ...]
     label: LabelTrack | None
+    source: str = ""
+    """The published file that it was converted from, where known."""
+
+    @property
+    def name(self) -> str:
+        """What a person knows it by."""
+        return self.source or self.path.name
 
     @property
     def duration_s(self) -> float:

@@ -92,6 +92,7 @@ def dataset_to_hdf5(
     max_step_s: float | None = None,
     location: str | None = None,
     start_time: str | None = None,
+    source: str | None = None,
     first_index: int = 0,
 ) -> list[Path]:
     """Write one file for each stretch without a gap, ``first_index`` the number of the first; returns their paths.
@@ -99,13 +100,14 @@ def dataset_to_hdf5(
     ``label`` (n,) stands on ``label_rate_hz``, or else on the first sensor's rate. ``timestamps_s`` (n,) are those of
     the first sensor: a step longer than ``max_step_s`` (1.5 sample periods, if not given) is a gap, and every other
     sensor and the label are cut at the same place. With ``frame``, sensors may be :class:`SensorColumns`, and
-    ``label`` and ``timestamps_s`` names of columns. RecordingError where the result would break the contract.
+    ``label`` and ``timestamps_s`` names of columns. ``source`` names the original file.
+    RecordingError where the result would break the contract.
     """
     given = {name: _sensor_data(name, s, frame) for name, s in sensors.items()}
     if not given:
         raise RecordingError(f"{dataset}, {subject}: no sensors given; a recording needs at least one")
     first = next(iter(given.values()))
-    header = _header(dataset, species, subject, location)
+    header = _header(dataset, species, subject, loc=location, source=source)
     track = _label_data(_column(label, frame), label_rate_hz or first.rate_hz, classes)
     times = _column(timestamps_s, frame)
     runs = _runs(times, first, max_step_s, f"{dataset}, {subject}")
@@ -152,13 +154,13 @@ def _runs(times: NDArray[Any] | None, first: SensorData, max_step_s: float | Non
     return contiguous_runs(times, first.rate_hz, max_step_s, what)
 
 
-def _header(dataset: str, species: str, subject: str, location: str | None) -> dict[str, str]:
+def _header(dataset: str, species: str, subject: str, **optional: str | None) -> dict[str, str]:
     if not _SPECIES.fullmatch(species):
         raise RecordingError(f"{dataset}: species {species!r} cannot be part of a file name; use a-z and _ only")
     if not _SUBJECT.fullmatch(subject):
         raise RecordingError(f"{dataset}: subject {subject!r} cannot be part of a file name; use letters, digits and _")
     header = {"dataset": dataset, "species": species, "subject": subject}
-    return header | ({"loc": location} if location else {})
+    return header | {name: text for name, text in optional.items() if text}
 
 
 def _sensor_data(name: str, sensor: SensorData | SensorColumns, frame: Frame | None) -> SensorData:

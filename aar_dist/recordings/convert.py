@@ -1,0 +1,136 @@
+"""Published recordings into the HDF5 contract.
+
+aar-dist convert --list
+aar-dist convert hapt hapt_raw.tar.xz data                          # data/hapt/human_01_ds_0.hdf5 …
+aar-dist convert otariids otariids_raw.tar.xz data --label behaviour
+aar-dist convert table my_csvs data --yaml my_table.yaml
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from aar_dist.base.cli import Parser
+from aar_dist.base.errors import ConfigError, RecordingError, user_entry
+from aar_dist.base.progress import progress
+from aar_dist.recordings import cow_walking, hapt, otariids, table
+from aar_dist.recordings.contract import raise_together, read_recording
+from aar_dist.recordings.converter import Converter, Job, Options
+from aar_dist.recordings.once import keep_once
+from aar_dist.recordings.out import new_folder
+from aar_dist.recordings.recording import Recording
+from aar_dist.recordings.source import open_source
+
+CONVERTERS: Mapping[str, Converter] = {
+    c.name: c for c in (cow_walking.CONVERTER, otariids.CONVERTER, hapt.CONVERTER, table.CONVERTER)
+}
+
+
+@dataclass
+class Result:
+    """What a conversion made, met and left out."""
+
+    recordings: list[Recording] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    bad: list[RecordingError] = field(default_factory=list)
+
+    def summary(self) -> str:
+        """Recordings, subjects and hours in one line."""
+        hours = sum(r.duration_s for r in self.recordings) / 3600
+        subjects = len({r.subject for r in self.recordings})
+        return f"{len(self.recordings)} recordings of {subjects} subjects, {hours:.2f} h"
+
+
+def convert(
+    converter: Converter,
+    out: Path,
+    options: Options,
+    *,
+    keep_duplicates: bool = False,
+    skip_bad: bool = False,
+    overwrite: bool = False,
+) -> tuple[Path, Result]:
+    """Convert a published data set into ``out/<dataset>``, which appears whole or not at all."""
+    target = out / converter.dataset(options)
+    with new_folder(target, overwrite=overwrite) as staging, open_source(options.source) as folder:
+        jobs = converter.plan(folder, options)
+        result = _write_all(jobs, staging, target.name)
+        if not skip_bad:
+            raise_together(result.bad, f"{len(result.bad)} of {len(jobs)} files of {options.source} cannot be used")
+        if not result.recordings:
+            raise RecordingError(f"{options.source}: no file could be used; the first: {result.bad[0]}")
+        if not keep_duplicates:
+            result.recordings, notes = keep_once(result.recordings)
+            result.notes += notes
+    return target, result
+
+
+def _write_all(jobs: Sequence[Job], staging: Path, dataset: str) -> Result:
+    """Every job's takes as recordings, numbered for each subject in order."""
+    result = Result()
+    numbers: Counter[str] = Counter()
+    with progress(f"converting {dataset}", len(jobs)) as advance:
+        for job in jobs:
+            try:
+                for take in job.read():
+                    paths = take.write(staging, dataset, numbers[take.subject])
+                    numbers[take.subject] += len(paths)
+                    result.recordings += [read_recording(p) for p in paths]
+                    result.notes += take.notes
+            except RecordingError as error:
+                result.bad.append(error)
+            advance()
+    return result
+
+
+def listing() -> str:
+    """Each converter with what it reads and makes."""
+    blocks = []
+    for converter in CONVERTERS.values():
+        lines = [f"  {what + ':':<10} {text}" for what, text in converter.about.items()]
+        blocks.append("\n".join([converter.name, *lines]))
+    return "\n\n".join(blocks)
+
+
+@user_entry
+def main(argv: Sequence[str] | None = None) -> None:
+    """``aar-dist convert``."""
+    args = _parser().parse_args(argv)
+    if args.list:
+        print(listing())
+        return
+    if args.name is None or args.source is None or args.out is None:
+        raise ConfigError("give NAME SOURCE OUT, or --list for the names")
+    if args.name not in CONVERTERS:
+        raise ConfigError(f"{args.name}: no such converter; use one of {', '.join(CONVERTERS)} (see --list)")
+    converter = CONVERTERS[args.name]
+    options = Options(source=args.source, label=args.label, index=args.index, yaml=args.yaml)
+    if args.label is not None:
+        converter.label(options)
+    target, result = convert(
+        converter,
+        args.out,
+        options,
+        keep_duplicates=args.keep_duplicates,
+        skip_bad=args.skip_bad,
+        overwrite=args.overwrite,
+    )
+    for line in [*result.notes, *(f"left out: {error}" for error in result.bad)]:
+        print(line)
+    print(f"{target}: {result.summary()}")
+
+
+def _parser() -> Parser:
+    parser = Parser("Convert published recordings to HDF5.", prog="aar-dist convert")
+    parser.add_argument("name", nargs="?", metavar="NAME", help=f"{', '.join(CONVERTERS)}")
+    parser.add_argument("source", nargs="?", type=Path, metavar="SOURCE", help="folder or archive, as published")
+    parser.add_argument("out", nargs="?", type=Path, metavar="OUT", help="folder for the data set's folder")
+    parser.add_argument("--list", action="store_true", help="what each converter reads and makes")
+    parser.add_argument("--label", help="which label, where a set has several (otariids: type or behaviour)")
+    parser.add_argument("--index", type=Path, help="index file with what the set itself does not say (otariids: rates)")
+    parser.add_argument("--yaml", type=Path, help="description of the files, for `table`")
+    parser.add_argument("--keep_duplicates", action="store_true", help="keep what is recorded twice")
+    parser.add_argument("--skip_bad", action="store_true", help="go on without the files that cannot be used")
+    parser.add_argument("--overwrite", action="store_true", help="replace the folder of the data set where it exists")
+    return parser
