@@ -5,7 +5,6 @@
 Facts of DeepSpeed that shape this file are pinned in tests/training/test_deepspeed_facts.py.
 """
 
-import contextlib
 import logging
 import math
 import os
@@ -75,8 +74,8 @@ def process_group(ranks: Ranks) -> Iterator[torch.device]:
     without them some finished runs aborted."""
     environment.prepare(ranks)
     _alone_if_no_launcher(ranks)
-    import deepspeed
-
+    with _muted():
+        import deepspeed
     _quiet()
     try:
         with _muted():
@@ -273,6 +272,19 @@ def parameter_shapes(module: torch.nn.Module) -> dict[str, list[int]]:
 
 @contextmanager
 def _muted() -> Iterator[None]:
-    """DeepSpeed prints build notes and progress bars of its own."""
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+    """DeepSpeed, and the compilers and linkers it tries out, print notes of their own on both streams."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = [os.dup(1), os.dup(2)]
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 1)
+        os.dup2(nowhere, 2)
         yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for number, descriptor in enumerate(kept, start=1):
+            os.dup2(descriptor, number)
+        for descriptor in (*kept, nowhere):
+            os.close(descriptor)

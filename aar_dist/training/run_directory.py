@@ -19,6 +19,8 @@ from aar_dist.base import storage
 from aar_dist.base.errors import CheckpointError, ConfigError
 from aar_dist.training.ranks import Ranks
 
+log = logging.getLogger(__name__)
+
 LOCK_PATIENCE_S = 10.0
 
 
@@ -106,3 +108,4 @@ class RunDirectory:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
         logging.getLogger("aar_dist").setLevel(logging.INFO)
+        log.info("rank %d is process %d on %s", ranks.rank, os.getpid(), os.uname().nodename)

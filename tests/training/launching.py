@@ -1,0 +1,99 @@
+"""Starting real launches from tests: two ranks on the CPU, a free port each, nothing left behind."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from aar_dist.training.metrics import read_rows
+
+ROOT = Path(__file__).parents[2]
+DEEPSPEED = str(Path(sys.executable).with_name("deepspeed"))
+
+# The first system's model, tiny: 101,376 parameters, on segments of one second.
+TINY = {
+    "data.segment_duration": 1.0,
+    "data.max_window_length": 50,
+    "data.lanes": 16,
+    "data.mixture.oversampling_factor": 0.05,
+    "model.patch_size": 5,
+    "model.d_embedding": 64,
+    "model.n_layers": 2,
+    "train.batch_size": 32,
+    "train.max_steps": 24,
+    "train.val_every": 12,
+    "train.save_every": 4,
+    "train.log_every": 4,
+    "train.pictures": 0,
+    "optim.warmup_steps": 50,
+    "tracking.mode": "disabled",
+}
+
+
+def environment(**more: str) -> dict[str, str]:
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("WANDB")}
+    return kept | {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1", **more}
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def flags(settings: dict) -> list[str]:
+    return [f"--{key}={value}" for key, value in settings.items()]
+
+
+def start(out: Path, shards: Path, settings: dict | None = None, *, ranks: int = 2, **env: str) -> subprocess.Popen:
+    """A pretraining launch; its output, both streams together, is in ``.stdout``."""
+    launcher = [DEEPSPEED, "--num_accelerators", str(ranks), "--master_port", str(free_port())]
+    command = [*launcher, str(ROOT / "launch" / "pretrain.py"), "--out", str(out), "--data.shards", str(shards)]
+    return subprocess.Popen(
+        [*command, *flags(TINY | (settings or {}))],
+        cwd=ROOT,
+        env=environment(**env),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen, timeout_s: float = 180) -> tuple[int, str]:
+    """Exit code and output without the launcher's own lines."""
+    text, _ = process.communicate(timeout=timeout_s)
+    lines = [line for line in text.splitlines() if not re.match(r"\[\d{4}-\d\d-\d\d .*\[(INFO|WARNING|ERROR)\]", line)]
+    return process.returncode, "\n".join(lines)
+
+
+def run(out: Path, shards: Path, settings: dict | None = None, **options) -> tuple[int, str]:
+    return finish(start(out, shards, settings, **options))
+
+
+def rank_process(out: Path, rank: int) -> int:
+    """Process id of a rank of the launch that runs now."""
+    text = (out / "log" / f"rank_{rank}.log").read_text()
+    return int(re.findall(r"is process (\d+) on", text)[-1])
+
+
+def signal_at_step(process: subprocess.Popen, out: Path, step: int, rank: int, number: signal.Signals) -> None:
+    """Send a signal to one rank as soon as a step is in metrics.jsonl."""
+    deadline = time.monotonic() + 120
+    while max((row["step"] for row in read_rows(out / "metrics.jsonl")), default=0) < step:
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline, "training does not get on"
+        time.sleep(0.005)
+    os.kill(rank_process(out, rank), number)
+
+
+def losses(out: Path) -> list[tuple[int, float, float]]:
+    """(step, loss, gradient norm) of every step."""
+    return [(r["step"], r["loss"], r["grad_norm"]) for r in read_rows(out / "metrics.jsonl") if "loss" in r]
+
+
+def validations(out: Path) -> list[dict]:
+    return [row for row in read_rows(out / "metrics.jsonl") if "val/loss" in row]

@@ -1,0 +1,66 @@
+"""Kill a rank in the middle of training, run the same command again: nothing may differ from an uninterrupted run."""
+
+import json
+import signal
+
+import pytest
+from launching import finish, losses, run, signal_at_step, start, validations
+
+from aar_dist.base.storage import sha256
+from aar_dist.store.checkpoint import WEIGHTS
+from aar_dist.training.metrics import read_rows
+
+pytestmark = pytest.mark.launch
+
+ACCUMULATED = {"train.micro_batch_size": 8}
+
+
+@pytest.mark.parametrize(
+    ("stage", "more"),
+    [(1, {}), (2, ACCUMULATED), (3, {"deepspeed.zero_options": '{"stage3_param_persistence_threshold": 0}'})],
+)
+def test_killed_and_resumed_equals_uninterrupted(tmp_path, shard_set, stage, more):
+    settings = {"deepspeed.zero_stage": stage, **more}
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert run(whole, shard_set, settings)[0] == 0
+
+    launch = start(broken, shard_set, settings)
+    signal_at_step(launch, broken, 10, rank=1, number=signal.SIGKILL)
+    code, said = finish(launch)
+    assert code != 0
+    assert not (broken / "finished").exists()
+    assert "the same command resumes" in said
+    assert "Traceback" not in said
+    reached = losses(broken)[-1][0]
+    assert 10 <= reached < 24
+
+    code, said = run(broken, shard_set, settings)
+    assert code == 0
+    assert "goes on from step" in said
+    assert losses(broken) == losses(whole)
+    assert [row["step"] for row in read_rows(broken / "metrics.jsonl")] == [
+        row["step"] for row in read_rows(whole / "metrics.jsonl")
+    ]
+    assert validations(broken) == validations(whole)
+    weights = [sha256(out / "store" / "models" / "aar" / "1" / WEIGHTS) for out in (whole, broken)]
+    assert weights[0] == weights[1]
+
+
+def test_asked_to_stop_it_saves_agrees_and_goes_on(tmp_path, shard_set):
+    out = tmp_path / "run"
+    settings = {"train.save_every": 1000, "train.max_steps": 60}
+    launch = start(out, shard_set, settings)
+    signal_at_step(launch, out, 5, rank=1, number=signal.SIGTERM)
+    code, said = finish(launch)
+    assert code == 0
+    assert "stopped at step" in said
+    assert not (out / "finished").exists()
+    stopped = losses(out)[-1][0]
+    code, said = run(out, shard_set, settings)
+    assert code == 0
+    assert f"goes on from step {stopped}" in said
+    assert [step for step, *_ in losses(out)] == list(range(1, 61))
+    assert json.loads((out / "finished").read_text())["step"] == 60
+    code, said = run(out, shard_set, settings)
+    assert code == 0
+    assert "is finished" in said
