@@ -23,6 +23,8 @@ class Columns:
     """The columns of one file by name; asking for one that is not there is a RecordingError with the nearest name."""
 
     def __init__(self, path: Path, table: Any) -> None:
+        if not table.num_rows:
+            raise RecordingError(f"{path}: holds no rows; leave it out")
         self.path = path
         self._table = table
 

@@ -35,11 +35,11 @@ def plan(folder: Path, options: Options) -> Sequence[Job]:
     paths = sorted(p for p in folder.rglob("acc_exp*.txt") if _NAME.fullmatch(p.name))
     if not paths:
         raise RecordingError(f"{options.source}: holds no RawData/acc_expNN_userMM.txt; give the folder above RawData")
-    labels = read_labels(paths[0].with_name("labels.txt"))
+    labels = read_published_labels(paths[0].with_name("labels.txt"))
     return [Job(p.name, partial(_read, p, labels)) for p in paths]
 
 
-def read_labels(path: Path) -> dict[tuple[int, int], Spans]:
+def read_published_labels(path: Path) -> dict[tuple[int, int], Spans]:
     """(experiment, user) -> [(class, first, end)], counted from 0, the end excluded."""
     spans: dict[tuple[int, int], Spans] = {}
     for experiment, user, activity, first, last in read_numbers(path, 5).astype(int).tolist():

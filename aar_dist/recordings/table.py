@@ -94,7 +94,7 @@ class _File:
         """The value at a row; empty where there is none, unless it is needed."""
         value = where.value or self.groups.get(where.path or "", "")
         if where.column:
-            value = str(self.columns.text(where.column)[row]) if len(self.columns) else ""
+            value = str(self.columns.text(where.column)[row])
         if needed and not value:
             raise RecordingError(
                 f"{self.columns.path}: {needed} is empty at row {row}; key {needed} of the YAML says where it is"
