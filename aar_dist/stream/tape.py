@@ -3,10 +3,12 @@
     (seed, epoch, position) -> lane, place -> shuffled place -> line of the epoch -> item, k-th of q -> start
 
 A pure function: no generator, no state. An epoch's line holds every item (a chunk of a sensor) as often as its quota
-says, shards permuted and interleaved. The line is cut into lanes; position p stands in lane p mod lanes. A global batch
-is the next B positions sorted by (epoch, lane), of which rank r of W serves its r-th equal part.
+says, shards permuted and interleaved. The line is cut into lanes, which successive positions visit in steps of the
+golden ratio, so that a batch of any size is spread evenly over the line. A global batch is the next B positions sorted
+by (epoch, lane), of which rank r of W serves its r-th equal part.
 """
 
+import math
 from collections import OrderedDict
 from dataclasses import dataclass
 
@@ -67,13 +69,22 @@ class Tape:
         self.n_segments = sum(totals)
         self.lanes = min(lanes, self.n_segments)
         self.shuffle_block = shuffle_block
+        self._lane_at = _golden_order(self.lanes)
+        self._lane_length, self._lane_start = self._cut_lanes()
         self._lines: OrderedDict[int, _Line] = OrderedDict()
+
+    def _cut_lanes(self) -> tuple[Ints, Ints]:
+        """Segments of each lane, which differ by at most one, and where it starts in the line."""
+        short, longer = divmod(self.n_segments, self.lanes)
+        length = np.full(self.lanes, short, np.int64)
+        length[self._lane_at[:longer]] += 1
+        return length, np.cumsum(length) - length
 
     def batches(self, position: int, batch_size: int, n_batches: int) -> Ints:
         """Positions of the next global batches, (n_batches, batch_size), each sorted by (epoch, lane)."""
         positions = position + np.arange(n_batches * batch_size, dtype=np.int64).reshape(n_batches, batch_size)
         epoch, place = np.divmod(positions, self.n_segments)
-        order = np.argsort(epoch * self.lanes + place % self.lanes, axis=1, kind="stable")
+        order = np.argsort(epoch * self.lanes + self._lane_at[place % self.lanes], axis=1, kind="stable")
         return np.take_along_axis(positions, order, axis=1)
 
     def segments_at(self, positions: Ints) -> SegmentRefs:
@@ -103,14 +114,12 @@ class Tape:
 
     def _shuffled(self, epoch: int, position: Ints) -> Ints:
         """Position in the epoch -> place in its line, through lanes shuffled in blocks."""
-        short, longer = divmod(self.n_segments, self.lanes)
-        place, lane = np.divmod(position, self.lanes)
-        lane_start = lane * short + np.minimum(lane, longer)
-        lane_length = short + (lane < longer)
+        place, visit = np.divmod(position, self.lanes)
+        lane = self._lane_at[visit]
         block, inside = np.divmod(place, self.shuffle_block)
-        size = np.minimum(self.shuffle_block, lane_length - block * self.shuffle_block)
+        size = np.minimum(self.shuffle_block, self._lane_length[lane] - block * self.shuffle_block)
         key = hash_np(self.seed, word("shuffle"), epoch, lane, block)
-        line: Ints = lane_start + block * self.shuffle_block + permuted(inside, size, key)
+        line: Ints = self._lane_start[lane] + block * self.shuffle_block + permuted(inside, size, key)
         return line
 
     def _line(self, epoch: int) -> _Line:
@@ -156,6 +165,12 @@ class Tape:
         rank = np.empty(n, np.int64)
         rank[np.lexsort((draw, fraction))] = np.arange(n)
         return rank
+
+
+def _golden_order(n: int) -> Ints:
+    """0 … n - 1 in steps of about n / golden ratio: any few in a row are spread evenly over the range."""
+    step = next(s for s in range(max(1, round(n * 0.6180339887)), 2 * n + 1) if math.gcd(s, n) == 1)
+    return np.arange(n, dtype=np.int64) * step % n
 
 
 def permuted(index: Ints, size: Ints, key: UInt64) -> Ints:

@@ -1,0 +1,48 @@
+# Two commands do all the set-up:  make quickstart   make test
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DATA ?= ../shared/data
+OUT ?= out
+export OMP_NUM_THREADS ?= 1
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: quickstart real test test-all check format clean
+
+quickstart: $(VENV)/core        ## simulated herd -> HDF5 -> shards -> pretraining on 2 ranks -> store
+	launch/quickstart.sh $(OUT)/quickstart
+
+real: $(VENV)/core              ## published recordings -> HDF5 -> shards -> pretraining on 2 ranks, ZeRO-2 -> store
+	launch/real.sh $(DATA) $(OUT)/real
+
+test: $(VENV)/dev
+	$(BIN)/pytest
+
+test-all: $(VENV)/dev
+	$(BIN)/pytest -m ""
+
+check: $(VENV)/dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# Made once; a change of the pins makes them again. torch goes first: the pin is met by whichever build the index offers.
+$(VENV)/core: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed, $(PYTHON) is older; use make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt torch
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+$(VENV)/dev: $(VENV)/core
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) $(OUT)

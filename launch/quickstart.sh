@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# The whole way on a simulated herd: HDF5 -> shards -> pretraining -> store. Usage: launch/quickstart.sh OUT
+set -euo pipefail
+out=${1:?usage: launch/quickstart.sh OUT}
+here=$(cd "$(dirname "$0")/.." && pwd)
+source "$here/launch/ranks.sh"
+
+say() { printf '\n== %s\n' "$1"; }
+
+if [ ! -d "$out/recordings" ]; then
+    say "1/3 simulating a herd (no animal was recorded: these data are made up by a physical model)"
+    run aar-dist simulate "$out/recordings"
+fi
+say "2/3 recordings -> shards"
+run python "$here/shards/build.py" --data_root "$out/recordings" --output_folder "$out/shards" --longest_segment_s 10 --shard_size 4MB
+say "3/3 pretraining on ${ranks} ranks"
+run deepspeed "${launcher[@]}" "$here/launch/pretrain.py" --config "$here/configs/quickstart.yaml" \
+    --data.shards "$out/shards" --out "$out/run" --store.path "$out/store"
+
+cat <<TXT
+
+Everything is in $out (the recordings are SIMULATED: nothing here says anything about animals):
+  recordings/          HDF5, one contiguous recording a file
+  shards/              tar shards and their Parquet manifest      aar-dist inspect $out/shards
+  run/metrics.jsonl    every logged number                        wandb leet inspect --summary $out/run/wandb/latest-run
+  run/pictures/        originals against reconstructions
+  store/               the model                                  aar-dist inspect store://quickstart@latest --store $out/store
+
+Next, with recordings of your own:
+  aar-dist convert --list                                         published layouts, or any table of CSV or Parquet
+  python shards/build.py --data_root RECORDINGS --output_folder SHARDS
+  aar-dist inspect configs/pretrain/aar.yaml                      what the model will cost
+  deepspeed launch/pretrain.py --config configs/pretrain/aar.yaml --data.shards SHARDS --out RUN
+TXT
