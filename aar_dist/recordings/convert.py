@@ -56,6 +56,8 @@ def convert(
     with new_folder(target, overwrite=overwrite) as staging, open_source(options.source) as folder:
         jobs = converter.plan(folder, options)
         result = _write_all(jobs, staging, target.name)
+        # People know the archive and the folder they named, not where we unpack and stage.
+        result.bad = [_told_as(error, {folder: options.source, staging: target}) for error in result.bad]
         if not skip_bad:
             raise_together(result.bad, f"{len(result.bad)} of {len(jobs)} files of {options.source} cannot be used")
         if not result.recordings:
@@ -82,6 +84,13 @@ def _write_all(jobs: Sequence[Job], staging: Path, dataset: str) -> Result:
                 result.bad.append(error)
             advance()
     return result
+
+
+def _told_as(error: RecordingError, names: Mapping[Path, Path]) -> RecordingError:
+    text = str(error)
+    for place, name in names.items():
+        text = text.replace(str(place), str(name))
+    return RecordingError(text)
 
 
 def listing() -> str:

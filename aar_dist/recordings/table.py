@@ -8,6 +8,7 @@ split it further. The keys of the YAML are those of :class:`aar_dist.recordings.
 
 import re
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -147,20 +148,23 @@ def _times(columns: Columns, layout: TimeLayout | None) -> NDArray[np.float64] |
         seconds: NDArray[np.float64] = np.asarray(columns[layout.column], np.float64) / PER_SECOND[layout.unit]
         return seconds
     stamps = _iso(columns, layout.column)
-    elapsed: NDArray[np.float64] = (stamps - stamps[:1]) / np.timedelta64(1, "s")
-    return elapsed
+    return np.array([(stamp - stamps[0]).total_seconds() for stamp in stamps])
 
 
 def _iso_start(columns: Columns, layout: TimeLayout | None, start: int) -> str | None:
     if layout is None or layout.unit != "iso":
         return None
-    return str(_iso(columns, layout.column)[start].astype("datetime64[ms]"))
+    return _iso(columns, layout.column)[start].isoformat()
 
 
-def _iso(columns: Columns, name: str) -> NDArray[np.datetime64]:
+def _iso(columns: Columns, name: str) -> list[datetime]:
+    values = columns[name]
+    if values.dtype.kind == "M":
+        stamps: list[datetime] = values.astype("datetime64[us]").tolist()
+        return stamps
     try:
-        return columns[name].astype("datetime64[us]")
-    except ValueError as error:
+        return [datetime.fromisoformat(text) for text in values.tolist()]
+    except (TypeError, ValueError) as error:
         raise RecordingError(f"{columns.path}: column {name!r}: {error}; expected ISO dates and times") from error
 
 
