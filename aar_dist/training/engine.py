@@ -155,6 +155,7 @@ class Engine:
         self.layout = layout_of(config, ranks, device)
         self._trainable = [name for name, p in objective.named_parameters() if p.requires_grad]
         objective.to(device)
+        given = {name: p.detach().clone() for name, p in objective.named_parameters()} if self.bf16 else {}
         optimizer = torch.optim.AdamW(
             [p for p in objective.parameters() if p.requires_grad],
             lr=0.0,
@@ -170,6 +171,20 @@ class Engine:
         self._ds: Any = deepspeed.initialize(
             model=objective, optimizer=optimizer, config=options, dist_init_required=False
         )[0]
+        self._undo_rounding(given)
+
+    def _undo_rounding(self, given: dict[str, Tensor]) -> None:
+        """DeepSpeed makes its fp32 masters from weights it has rounded to bf16: put the true ones there."""
+        from deepspeed.utils import safe_set_full_fp32_param
+
+        if given and self.config.zero_stage == 0:
+            masters = [master for group in self._ds.optimizer.fp32_groups for master in group]
+            for name, master in zip(self._trainable, masters, strict=True):
+                master.data.copy_(given[name])
+        elif given:
+            for name, parameter in self.objective.named_parameters():
+                if parameter.requires_grad:
+                    safe_set_full_fp32_param(parameter, given[name])
 
     @property
     def objective(self) -> Objective:

@@ -1,0 +1,91 @@
+"""Run under the launcher by test_deepspeed_facts.py: one engine after another, what each did as JSON.
+
+argv: output folder, then STAGE:PRECISION …; step 3 of each has an infinite sample on the last rank
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+from aar_dist.models.transformer import AAREncoder
+from aar_dist.objectives.masked import MaskedReconstruction
+from aar_dist.stream.batch import SegmentBatch
+from aar_dist.training.config import DeepSpeedConfig, OptimConfig, TrainConfig
+from aar_dist.training.engine import Engine, process_group
+from aar_dist.training.ranks import Ranks, barrier
+
+BATCH, MICRO, SAMPLES = 8, 2, 50
+
+
+def objective() -> MaskedReconstruction:
+    torch.manual_seed(1)
+    return MaskedReconstruction(AAREncoder(d_embedding=64, n_layers=1, max_window_length=SAMPLES, patch_size=10))
+
+
+def batch(number: int, *, broken: bool = False) -> SegmentBatch:
+    values = torch.randn(MICRO, SAMPLES, 3, generator=torch.Generator().manual_seed(number))
+    if broken:
+        values[0, 0, 0] = float("inf")
+    return SegmentBatch(
+        values=values,
+        valid=torch.ones(MICRO, SAMPLES, 3, dtype=torch.bool),
+        rate_hz=torch.full((MICRO,), 50.0),
+        dataset=torch.zeros(MICRO, dtype=torch.int64),
+        channel=torch.arange(3).expand(MICRO, 3),
+        key=torch.arange(MICRO) + number * MICRO,
+    )
+
+
+def trial(stage: int, precision: str, ranks: Ranks, device: torch.device, folder: Path) -> dict:
+    config = DeepSpeedConfig(zero_stage=stage, precision=precision)
+    train = TrainConfig(batch_size=BATCH, micro_batch_size=MICRO)
+    given = {name: value.clone() for name, value in objective().state_dict().items()}
+    engine = Engine(objective(), config, train, OptimConfig(weight_decay=0.0), ranks, device)
+    said: dict = {"steps": []}
+
+    def weights(tag: str) -> dict:
+        engine.save(folder, tag, {"said": tag})
+        barrier()
+        made = engine.consolidate(folder, tag)
+        barrier()
+        return made
+
+    start = weights("start")
+    said["starts_from_given"] = start.keys() == given.keys() and all(torch.equal(start[n], given[n]) for n in given)
+    for step in range(1, 5):
+        before = weights(f"before{step}")
+        for i in range(engine.accumulation):
+            number = 100 * step + 10 * i + ranks.rank
+            engine.micro_step(batch(number, broken=step == 3 and ranks.rank == ranks.world_size - 1))
+            result = engine.step(1e-3, last=i == engine.accumulation - 1)
+        after = weights(f"after{step}")
+        said["steps"].append(
+            {
+                "applied": result.applied,
+                "norm": result.grad_norm,
+                "moved": any(not torch.equal(before[n], after[n]) for n in before),
+                "finite": all(bool(w.isfinite().all()) for w in after.values()),
+                "fp32": all(w.dtype == torch.float32 for w in after.values()),
+            }
+        )
+    said["latest"] = (folder / "latest").exists()
+    said["loaded"] = engine.load(folder, "after4")["said"]
+    said["reconstructs"] = list(engine.objective.eval().reconstruct(batch(1)).prediction.shape)
+    return said
+
+
+def main() -> None:
+    out, *trials = [argument for argument in sys.argv[1:] if not argument.startswith("--local_rank")]
+    ranks = Ranks.from_environment()
+    results = {}
+    with process_group(ranks) as device:
+        for name in trials:
+            stage, precision = name.split(":")
+            results[name] = trial(int(stage), precision, ranks, device, Path(out) / name.replace(":", "_"))
+    (Path(out) / f"rank_{ranks.rank}.json").write_text(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main()
