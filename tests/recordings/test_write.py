@@ -1,7 +1,9 @@
 """What is written comes back, cut at its gaps, the same bytes every time, and never half."""
 
+import errno
 import os
 
+import h5py
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -9,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from aar_dist.base.errors import RecordingError
+from aar_dist.base.errors import RecordingError, StorageError
 from aar_dist.recordings.contract import check_values, read_labels, read_recording, read_samples
 from aar_dist.recordings.write import SensorColumns, SensorData, dataset_to_hdf5, encode_labels
 
@@ -142,3 +144,17 @@ def test_nothing_is_left_of_what_breaks_the_contract(tmp_path, case):
 def test_labels_by_name():
     numbers = encode_labels(["b", "", "a", "NA"], ("a", "b"), unlabelled=("", "NA"))
     np.testing.assert_array_equal(numbers, [1, -1, 0, -1])
+
+
+def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
+    whole = h5py.File.create_dataset
+
+    def fill(file, name, **kwargs):
+        if name == "label":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return whole(file, name, **kwargs)
+
+    monkeypatch.setattr(h5py.File, "create_dataset", fill)
+    with pytest.raises(StorageError, match=r"cow_7_ds_0\.hdf5: the disk is full"):
+        dataset_to_hdf5(tmp_path, **ONE, sensors={"acc": ACC}, label=np.zeros(100, int), classes=("a",))
+    assert os.listdir(tmp_path) == []
