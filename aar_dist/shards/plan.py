@@ -237,16 +237,18 @@ class _Packer:
             return []
         total = sum(map(self.bytes_of, chunks))
         smallest = max(map(self._smallest_shard, chunks))
-        target = total / max(1, min(math.ceil(total / shard_bytes), total // smallest))
+        n_shards = max(1, min(math.ceil(total / shard_bytes), total // smallest))
+        target = total / n_shards
         shards: list[list[Chunk]] = [[]]
         used = 0.0
         for chunk in chunks:
             rest: Chunk | None = chunk
             while rest is not None:
-                if target - used < BALANCE * target:
+                if target - used < BALANCE * target and len(shards) < n_shards:
                     shards.append([])
                     used = 0.0
-                part, rest = self._fit(rest, target - used, BALANCE * target)
+                room = target - used if len(shards) < n_shards else math.inf
+                part, rest = self._fit(rest, room, BALANCE * target)
                 shards[-1].append(part)
                 used += self.bytes_of(part)
         return shards

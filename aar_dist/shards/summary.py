@@ -30,8 +30,8 @@ class Part:
     recordings: int
     hours: float
     """Of recordings, a sensor counted once."""
-    sensors: dict[str, float]
-    """Sensor -> rate [Hz]; 0 where it differs between recordings."""
+    sensors: dict[str, list[float]]
+    """Sensor -> its rates [Hz]."""
     shards: int
     bytes: int
     spread: float
@@ -87,7 +87,7 @@ def _part(table: pa.Table, dataset: str, split: str) -> Part:
     rows = table.filter(pc.and_(pc.equal(table["dataset"], dataset), pc.equal(table["split"], split)))
     sensor, rate = np.array(rows["sensor"].to_pylist()), rows["rate_hz"].to_numpy()
     seconds = rows["owned_starts"].to_numpy() / rate
-    rates = {str(s): set(rate[sensor == s].tolist()) for s in np.unique(sensor)}
+    rates = {str(s): sorted(set(rate[sensor == s].tolist())) for s in np.unique(sensor)}
     sizes = dict(zip(rows["shard"].to_pylist(), rows["shard_bytes"].to_pylist(), strict=True))
     full = [sizes[name] for name in sorted(sizes)][:-1] or list(sizes.values())
     return Part(
@@ -96,7 +96,7 @@ def _part(table: pa.Table, dataset: str, split: str) -> Part:
         subjects=len(pc.unique(rows["subject"])),
         recordings=len(pc.unique(rows["recording"])),
         hours=max(float(seconds[sensor == s].sum()) for s in rates) / 3600,
-        sensors={s: values.pop() if len(values) == 1 else 0.0 for s, values in rates.items()},
+        sensors=rates,
         shards=len(sizes),
         bytes=sum(sizes.values()),
         spread=(max(full) - min(full)) / max(full),
@@ -118,7 +118,7 @@ def render(summary: Summary) -> str:
     for name in ("data set", "split", "subjects", "recordings", "hours", "sensors [Hz]", "shards", "size", "spread"):
         table.add_column(name, justify="left" if name in ("data set", "split", "sensors [Hz]") else "right")
     for p in summary.parts:
-        sensors = ", ".join(f"{s} {rate:g}" if rate else f"{s} (several)" for s, rate in p.sensors.items())
+        sensors = ", ".join(f"{s} {' and '.join(f'{r:g}' for r in rates)}" for s, rates in p.sensors.items())
         table.add_row(
             p.dataset, p.split, str(p.subjects), str(p.recordings), f"{p.hours:.2f}", sensors,
             str(p.shards), human_bytes(p.bytes), f"{100 * p.spread:.2f} %",

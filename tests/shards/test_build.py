@@ -259,5 +259,5 @@ def test_a_full_disk_leaves_nothing_half_written(recordings, tmp_path):
 
 def test_no_recording_at_all(tmp_path):
     (tmp_path / "data" / "empty").mkdir(parents=True)
-    with pytest.raises(RecordingError, match="no usable recording|holds no"):
+    with pytest.raises(RecordingError, match=r"no usable recording|holds no"):
         build(tmp_path / "data", tmp_path / "out", BuildOptions(datasets=("empty",)), workers=1)

@@ -109,6 +109,12 @@ def test_shards_are_equal_to_two_percent():
     assert stored / sum(r.sensors[0].n_samples for r in recordings) - 1 < 0.01
 
 
+def test_what_fits_one_shard_is_one_shard():
+    recordings = [recording(f"r{i}", "s", n) for i, n in enumerate([31, 31, 900, 31, 5000, 40])]
+    specs = plan_shards(recordings, train_ratio=0.5, random_seed=3, longest_segment_s=5.0, shard_bytes=64_000_000)
+    assert [len(s.chunks) for s in specs] == [6]
+
+
 def _spans(spec, recordings):
     return [span_of(recordings[c.recording], recordings[c.recording].sensors[0], c, 5.0) for c in spec.chunks]
 

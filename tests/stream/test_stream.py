@@ -16,7 +16,7 @@ from aar_dist.stream.loader import open_stream
 from aar_dist.stream.segments import zscore
 
 
-@pytest.fixture()
+@pytest.fixture
 def data(shard_set) -> DataConfig:
     return DataConfig(shards=[str(shard_set)], segment_duration=1.0, lanes=16)
 
