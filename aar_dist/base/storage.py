@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,9 +35,11 @@ def sha256(path: str | Path) -> str:
 
 
 def staging_name(final: str | Path) -> Path:
-    """Where this process writes what will become ``final``: a sibling, so that the rename stays in one file system."""
+    """Where this thread writes what will become ``final``: a sibling, so that the rename stays in one file system."""
     final = Path(final)
-    return final.with_name(f"{final.name}{STAGING_MARK}{socket.gethostname()}-{os.getpid()}")
+    return final.with_name(
+        f"{final.name}{STAGING_MARK}{socket.gethostname()}-{os.getpid()}-{threading.get_native_id()}"
+    )
 
 
 def is_staging(path: str | Path) -> bool:

@@ -15,12 +15,12 @@ class Console:
     """Speaks on rank 0 and writes every rank's log."""
 
     def __init__(self, ranks: Ranks, total_steps: int) -> None:
-        self._main = ranks.main
+        self.main = ranks.main
         self._total = total_steps
         self._width = len(str(total_steps))
         self._bar: Any = None
         self._task: Any = None
-        if self._main and sys.stdout.isatty():
+        if self.main and sys.stdout.isatty():
             from rich.progress import Progress, TextColumn
 
             self._bar = Progress(*Progress.get_default_columns(), TextColumn("{task.fields[said]}"))
@@ -30,14 +30,14 @@ class Console:
     def say(self, text: str) -> None:
         """A line for the person at the terminal."""
         log.info(text)
-        if self._main:
+        if self.main:
             (self._bar.console.print if self._bar else print)(text)
             sys.stdout.flush()
 
     def warn(self, text: str) -> None:
         """A line nobody should overlook."""
         log.warning(text)
-        if self._main:
+        if self.main:
             print(f"WARNING: {text}", file=sys.stderr, flush=True)
 
     def step(self, row: Mapping[str, Any]) -> None:

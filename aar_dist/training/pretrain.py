@@ -90,7 +90,9 @@ def compose(
     if found.saved:
         progress = saving.restore(engine, found.saved)
     progress = replace(progress, run_id=from_main(lambda: tracking.run_id(directory.root)))
-    file, tracker = recorders(config, ranks, directory, progress, text, stack)
+    console = Console(ranks, config.train.total_steps(streams[0].n_segments))
+    stack.callback(console.close)
+    file, tracker = recorders(config, console, directory, progress, text, stack)
     job = Job(
         config=config,
         ranks=ranks,
@@ -100,9 +102,8 @@ def compose(
         directory=directory,
         file=file,
         tracker=tracker,
-        console=Console(ranks, config.train.total_steps(streams[0].n_segments)),
+        console=console,
     )
-    stack.callback(job.console.close)
     announce(job, progress, found)
     return job, progress
 
@@ -114,15 +115,17 @@ def claim(directory: RunDirectory, config: str, stack: ExitStack) -> None:
 
 
 def recorders(
-    config: PretrainConfig, ranks: Ranks, directory: RunDirectory, progress: Progress, text: str, stack: ExitStack
+    config: PretrainConfig, console: Console, directory: RunDirectory, progress: Progress, text: str, stack: ExitStack
 ) -> tuple[metrics.MetricsFile | None, tracking.Run]:
     """The metrics file, cut back to where the run stands, and its mirror; on rank 0."""
-    if not ranks.main:
+    if not console.main:
         return None, tracking.NoTracker()
     last = metrics.trim(directory.metrics, progress.step if progress.step else -1)
     file = stack.enter_context(closing(metrics.MetricsFile(directory.metrics)))
     settings: dict[str, Any] = yaml.safe_load(text)
-    tracker = tracking.start(config.tracking, directory.root, progress.run_id, settings, last_step=last)
+    tracker = tracking.start(
+        config.tracking, directory.root, progress.run_id, settings, warn=console.warn, last_step=last
+    )
     return file, stack.enter_context(closing(tracker))
 
 
@@ -134,7 +137,7 @@ def announce(job: Job, progress: Progress, found: saving.Found) -> None:
     where = f"goes on from step {progress.step}" if progress.step else "starts"
     job.console.say(
         f"{job.directory.root} {where}: {n_parameters:,} parameters, {job.total_steps} steps of "
-        f"{job.config.train.batch_size} segments, {job.ranks.world_size} ranks on {job.engine.device.type}, ZeRO-"
+        f"{job.config.train.batch_size} segments, {job.ranks.world_size} rank(s) on {job.engine.device.type}, ZeRO-"
         f"{job.config.deepspeed.zero_stage}, {job.engine.layout['precision']}; data sets "
         f"{', '.join(job.train_stream.datasets)}"
     )

@@ -1,15 +1,14 @@
 """The only file that knows Weights & Biases: a mirror of metrics.jsonl for people to watch, never needed to run."""
 
-import logging
+import contextlib
 import os
 import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, cast
 
+from aar_dist.base.errors import one_line
 from aar_dist.training.config import TrackingConfig
-
-log = logging.getLogger(__name__)
 
 ID_FILE = "run_id"
 
@@ -58,13 +57,20 @@ def run_id(out: Path) -> str:
 
 
 def start(
-    config: TrackingConfig, out: Path, identifier: str, settings: Mapping[str, Any], *, last_step: int = -1
+    config: TrackingConfig,
+    out: Path,
+    identifier: str,
+    settings: Mapping[str, Any],
+    *,
+    warn: Callable[[str], None],
+    last_step: int = -1,
 ) -> Run:
-    """A tracker; one that says nothing if Weights & Biases cannot be used at all.
+    """A tracker; offline if the server cannot be reached, and one that says nothing if that fails as well.
 
     Args:
         identifier: Id of the run.
         settings: The configuration, shown beside the run.
+        warn: Told of failures.
         last_step: Rows up to this step were logged before a restart, and are the same: they are not sent again.
     """
     mode = _mode(config)
@@ -72,10 +78,19 @@ def start(
         return NoTracker()
     for attempt in dict.fromkeys([mode, "offline"]):
         try:
-            return Tracker(config, out, identifier, settings, attempt, last_step)
+            return Tracker(config, out, identifier, settings, mode=attempt, warn=warn, last_step=last_step)
         except Exception as error:  # whatever it is, a run does not need its mirror
-            log.warning("W&B %s did not start: %s", attempt, " ".join(str(error).split())[:200])
+            warn(f"W&B {attempt} did not start, training goes on: {one_line(error)[:200]}")
+            _forget_attempt()
     return NoTracker()
+
+
+def _forget_attempt() -> None:
+    """W&B's helper process keeps the id of a failed start in use until it is ended."""
+    with contextlib.suppress(Exception):
+        import wandb
+
+        wandb.teardown()
 
 
 def _mode(config: TrackingConfig) -> str:
@@ -106,13 +121,16 @@ class Tracker:
         out: Path,
         identifier: str,
         settings: Mapping[str, Any],
+        *,
         mode: str,
+        warn: Callable[[str], None],
         last_step: int,
     ) -> None:
         import wandb
 
         self._wandb = wandb
         self._sent = last_step
+        self._warn = warn
         self._failed = False
         self._run = wandb.init(
             project=config.project,
@@ -153,5 +171,5 @@ class Tracker:
             act()
         except Exception as error:  # a dead server never stops a step
             if not self._failed:
-                log.warning("W&B failed, training goes on: %s", " ".join(str(error).split())[:200])
+                self._warn(f"W&B failed, training goes on: {one_line(error)[:200]}")
             self._failed = True

@@ -1,0 +1,85 @@
+"""The configuration of pretraining: the first system's flags and defaults, and its complaints."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from aar_dist.base.config import dump, load
+from aar_dist.base.errors import ConfigError
+from aar_dist.training.config import SCHEMA, TrainConfig
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+# Flag of the first system -> its default, where it stands here, and another value.
+FLAGS = {
+    "data_path": ([], lambda c: c.data.shards, ["x"]),
+    "output_dir": ("", lambda c: c.out, "x"),
+    "batch_size": (512, lambda c: c.train.batch_size, 64),
+    "epochs": (200, lambda c: c.train.epochs, 3),
+    "d_embedding": (128, lambda c: c.model.init_args["d_embedding"], 256),
+    "n_layers": (4, lambda c: c.model.init_args["n_layers"], 6),
+    "transformer_dropout": (0.1, lambda c: c.model.init_args["transformer_dropout"], 0.2),
+    "masking_ratio": (0.5, lambda c: c.objective.init_args["masking_ratio"], 0.4),
+    "patch_size": (25, lambda c: c.model.init_args["patch_size"], 5),
+    "warmup_steps": (4000, lambda c: c.optim.warmup_steps, 100),
+    "noam_factor": (1.0, lambda c: c.optim.noam_factor, 0.5),
+    "input_mode": ("multi", lambda c: c.model.init_args["input_mode"], "single"),
+    "unmasked_loss_weight": (0.0, lambda c: c.objective.init_args["unmasked_loss_weight"], 0.0001),
+    "embedding_type": ("linear", lambda c: c.model.init_args["embedding_type"], "conv"),
+    "max_window_length": (1000, lambda c: c.model.init_args["max_window_length"], 2000),
+}
+
+
+@pytest.mark.parametrize("name", FLAGS)
+def test_flags_of_the_first_system(name):
+    default, read, other = FLAGS[name]
+    assert read(load(SCHEMA, [])) == default
+    value = other[0] if isinstance(other, list) else other
+    assert read(load(SCHEMA, [f"--{name}", str(value)])) == other
+    assert read(load(SCHEMA, ["--config", str(CONFIGS / "pretrain" / "aar.yaml")])) == default
+
+
+@pytest.mark.parametrize("path", [*sorted(CONFIGS.glob("pretrain/*.yaml")), CONFIGS / "quickstart.yaml"], ids=str)
+def test_every_recipe_loads_and_reads_back(path, tmp_path):
+    made = load(SCHEMA, ["--config", str(path)])
+    (tmp_path / "again.yaml").write_text(dump(SCHEMA, made))
+    assert load(SCHEMA, ["--config", str(tmp_path / "again.yaml")]) == made
+
+
+def test_batch_sizes():
+    train = TrainConfig(batch_size=64)
+    assert train.micro_batches(1) == (64, 1)
+    assert train.micro_batches(4) == (16, 1)
+    assert replace(train, micro_batch_size=4).micro_batches(4) == (4, 4)
+    with pytest.raises(
+        ConfigError, match=r"train\.batch_size 64 is not a multiple of 3 ranks; the nearest that is: 63"
+    ):
+        train.micro_batches(3)
+    with pytest.raises(ConfigError, match=r"2 ranks x train\.micro_batch_size 24"):
+        replace(train, micro_batch_size=24).micro_batches(2)
+    with pytest.raises(ConfigError, match=r"train\.batch_size 2 is not a multiple of 4 ranks"):
+        TrainConfig(batch_size=2).micro_batches(4)
+
+
+def test_total_steps():
+    assert TrainConfig(batch_size=10, epochs=3).total_steps(25) == 7
+    assert TrainConfig(batch_size=10, epochs=3, max_steps=5).total_steps(25) == 5
+    assert TrainConfig(batch_size=512, epochs=1).total_steps(25) == 1
+
+
+@pytest.mark.parametrize(
+    ("flag", "said"),
+    [
+        ("--train.keep_last=1", "train.keep_last"),
+        ("--train.batch_size=0", "train.batch_size"),
+        ("--optim.warmup_steps=0", "optim.warmup_steps"),
+        ("--deepspeed.zero_stage=4", "deepspeed.zero_stage"),
+        ("--deepspeed.precision=fp16", "deepspeed.precision"),
+        ("--store.name=a/b", "store.name"),
+        ("--tracking.mode=loud", "tracking.mode"),
+    ],
+)
+def test_values_out_of_range_name_their_key(flag, said):
+    with pytest.raises(ConfigError, match=said):
+        load(SCHEMA, [flag])
