@@ -124,9 +124,10 @@ def usable_recordings(
     batches = [good[i : i + CHECK_BATCH] for i in range(0, len(good), CHECK_BATCH)]
     with progress(f"checking {len(good)} recordings", len(batches)) as advance:
         checked = [e for errors in run(_check, batches, on_done=lambda result: advance()) for e in errors]
+    n_found = len(good) + len(bad)
     bad += [error for error in checked if error]
     if bad and not skip_bad:
-        raise_together(bad, f"{len(bad)} of {len(good) + len(bad)} recordings cannot be used")
+        raise_together(bad, f"{len(bad)} of {n_found} recordings cannot be used")
     good = [r for r, error in zip(good, checked, strict=True) if error is None]
     if not good:
         raise RecordingError(f"{data_root}: no usable recording in {', '.join(options.datasets)}: {bad[0]}")
