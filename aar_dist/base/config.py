@@ -6,18 +6,17 @@ A ``Schema`` names the dataclass and those of its fields that hold a class of th
 path and its arguments). Every problem is a ``ConfigError`` of one line that names the key.
 """
 
-import difflib
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 
+from aar_dist.base.config_problems import diagnose, flat, nearest, short, tidy, unknown
 from aar_dist.base.errors import ConfigError, one_line
 
 C = TypeVar("C")
@@ -65,14 +64,14 @@ def load(schema: Schema[C], argv: Sequence[str]) -> C:
     flags = [flag for flag in flags if flag != "--print_config"]
     keys = _keys(schema, parser, settings, flags)
     flags, problems = _full_flags(schema, keys, flags)
-    problems = [*_unknown(schema, keys, settings), *problems]
+    problems = [*unknown(settings, keys, schema.choices, schema.links), *problems]
     if problems:
         raise ConfigError("; ".join(problems))
     settings = _listed(keys, settings)
     try:
         parsed = parser.parse_args(flags, namespace=parser.parse_object(settings))
     except Exception as error:
-        raise ConfigError("; ".join(_diagnose(parser, settings, flags) or [_tidy(error)])) from None
+        raise ConfigError("; ".join(diagnose(parser, settings, flags) or [tidy(error)])) from None
     if printing:
         print(parser.dump(parsed, skip_unset=False), end="")
         raise SystemExit(0)
@@ -97,7 +96,7 @@ def instantiate(spec: ClassSpec, base: type[M], **given: Any) -> M:
     try:
         parsed = parser.parse_object({"it": {"class_path": spec.class_path, "init_args": spec.init_args}})
     except Exception as error:
-        raise ConfigError(f"{spec.class_path}: {_tidy(error)}") from None
+        raise ConfigError(f"{spec.class_path}: {tidy(error)}") from None
     return cast(M, parser.instantiate(parsed, instantiators=[(make, base, True)]).it)
 
 
@@ -188,7 +187,7 @@ def _keys(schema: Schema[C], parser: ArgumentParser, settings: dict[str, Any], f
             raise ConfigError(
                 f"{name}.class_path: no {choice.base.__name__} is called {path!r}{_classes(choice)}"
             ) from None
-    known = {_short(key): value for key, value in _flat(_plain(parser.parse_object(chosen)))}
+    known = {short(key): value for key, value in flat(_plain(parser.parse_object(chosen)))}
     return {key: value for key, value in known.items() if key not in schema.links}
 
 
@@ -196,18 +195,6 @@ def _classes(choice: Choice) -> str:
     kinds: list[type] = choice.base.__subclasses__()
     names = sorted(kind.__name__ for kind in kinds)
     return f"; there are {', '.join(names)}" if names else ""
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, dict) and value:
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
-def _short(key: str) -> str:
-    return key.replace(".init_args.", ".")
 
 
 def _flag_pairs(flags: Sequence[str]) -> list[tuple[str, list[str]]]:
@@ -231,10 +218,10 @@ def _full_flags(schema: Schema[C], keys: Mapping[str, Any], flags: Sequence[str]
         if flag == "--help":
             full.append(flag)
             continue
-        name = _short(flag.removeprefix("--").removesuffix("+").replace("-", "_"))
+        name = short(flag.removeprefix("--").removesuffix("+").replace("-", "_"))
         key = _key_of(schema, keys, name)
         if key is None:
-            problems.append(f"unknown flag {flag}{_nearest(name, keys)}")
+            problems.append(f"unknown flag {flag}{nearest(name, keys)}")
         elif not values:
             problems.append(f"{flag} needs a value")
         else:
@@ -263,76 +250,10 @@ def _listed(keys: Mapping[str, Any], settings: dict[str, Any], prefix: str = "")
     for key, value in settings.items():
         if isinstance(value, dict):
             value = _listed(keys, value, f"{prefix}{key}.")
-        elif isinstance(keys.get(_short(prefix + key)), list) and isinstance(value, str):
+        elif isinstance(keys.get(short(prefix + key)), list) and isinstance(value, str):
             value = [value]
         made[key] = value
     return made
-
-
-# --- complaints --------------------------------------------------------------------------------------------------
-
-
-def _unknown(schema: Schema[C], keys: Mapping[str, Any], settings: dict[str, Any]) -> list[str]:
-    """A line for each key of the files that means nothing."""
-    problems = []
-    for written, _ in _flat(settings):
-        key = _short(written)
-        if key in schema.links:
-            problems.append(f"{key} always equals {schema.links[key]}: set that")
-        elif (
-            not any(key == k or key.startswith(f"{k}.") or k.startswith(f"{key}.") for k in keys)
-            and key not in schema.choices
-        ):
-            problems.append(f"unknown key {key}{_nearest(key, keys)}")
-    return problems
-
-
-def _nearest(name: str, keys: Mapping[str, Any]) -> str:
-    """The key that was probably meant."""
-    leaves = {key.rpartition(".")[2]: key for key in keys}
-    close = difflib.get_close_matches(name, keys, 1) or [
-        leaves[leaf] for leaf in difflib.get_close_matches(name.rpartition(".")[2], leaves, 1)
-    ]
-    return f" (did you mean {close[0]}?)" if close else "; --help lists the keys"
-
-
-def _diagnose(parser: ArgumentParser, settings: dict[str, Any], flags: list[str]) -> list[str]:
-    """Each setting tried alone, so that all bad ones are reported together."""
-    trials: list[Callable[[], Any]] = [partial(parser.parse_object, one) for one in _singles(settings)]
-    trials += [partial(parser.parse_args, flags[i : i + 2]) for i in range(0, len(flags), 2)]
-    found = []
-    for trial in trials:
-        try:
-            trial()
-        except Exception as error:
-            found.append(_tidy(error))
-    return list(dict.fromkeys(found))
-
-
-def _singles(settings: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The settings, one at a time; the class path stays beside its arguments."""
-    for key, value in settings.items():
-        if isinstance(value, dict) and key != "init_args":
-            fixed = {"class_path": value["class_path"]} if "class_path" in value else {}
-            for inner in _singles(value):
-                yield {key: {**fixed, **inner}}
-        elif isinstance(value, dict):
-            yield from ({key: {name: argument}} for name, argument in value.items())
-        else:
-            yield {key: value}
-
-
-def _tidy(error: Exception) -> str:
-    """One line out of the parser's message: the key, what was expected, what was found."""
-    if isinstance(error, ConfigError):
-        return one_line(error)
-    text = [line.strip().lstrip("- ") for line in str(error).splitlines()]
-    named = [line.partition('"')[2].partition('"')[0] for line in text if line.startswith("Parser key")]
-    expected = [line for line in text if line.startswith(("Expected", "Option", "Input", "Problem", "Given"))]
-    expected = [line for line in expected if "NoneType" not in line and not line.startswith(("Problem", "Given"))]
-    if not named or not expected:
-        return one_line(error)
-    return f"{'.'.join(dict.fromkeys(named))}: {expected[0]}".replace("<class '", "").replace("'>", "")
 
 
 def arguments() -> list[str]:

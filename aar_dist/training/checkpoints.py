@@ -136,11 +136,7 @@ def first_difference(saved: Mapping[str, list[int]], wanted: Mapping[str, list[i
 def prune(folder: Path, keep_last: int) -> list[Path]:
     """Remove all complete checkpoints but the newest ``keep_last``, the best by validation loss, and the pinned."""
     paths = complete(folder)
-    scores: dict[Path, float] = {}
-    for path in paths:
-        loss = read(path).val_loss
-        if loss is not None:
-            scores[path] = loss
+    scores = {path: loss for path in paths if (loss := _val_loss(path)) is not None}
     keep = set(paths[-keep_last:]) | pinned(folder)
     if scores:
         keep.add(min(scores, key=lambda path: scores[path]))
@@ -149,6 +145,14 @@ def prune(folder: Path, keep_last: int) -> list[Path]:
         (path / COMPLETE).unlink()
         storage.remove(path)
     return removed
+
+
+def _val_loss(path: Path) -> float | None:
+    """Validation loss at a checkpoint; None if there was none, or if the manifest is damaged."""
+    try:
+        return read(path).val_loss
+    except CheckpointError:
+        return None
 
 
 def pinned(folder: Path) -> set[Path]:

@@ -68,9 +68,10 @@ class TrainConfig:
             )
         return micro, self.batch_size // (world_size * micro)
 
-    def total_steps(self, n_segments: int) -> int:
-        """Optimizer steps of the whole run, for epochs of this many segments."""
-        steps = max(1, self.epochs * n_segments // self.batch_size)
+    def total_steps(self, n_segments: int, *, step: int = 0, position: int = 0) -> int:
+        """Optimizer steps of the whole run, for epochs of this many segments, seen from where it stands: a batch size
+        that changed on the way changes only what is left."""
+        steps = max(1, step + (self.epochs * n_segments - position) // self.batch_size)
         return min(steps, self.max_steps or steps)
 
 

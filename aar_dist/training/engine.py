@@ -26,13 +26,14 @@ from aar_dist.objectives.base import Metrics, Objective
 from aar_dist.stream.batch import SegmentBatch
 from aar_dist.training import environment
 from aar_dist.training.config import DeepSpeedConfig, OptimConfig, TrainConfig
+from aar_dist.training.environment import muted
+from aar_dist.training.options import ds_json, layout_of, precision_of
 from aar_dist.training.ranks import Ranks, barrier
 
 log = logging.getLogger(__name__)
 
 LOST_PEER_EXIT = 3
 COLLECTIVE_TIMEOUT = timedelta(minutes=30)
-LARGEST_BUCKET = 500_000_000
 
 
 @dataclass(frozen=True)
@@ -45,40 +46,17 @@ class StepResult:
     """2-norm over all parameters, before clipping."""
 
 
-def ds_json(
-    config: DeepSpeedConfig, train: TrainConfig, ranks: Ranks, *, bf16: bool, n_parameters: int
-) -> dict[str, Any]:
-    """DeepSpeed's configuration. Everything it has a surprising default for is said."""
-    micro, accumulation = train.micro_batches(ranks.world_size)
-    bucket = max(1, min(LARGEST_BUCKET, n_parameters))
-    return {
-        "train_batch_size": train.batch_size,
-        "train_micro_batch_size_per_gpu": micro,
-        "gradient_accumulation_steps": accumulation,
-        "gradient_clipping": config.gradient_clipping,
-        "bf16": {"enabled": bf16},
-        "zero_optimization": {
-            "stage": config.zero_stage,
-            "reduce_bucket_size": bucket,
-            "allgather_bucket_size": bucket,
-            **config.zero_options,
-        },
-        "checkpoint": {"tag_validation": "Fail"},
-        "wall_clock_breakdown": False,
-    }
-
-
 @contextmanager
 def process_group(ranks: Ranks) -> Iterator[torch.device]:
     """This process's place in the group, and the device it computes on. Ends with a barrier and a proper farewell:
     without them some finished runs aborted."""
     environment.prepare(ranks)
     _alone_if_no_launcher(ranks)
-    with _muted():
+    with muted():
         import deepspeed
     _quiet()
     try:
-        with _muted():
+        with muted():
             deepspeed.init_distributed(verbose=False, timeout=COLLECTIVE_TIMEOUT)
     except dist.DistNetworkError as error:
         port = os.environ["MASTER_PORT"]
@@ -254,7 +232,7 @@ class Engine:
             return self._consolidate_plain(folder / tag)
         from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
 
-        with _muted():
+        with muted():
             weights: dict[str, Tensor] = get_fp32_state_dict_from_zero_checkpoint(str(folder), tag=tag)
         return {name: value.detach().float().clone() for name, value in weights.items()}
 
@@ -268,38 +246,6 @@ class Engine:
         return weights
 
 
-def precision_of(config: DeepSpeedConfig, device: torch.device) -> str:
-    """``fp32`` or ``bf16``."""
-    if config.precision != "auto":
-        return config.precision
-    return "bf16" if device.type == "cuda" else "fp32"
-
-
-def layout_of(config: DeepSpeedConfig, ranks: Ranks, device: torch.device) -> dict[str, Any]:
-    """What DeepSpeed's files are cut by: a checkpoint only loads into the same."""
-    return {"zero_stage": config.zero_stage, "ranks": ranks.world_size, "precision": precision_of(config, device)}
-
-
 def parameter_shapes(module: torch.nn.Module) -> dict[str, list[int]]:
     """Name -> shape of every parameter and buffer that is saved. Call it before ZeRO-3 cuts them up."""
     return {name: list(value.shape) for name, value in module.state_dict().items()}
-
-
-@contextmanager
-def _muted() -> Iterator[None]:
-    """DeepSpeed, and the compilers and linkers it tries out, print notes of their own on both streams."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    kept = [os.dup(1), os.dup(2)]
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 1)
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        for number, descriptor in enumerate(kept, start=1):
-            os.dup2(descriptor, number)
-        for descriptor in (*kept, nowhere):
-            os.close(descriptor)

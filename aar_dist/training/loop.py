@@ -45,11 +45,7 @@ class Job:
     """On rank 0."""
     tracker: Run
     console: Console
-
-    @property
-    def total_steps(self) -> int:
-        """Optimizer steps of the whole run."""
-        return self.config.train.total_steps(self.train_stream.n_segments)
+    total_steps: int
 
     def record(self, row: Row) -> None:
         """Write a row, and mirror it."""

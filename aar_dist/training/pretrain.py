@@ -90,7 +90,8 @@ def compose(
     if found.saved:
         progress = saving.restore(engine, found.saved)
     progress = replace(progress, run_id=from_main(lambda: tracking.run_id(directory.root)))
-    console = Console(ranks, config.train.total_steps(streams[0].n_segments))
+    total_steps = config.train.total_steps(streams[0].n_segments, step=progress.step, position=progress.position)
+    console = Console(ranks, total_steps)
     stack.callback(console.close)
     file, tracker = recorders(config, console, directory, progress, text, stack)
     job = Job(
@@ -103,6 +104,7 @@ def compose(
         file=file,
         tracker=tracker,
         console=console,
+        total_steps=total_steps,
     )
     announce(job, progress, found)
     return job, progress

@@ -19,8 +19,9 @@ from aar_dist.objectives.base import Objective
 from aar_dist.training import checkpoints
 from aar_dist.training.checkpoints import Saved
 from aar_dist.training.config import PretrainConfig
-from aar_dist.training.engine import Engine, layout_of, parameter_shapes
+from aar_dist.training.engine import Engine, parameter_shapes
 from aar_dist.training.metrics import MetricsFile
+from aar_dist.training.options import layout_of
 from aar_dist.training.progress import Progress
 from aar_dist.training.ranks import Ranks, barrier, from_main
 from aar_dist.training.run_directory import RunDirectory

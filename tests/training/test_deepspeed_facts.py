@@ -8,7 +8,7 @@ from deepspeed.runtime.constants import GRADIENT_CLIPPING_DEFAULT
 from launching import DEEPSPEED, ROOT, environment, free_port
 
 from aar_dist.training.config import DeepSpeedConfig, TrainConfig
-from aar_dist.training.engine import ds_json
+from aar_dist.training.options import ds_json
 from aar_dist.training.ranks import Ranks
 
 TRIALS = ("0:fp32", "0:bf16", "1:fp32", "2:bf16", "3:fp32", "3:bf16")

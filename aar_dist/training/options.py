@@ -1,0 +1,45 @@
+"""DeepSpeed's own configuration, made from ours."""
+
+from typing import Any
+
+import torch
+
+from aar_dist.training.config import DeepSpeedConfig, TrainConfig
+from aar_dist.training.ranks import Ranks
+
+LARGEST_BUCKET = 500_000_000
+
+
+def ds_json(
+    config: DeepSpeedConfig, train: TrainConfig, ranks: Ranks, *, bf16: bool, n_parameters: int
+) -> dict[str, Any]:
+    """DeepSpeed's configuration. Everything it has a surprising default for is said."""
+    micro, accumulation = train.micro_batches(ranks.world_size)
+    bucket = max(1, min(LARGEST_BUCKET, n_parameters))
+    return {
+        "train_batch_size": train.batch_size,
+        "train_micro_batch_size_per_gpu": micro,
+        "gradient_accumulation_steps": accumulation,
+        "gradient_clipping": config.gradient_clipping,
+        "bf16": {"enabled": bf16},
+        "zero_optimization": {
+            "stage": config.zero_stage,
+            "reduce_bucket_size": bucket,
+            "allgather_bucket_size": bucket,
+            **config.zero_options,
+        },
+        "checkpoint": {"tag_validation": "Fail"},
+        "wall_clock_breakdown": False,
+    }
+
+
+def precision_of(config: DeepSpeedConfig, device: torch.device) -> str:
+    """``fp32`` or ``bf16``."""
+    if config.precision != "auto":
+        return config.precision
+    return "bf16" if device.type == "cuda" else "fp32"
+
+
+def layout_of(config: DeepSpeedConfig, ranks: Ranks, device: torch.device) -> dict[str, Any]:
+    """What DeepSpeed's files are cut by: a checkpoint only loads into the same."""
+    return {"zero_stage": config.zero_stage, "ranks": ranks.world_size, "precision": precision_of(config, device)}
