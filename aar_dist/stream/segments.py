@@ -5,12 +5,12 @@ RawBatch -> device -> float32, scaled, NaN and padding masked -> SegmentBatch
 """
 
 import mmap
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import psutil
 import torch
 
 from aar_dist.base.errors import ShardError
@@ -30,7 +30,7 @@ class ShardMaps:
         self._shards = source.shards
         self._flat: dict[tuple[int, str], torch.Tensor] = {}
         # Where all shards fit the page cache, each is read ahead whole and in order when first touched.
-        self._read_ahead = sum(size for _, size in source.shards) < _free_memory() // 2
+        self._read_ahead = sum(size for _, size in source.shards) < psutil.virtual_memory().available // 2
 
     def flat(self, shard: int, dtype: str) -> torch.Tensor:
         """The whole shard as a flat tensor of this dtype."""
@@ -65,10 +65,6 @@ def check_size(path: Path, size: int) -> None:
 def _view(raw: np.memmap[tuple[int], np.dtype[np.uint8]], dtype: str) -> torch.Tensor:
     size = np.dtype(dtype).itemsize
     return torch.from_numpy(raw[: raw.size // size * size]).view(_TORCH[dtype])
-
-
-def _free_memory() -> int:
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass(frozen=True)
