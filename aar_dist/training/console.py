@@ -21,9 +21,11 @@ class Console:
         self._bar: Any = None
         self._task: Any = None
         if self.main and sys.stdout.isatty():
-            from rich.progress import Progress, TextColumn
+            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-            self._bar = Progress(*Progress.get_default_columns(), TextColumn("{task.fields[said]}"))
+            self._bar = Progress(
+                BarColumn(20), TimeRemainingColumn(), TextColumn("{task.completed}/{task.total}  {task.fields[said]}")
+            )
             self._task = self._bar.add_task("training", total=total_steps, said="")
             self._bar.start()
 
@@ -31,8 +33,10 @@ class Console:
         """A line for the person at the terminal."""
         log.info(text)
         if self.main:
-            (self._bar.console.print if self._bar else print)(text)
-            sys.stdout.flush()
+            if self._bar:
+                self._bar.console.print(text, highlight=False, soft_wrap=True)
+            else:
+                print(text, flush=True)
 
     def warn(self, text: str) -> None:
         """A line nobody should overlook."""
