@@ -137,7 +137,7 @@ def test_several_problems_are_reported_together(tmp_path):
 
 
 def test_missing_file_is_named():
-    with pytest.raises(ConfigError, match="nowhere.yaml"):
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml"):
         load(SCHEMA, ["--config", "nowhere.yaml"])
 
 
