@@ -44,5 +44,6 @@ def _help() -> str:
     return (
         "usage: aar-dist COMMAND …\n\n"
         f"{rows}\n\n"
-        "aar-dist COMMAND --help tells more. Beside it: shards/build.py (recordings -> shards), launch/pretrain.py (training)."
+        "aar-dist COMMAND --help tells more. Beside it: shards/build.py (recordings -> shards), "
+        "launch/pretrain.py (training)."
     )

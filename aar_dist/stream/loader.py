@@ -8,6 +8,7 @@ Any rank of any world, with any number of threads, sees its part of the same glo
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from types import TracebackType
 from typing import Literal
 
@@ -16,6 +17,7 @@ import torch
 
 from aar_dist.base.errors import ConfigError
 from aar_dist.base.hashing import hash_int, word
+from aar_dist.shards.format import read_info, read_manifest
 from aar_dist.stream.batch import SegmentBatch
 from aar_dist.stream.buffers import BufferRing
 from aar_dist.stream.config import DataConfig
@@ -131,6 +133,14 @@ def check_batch_size(batch_size: int, micro_batch_size: int, world_size: int) ->
             f"train.micro_batch_size {micro_batch_size} does not divide a rank's part of a batch, "
             f"{batch_size // world_size} segments"
         )
+
+
+def has_split(data: DataConfig, split: str) -> bool:
+    """True if one of the shard sets has data in this split."""
+    return any(
+        split in read_manifest(Path(name), read_info(Path(name)), ["split"])["split"].unique().to_pylist()
+        for name in data.shards
+    )
 
 
 def open_stream(

@@ -39,7 +39,8 @@ class Job:
     ranks: Ranks
     engine: Engine
     train_stream: SegmentStream
-    val_stream: SegmentStream
+    val_stream: SegmentStream | None
+    """None where the shards hold no validation subjects."""
     directory: RunDirectory
     file: MetricsFile | None
     """On rank 0."""
@@ -83,7 +84,7 @@ def _now_and_then(job: Job, progress: Progress, *, stopping: bool) -> float:
     done = progress.step == job.total_steps
     val_loss = None
     if done or progress.step % config.val_every == 0:
-        val_loss = _validate(job, progress)["val/loss"]
+        val_loss = _validate(job, progress).get("val/loss")
     if done or stopping or progress.step % config.save_every == 0:
         saving.save(job.engine, job.directory, job.ranks, progress, val_loss, config.keep_last, job.file)
     return time.perf_counter() - before
@@ -136,6 +137,8 @@ def _give_up_after(in_a_row: int, limit: int) -> None:
 
 
 def _validate(job: Job, progress: Progress) -> Row:
+    if job.val_stream is None:
+        return {}
     picture = job.directory.pictures / f"step_{progress.step:08d}.png"
     row = validate(job.engine, job.val_stream, job.config.train, job.ranks, picture)
     job.record({"step": progress.step, **row})

@@ -17,7 +17,8 @@ from aar_dist.base.hashing import hash_int, word
 from aar_dist.objectives.base import Objective
 from aar_dist.store.checkpoint import Checkpoint, build_objective, load_weights
 from aar_dist.store.registry import resolve
-from aar_dist.stream.loader import SegmentStream, open_stream
+from aar_dist.stream.config import DataConfig
+from aar_dist.stream.loader import SegmentStream, has_split, open_stream
 from aar_dist.training import checkpoints, metrics, publishing, saving, tracking
 from aar_dist.training.config import SCHEMA, PretrainConfig
 from aar_dist.training.console import Console
@@ -49,13 +50,18 @@ def pretrain(config: PretrainConfig) -> None:
         return
     objective = initial_objective(config, directory)
     with ExitStack() as stack:
-        opened = [open_stream(config.data, split, ranks.rank, ranks.world_size) for split in ("train", "val")]
-        streams = [stack.enter_context(closing(stream)) for stream in opened]
+        streams = [stack.enter_context(closing(stream)) for stream in open_streams(config.data, ranks)]
         device = stack.enter_context(process_group(ranks))
         stack.enter_context(lost_peer(ranks, directory.root))
         stopper = stack.enter_context(Stopper())
         job, progress = compose(config, ranks, device, directory, objective, streams, stack)
         finish(job, train(job, progress, stopper))
+
+
+def open_streams(data: DataConfig, ranks: Ranks) -> list[SegmentStream]:
+    """The training stream, and the one of validation if there is anything to validate on."""
+    first = open_stream(data, "train", ranks.rank, ranks.world_size)
+    return [first, open_stream(data, "val", ranks.rank, ranks.world_size)] if has_split(data, "val") else [first]
 
 
 def initial_objective(config: PretrainConfig, directory: RunDirectory) -> Objective:
@@ -99,7 +105,7 @@ def compose(
         ranks=ranks,
         engine=engine,
         train_stream=streams[0],
-        val_stream=streams[1],
+        val_stream=streams[1] if len(streams) > 1 else None,
         directory=directory,
         file=file,
         tracker=tracker,
@@ -143,6 +149,11 @@ def announce(job: Job, progress: Progress, found: saving.Found) -> None:
         f"{job.config.deepspeed.zero_stage}, {job.engine.layout['precision']}; data sets "
         f"{', '.join(job.train_stream.datasets)}"
     )
+    if short := job.train_stream.source.too_short:
+        seconds = job.config.data.segment_duration
+        job.console.warn(f"{short} recordings are shorter than a segment of {seconds:g} s and are not drawn from")
+    if job.val_stream is None:
+        job.console.warn("the shards hold no validation subjects: nothing will be validated")
 
 
 def finish(job: Job, progress: Progress) -> None:
