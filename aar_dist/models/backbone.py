@@ -9,9 +9,9 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
+from aar_dist.models.patching import Patching
 from aar_dist.stream.batch import SegmentBatch
 
 InputMode = Literal["multi", "single"]
@@ -56,6 +56,7 @@ class PatchBackbone(Backbone):
     """A backbone with one token for each (channel, patch), whose patches an objective may hide."""
 
     patch_size: int
+    patching: Patching
     input_mode: InputMode
 
     @abstractmethod
@@ -74,12 +75,3 @@ class PatchBackbone(Backbone):
     def token_valid(self, batch: SegmentBatch) -> Tensor:
         """(B, C * P) bool."""
         return self.patches(batch).present.flatten(1, 2)
-
-
-def cut_patches(values: Tensor, valid: Tensor, patch_size: int, n_patches: int) -> tuple[Tensor, Tensor]:
-    """(B, T, C) -> (B, C, P, S) for both; padded with zeros, or cut off, to P * S samples."""
-    missing = n_patches * patch_size - values.shape[1]
-    values = torch.where(valid, values, 0.0)
-    values, valid = (nn.functional.pad(x, (0, 0, 0, missing)).transpose(1, 2) for x in (values, valid))
-    shape = (*values.shape[:2], n_patches, patch_size)
-    return values.reshape(shape), valid.reshape(shape)

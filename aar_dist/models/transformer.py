@@ -4,13 +4,12 @@ values (B, T, C) -> patches (B, C, P, S) -> B * C sequences of P tokens -> (B, C
 """
 
 from copy import deepcopy
-from math import ceil
 
 import torch
 from torch import Tensor, nn
 
 from aar_dist.base.errors import ConfigError
-from aar_dist.models.backbone import InputMode, PatchBackbone, Patches, cut_patches
+from aar_dist.models.backbone import InputMode, PatchBackbone, Patches
 from aar_dist.models.embeddings import (
     CONV_SHORTEST_PATCH,
     ConvEmbedding,
@@ -20,6 +19,7 @@ from aar_dist.models.embeddings import (
 )
 from aar_dist.models.layers import HEAD_DIM, EncoderLayer
 from aar_dist.models.packing import Layout, bucketed, padded, unmasked
+from aar_dist.models.patching import Patching
 from aar_dist.stream.batch import SegmentBatch
 
 
@@ -37,6 +37,7 @@ class AAREncoder(PatchBackbone):
         n_layers: int = 4,
         transformer_dropout: float = 0.1,
         patch_size: int = 25,
+        patch_seconds: float | None = None,
         max_window_length: int = 1000,
         input_mode: InputMode = "multi",
         embedding_type: EmbeddingType = "linear",
@@ -48,6 +49,8 @@ class AAREncoder(PatchBackbone):
             n_layers: Transformer layers.
             transformer_dropout: Dropout of attention weights, feed-forward and residual branches.
             patch_size: Samples of one patch.
+            patch_seconds: Duration of one patch [s], at whatever rate it was recorded, resampled to ``patch_size``
+                samples; None for ``patch_size`` samples as they were recorded.
             max_window_length: Longest segment in samples; there are ``max_window_length // patch_size`` positions.
             input_mode: ``multi``: a segment is one sample of the loss; ``single``: each of its axes is one.
             embedding_type: ``linear``: a matrix; ``conv``: two convolutions.
@@ -58,11 +61,10 @@ class AAREncoder(PatchBackbone):
             ConfigError: a value out of range, by its key.
         """
         super().__init__()
-        _check(d_embedding, n_layers, transformer_dropout, patch_size, max_window_length, embedding_type)
+        self.patching = Patching(patch_size, max_window_length, patch_seconds, whole_window=faithful)
+        _check(d_embedding, n_layers, transformer_dropout, embedding_type, self.patching)
         self.d_embedding = d_embedding
         self.patch_size = patch_size
-        self.max_window_length = max_window_length
-        self.n_positions = max_window_length // patch_size
         self.input_mode = input_mode
         self.faithful = faithful
         patch = (
@@ -70,7 +72,7 @@ class AAREncoder(PatchBackbone):
             if embedding_type == "linear"
             else ConvEmbedding(d_embedding, batch_norm=faithful)
         )
-        self.embedding = TokenEmbedding(patch, self.n_positions, d_embedding)
+        self.embedding = TokenEmbedding(patch, self.patching.limit, d_embedding)
         layers = [EncoderLayer(d_embedding, transformer_dropout) for _ in range(1 if faithful else n_layers)]
         self.layers = nn.ModuleList(layers + [deepcopy(layers[0]) for _ in range(n_layers - len(layers))])
         self.norm = nn.LayerNorm(d_embedding)
@@ -81,19 +83,12 @@ class AAREncoder(PatchBackbone):
         return [self.embedding, *self.layers]
 
     def patches(self, batch: SegmentBatch) -> Patches:
-        """As long as the batch's longest segment; a last patch may be partly recorded.
+        """As many as the batch's longest segment needs; a last one may be partly recorded.
 
         Raises:
-            ConfigError: segments longer than ``max_window_length``.
+            ConfigError: a segment with more samples than ``max_window_length``, or more patches than positions.
         """
-        length = batch.values.shape[1]
-        if length > self.max_window_length:
-            raise ConfigError(
-                f"model.max_window_length is {self.max_window_length} but a segment has {length} samples; "
-                f"raise it to {length}, or lower data.max_window_length or data.segment_duration"
-            )
-        n_patches = self.n_positions if self.faithful else min(ceil(length / self.patch_size), self.n_positions)
-        values, valid = cut_patches(batch.values, batch.valid, self.patch_size, n_patches)
+        values, valid = self.patching.cut(batch)
         if self.faithful:
             valid = torch.ones_like(valid)
         return Patches(values, valid, valid.any(-1))
@@ -114,19 +109,14 @@ class AAREncoder(PatchBackbone):
         return bucketed(present) if present.device.type == "cpu" else padded(present)
 
 
-def _check(d: int, n_layers: int, dropout: float, patch_size: int, max_window_length: int, embedding_type: str) -> None:
+def _check(d: int, n_layers: int, dropout: float, embedding_type: str, patching: Patching) -> None:
     shortest = CONV_SHORTEST_PATCH if embedding_type == "conv" else 1
     rules = [
         (d > 0 and d % HEAD_DIM == 0, f"model.d_embedding must be a positive multiple of {HEAD_DIM}, got {d}"),
         (n_layers >= 1, f"model.n_layers must be at least 1, got {n_layers}"),
         (0 <= dropout < 1, f"model.transformer_dropout must lie in [0, 1), got {dropout}"),
         (embedding_type in ("linear", "conv"), f"model.embedding_type must be linear or conv, got {embedding_type}"),
-        (
-            shortest <= patch_size <= max_window_length,
-            f"model.patch_size must lie between {shortest} (embedding_type {embedding_type}) and "
-            f"model.max_window_length {max_window_length}, got {patch_size}",
-        ),
     ]
-    broken = [message for holds, message in rules if not holds]
+    broken = [message for holds, message in rules if not holds] + patching.problems(shortest)
     if broken:
         raise ConfigError("; ".join(broken))

@@ -20,16 +20,18 @@ MASK = word("mask")
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """What the model makes of a batch; every tensor (B, T, C)."""
+    """What the model makes of a batch: (B, T, C), as recorded, or (B, L, C) at the one rate of its patches."""
 
     values: Tensor
-    """Float32, as recorded; 0 where not valid."""
+    """Float32; 0 where not valid."""
     prediction: Tensor
     """Float32, for every sample, hidden or not."""
     masked: Tensor
     """Bool: samples that were hidden from the model."""
     valid: Tensor
     """Bool: samples that count."""
+    rate_hz: Tensor
+    """(B,) float32: samples of these tensors in a second."""
 
 
 class MaskedReconstruction(Objective):
@@ -91,11 +93,10 @@ class MaskedReconstruction(Objective):
         """The batch with the model's prediction, for pictures."""
         patches = self.backbone.patches(batch)
         masked = self.mask(batch, patches.present)
-        prediction = self._predict(patches, masked)
-        hidden = masked[..., None] & patches.valid
-        length = batch.values.shape[1]
-        tensors = (patches.values, prediction, hidden, patches.valid)
-        return Reconstruction(*(x.flatten(2).transpose(1, 2)[:, :length] for x in tensors))
+        tensors = (patches.values, self._predict(patches, masked), masked[..., None] & patches.valid, patches.valid)
+        length = batch.values.shape[1] if self.backbone.patching.seconds is None else None
+        values, prediction, hidden, valid = (x.flatten(2).transpose(1, 2)[:, :length] for x in tensors)
+        return Reconstruction(values, prediction, hidden, valid, self.backbone.patching.rate_hz(batch))
 
     @torch.no_grad()
     def mask(self, batch: SegmentBatch, present: Tensor) -> Tensor:

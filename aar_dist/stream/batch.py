@@ -39,6 +39,8 @@ class SegmentBatch:
     """(B,) int64 class, or float32 target."""
     origin: tuple[Origin, ...] | None = None
     """One for each segment, on request."""
+    duration_s: tuple[float, ...] | None = None
+    """Length of each segment [s] before it was rounded to samples, on the host; None: to be found from ``valid``."""
 
     def __len__(self) -> int:
         return self.values.shape[0]

@@ -8,6 +8,8 @@ The meta device has shapes and no memory: forward and backward are really traced
 
 from collections.abc import Sequence
 from copy import deepcopy
+from functools import partial
+from operator import itemgetter
 from typing import Any
 
 import torch
@@ -46,7 +48,7 @@ def describe(
     """Parameters, cost of one segment at each rate, and memory of one rank; plain numbers, ready for JSON.
 
     Memory is what stays: weights, gradients, optimizer state and what the forward pass keeps for backward, without
-    communication buffers and passing temporaries. Activations are those of ``micro_batch_size`` of the longest
+    communication buffers and passing temporaries. Activations are those of ``micro_batch_size`` of the costliest
     segments.
 
     Args:
@@ -59,14 +61,16 @@ def describe(
         world_size: Ranks.
     """
     model = deepcopy(objective).to("meta").train()
-    samples = {rate: min(round(segment_duration * rate), max_window_length) for rate in rates_hz}
+    blank = partial(_blank, duration_s=segment_duration, max_window_length=max_window_length, n_channels=n_channels)
+    segments = [_segment(model, rate, blank(1, rate)) for rate in rates_hz]
+    costliest = max(segments, key=itemgetter("tokens"))
     return {
         "parameters": _parameters(model),
-        "segments": [_segment(model, rate, n, n_channels) for rate, n in samples.items()],
+        "segments": segments,
         "memory": {
             "micro_batch_size": micro_batch_size,
             "world_size": world_size,
-            "rows": _memory(model, _blank(micro_batch_size, max(samples.values()), n_channels), world_size),
+            "rows": _memory(model, blank(micro_batch_size, costliest["rate_hz"]), world_size),
         },
     }
 
@@ -104,21 +108,25 @@ def _count(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
-def _blank(size: int, n_samples: int, n_channels: int, device: str = "meta") -> SegmentBatch:
-    """Fully recorded segments of zeros."""
+def _blank(
+    size: int, rate_hz: float, *, duration_s: float, max_window_length: int, n_channels: int, device: str = "meta"
+) -> SegmentBatch:
+    """Fully recorded segments of zeros; the meta device cannot be asked how long they are."""
+    n_samples = min(round(duration_s * rate_hz), max_window_length)
     with torch.device(device):
         return SegmentBatch(
             values=torch.zeros(size, n_samples, n_channels),
             valid=torch.ones(size, n_samples, n_channels, dtype=torch.bool),
-            rate_hz=torch.ones(size),
+            rate_hz=torch.full((size,), float(rate_hz)),
             dataset=torch.zeros(size, dtype=torch.int64),
             channel=torch.zeros(size, n_channels, dtype=torch.int64),
             key=torch.zeros(size, dtype=torch.int64),
+            duration_s=(min(duration_s, n_samples / rate_hz),) * size,
         )
 
 
-def _segment(model: Objective, rate_hz: float, n_samples: int, n_channels: int) -> dict[str, float]:
-    batch = _blank(1, n_samples, n_channels)
+def _segment(model: Objective, rate_hz: float, batch: SegmentBatch) -> dict[str, float]:
+    _, n_samples, n_channels = batch.values.shape
     with torch.no_grad():
         tokens = model.backbone.encode(batch).shape[1]
     with FlopCounterMode(display=False) as counter:

@@ -42,6 +42,20 @@ def test_flops_follow_the_formula(d, n_layers):
         assert (segment["flops_forward"], segment["flops_forward_backward"]) == expected
 
 
+@pytest.mark.parametrize("rate_hz", [10.0, 25.0, 33.35, 100.0])
+def test_patches_of_seconds_cost_the_same_at_any_rate(rate_hz):
+    description = describe(masked(patch_seconds=1.0), rates_hz=(rate_hz,))
+    (segment,) = description["segments"]
+    assert segment["tokens"] == 30
+    assert (segment["flops_forward"], segment["flops_forward_backward"]) == flops(128, 4, 25, 3, 10)
+
+
+def test_what_is_cut_off_is_not_counted():
+    slow, fast = describe(masked(patch_seconds=1.0), max_window_length=500)["segments"]
+    assert (slow["samples"], slow["tokens"]) == (250, 30)
+    assert (fast["samples"], fast["tokens"]) == (500, 15)
+
+
 def test_parameters_by_part():
     parameters = describe(masked())["parameters"]
     assert parameters["backbone"] == 801_664
@@ -63,10 +77,14 @@ def test_memory_at_each_stage():
         assert row["total"] == sum(row[c] for c in ("parameters", "gradients", "optimizer", "activations"))
 
 
-@pytest.mark.parametrize("embedding_type", ["linear", "conv"])
-def test_activations_are_those_of_a_real_pass(embedding_type):
-    model = masked(d_embedding=64, n_layers=2, embedding_type=embedding_type)
-    real = kept_for_backward(model, _blank(4, 500, 3, device="cpu"))
+@pytest.mark.parametrize(
+    "encoder", [{"embedding_type": "linear"}, {"embedding_type": "conv"}, {"patch_seconds": 0.5}], ids=str
+)
+def test_activations_are_those_of_a_real_pass(encoder):
+    model = masked(d_embedding=64, n_layers=2, **encoder)
+    real = kept_for_backward(
+        model, _blank(4, 50.0, duration_s=10.0, max_window_length=1000, n_channels=3, device="cpu")
+    )
     rows = describe(model, rates_hz=(50.0, 25.0), micro_batch_size=4)["memory"]["rows"]
     assert rows[0]["activations"] == pytest.approx(real, rel=0.01)
     assert not next(model.parameters()).is_meta  # the model itself is left where it was
