@@ -35,6 +35,9 @@ class Backbone(nn.Module, ABC):
     def blocks(self) -> list[nn.Module]:
         """What can be unfrozen by itself, from the input to the output."""
 
+    def check_duration(self, duration_s: float) -> None:
+        """Raise ``ConfigError`` if segments of this duration [s] do not fit; by default all do."""
+
     def forward(self, batch: SegmentBatch) -> Tensor:
         """:meth:`encode`."""
         return self.encode(batch)
@@ -66,6 +69,11 @@ class PatchBackbone(Backbone):
     @abstractmethod
     def encode_patches(self, values: Tensor, present: Tensor) -> Tensor:
         """Values (B, C, P, S) and patches that take part (B, C, P) -> tokens (B, C, P, d), 0 where not present."""
+
+    def check_duration(self, duration_s: float) -> None:
+        """Patches of seconds: no more of them than there are positions."""
+        if self.patching.seconds is not None:
+            self.patching.of_duration(duration_s)
 
     def encode(self, batch: SegmentBatch) -> Tensor:
         """(B, C * P, d), channel by channel."""

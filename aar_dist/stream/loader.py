@@ -55,6 +55,11 @@ class SegmentStream:
         return self.source.channels
 
     @property
+    def longest_s(self) -> float:
+        """Duration of the longest segment handed on [s]."""
+        return float(self.source.rows.duration_s.max())
+
+    @property
     def identity(self) -> str:
         """Identity of the shard sets."""
         return self.source.identity

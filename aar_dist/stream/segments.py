@@ -92,6 +92,7 @@ class RawBatch:
     rate_hz: torch.Tensor
     dataset: torch.Tensor
     key: torch.Tensor
+    duration_s: tuple[float, ...]
     origin: tuple[Origin, ...] | None
 
 
@@ -127,6 +128,7 @@ class Cutter:
             rate_hz=torch.from_numpy(rows.rate_hz[first].astype(np.float32)),
             dataset=torch.from_numpy(s.items.dataset[refs.item]),
             key=torch.from_numpy(refs.key.view(np.int64).copy()),
+            duration_s=tuple(rows.duration_s[first].tolist()),
             origin=self._origin(part_rows, refs.start) if self._origins else None,
         )
 
@@ -197,7 +199,7 @@ def assemble(
     small = {
         name: getattr(raw, name).to(device, non_blocking=True) for name in ("rate_hz", "dataset", "channel", "key")
     }
-    return SegmentBatch(values=values, valid=valid, origin=raw.origin, **small)
+    return SegmentBatch(values=values, valid=valid, duration_s=raw.duration_s, origin=raw.origin, **small)
 
 
 def zscore(x: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:

@@ -42,6 +42,8 @@ class Rows:
     rate_hz: Floats
     window: Ints
     """(r,) samples of a segment handed on."""
+    duration_s: Floats
+    """(r,) length of a segment handed on, before it is rounded to samples."""
     dtype: Ints
     """(r,) index into ``dtypes``."""
     n_axes: Ints
@@ -282,6 +284,7 @@ class _Chooser:
             first_sample=np.rint(self.table["start_s"].to_numpy() * self.rate).astype(np.int64),
             rate_hz=self.rate,
             window=np.minimum(self.duration, self.data.max_window_length),
+            duration_s=np.minimum(self.data.segment_duration, self.data.max_window_length / self.rate),
             dtype=dtype,
             n_axes=self.n_axes,
             scale=scale,

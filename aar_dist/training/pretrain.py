@@ -51,6 +51,7 @@ def pretrain(config: PretrainConfig) -> None:
     objective = initial_objective(config, directory)
     with ExitStack() as stack:
         streams = [stack.enter_context(closing(stream)) for stream in open_streams(config.data, ranks)]
+        objective.backbone.check_duration(max(stream.longest_s for stream in streams))
         device = stack.enter_context(process_group(ranks))
         stack.enter_context(lost_peer(ranks, directory.root))
         stopper = stack.enter_context(Stopper())

@@ -55,7 +55,7 @@ def draw(batch: SegmentBatch, made: Reconstruction, stream: SegmentStream, pictu
     figure = reconstruction_figure(
         *(x.float().cpu().numpy() for x in (made.values, made.prediction)),
         *(x.cpu().numpy() for x in (made.masked, made.valid)),
-        rate_hz=batch.rate_hz.tolist(),
+        rate_hz=made.rate_hz.tolist(),
         titles=[stream.datasets[i] for i in batch.dataset.tolist()],
         channels=names,
     )
