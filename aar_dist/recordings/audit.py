@@ -8,8 +8,7 @@ Neighbours that share their one boundary sample are not listed: cutting a sessio
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from itertools import combinations
+from datetime import datetime, timedelta
 
 import numpy as np
 
@@ -91,11 +90,21 @@ def digest(recording: Recording) -> str:
 
 
 def _overlaps_of(group: Sequence[Recording]) -> Iterator[Shared]:
-    """The overlaps among the recordings of one subject, by start."""
-    for first, second in combinations(by_start(group), 2):
-        shared = overlap(first, second)
-        if shared is not None:
-            yield shared
+    """The overlaps among the recordings of one subject, by start; each meets only those that still go on."""
+    going_on: list[Recording] = []
+    for second in by_start(group):
+        going_on = still_going_on(going_on, second)
+        yield from (shared for first in going_on if (shared := overlap(first, second)))
+        going_on.append(second)
+
+
+def still_going_on(earlier: Sequence[Recording], at: Recording) -> list[Recording]:
+    """Those of the earlier recordings that have not ended where this one starts."""
+    start = started(at)
+    ends = [
+        (r, r.start_time and datetime.fromisoformat(r.start_time) + timedelta(seconds=r.duration_s)) for r in earlier
+    ]
+    return [r for r, end in ends if start and end and end > start]
 
 
 def by_start(recordings: Sequence[Recording]) -> list[Recording]:

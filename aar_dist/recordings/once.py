@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 
 from aar_dist.base.storage import staging_name
-from aar_dist.recordings.audit import Shared, by_start, find_twins, overlap, started
+from aar_dist.recordings.audit import Shared, by_start, find_twins, overlap, started, still_going_on
 from aar_dist.recordings.contract import read_labels, read_recording
 from aar_dist.recordings.recording import LABEL, UNLABELLED, Recording
 
@@ -42,14 +42,17 @@ def keep_once(recordings: Sequence[Recording]) -> tuple[list[Recording], list[st
 def _without_overlaps(recordings: Sequence[Recording], notes: list[str]) -> list[Recording]:
     """The recordings of one subject, earliest first, each cut short by what those before it already hold."""
     kept: list[Recording] = []
+    going_on: list[Recording] = []
     for recording in recordings:
         rest: Recording | None = recording
-        for earlier in kept:
+        going_on = still_going_on(going_on, recording)
+        for earlier in going_on:
             shared = overlap(earlier, rest) if rest is not None else None
             if shared is not None:
                 rest = _keep_in_first(shared, notes)
         if rest is not None:
             kept.append(rest)
+            going_on.append(rest)
     return kept
 
 
