@@ -17,7 +17,7 @@ import yaml
 from jsonargparse import ArgumentParser, Namespace
 
 from aar_dist.base.config_problems import diagnose, flat, nearest, short, tidy, unknown
-from aar_dist.base.errors import ConfigError, one_line
+from aar_dist.base.errors import AarError, ConfigError, one_line
 
 C = TypeVar("C")
 M = TypeVar("M")
@@ -97,7 +97,18 @@ def instantiate(spec: ClassSpec, base: type[M], **given: Any) -> M:
         parsed = parser.parse_object({"it": {"class_path": spec.class_path, "init_args": spec.init_args}})
     except Exception as error:
         raise ConfigError(f"{spec.class_path}: {tidy(error)}") from None
-    return cast(M, parser.instantiate(parsed, instantiators=[(make, base, True)]).it)
+    try:
+        return cast(M, parser.instantiate(parsed, instantiators=[(make, base, True)]).it)
+    except ValueError as error:
+        raise _own_words(error) from None
+
+
+def _own_words(error: BaseException) -> BaseException:
+    """What the class itself complained of, if that is what the parser wrapped."""
+    link: BaseException | None = error
+    while link is not None and not isinstance(link, AarError):
+        link = link.__cause__ or link.__context__
+    return link or error
 
 
 def _parser(schema: Schema[C]) -> ArgumentParser:

@@ -1,5 +1,6 @@
 """A data set folder that appears whole or not at all."""
 
+import contextlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,10 +21,25 @@ def new_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     staging = staging_name(target)
     old = staging.with_name(f"{staging.name}-old")
     remove(staging)
-    with one_line_errors(target, staging):
-        staging.mkdir(parents=True)
+    with _parents_of(target), one_line_errors(target, staging):
+        staging.mkdir()
         yield staging
         if overwrite and target.exists():
             os.replace(target, old)
         publish(staging, target)
     remove(old)
+
+
+@contextmanager
+def _parents_of(target: Path) -> Iterator[None]:
+    """The folders above ``target``; those made here are gone again when the block fails."""
+    missing = [folder for folder in target.parents if not folder.exists()]
+    with one_line_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        for folder in missing:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        raise

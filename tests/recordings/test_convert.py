@@ -165,3 +165,9 @@ def test_list_tells_what_each_converter_needs(capsys):
     for name in CONVERTERS:
         assert f"\n{name}\n" in f"\n{told}"
     assert told.count("licence:") == 3
+
+
+def test_a_failed_conversion_leaves_no_folder(tmp_path):
+    with pytest.raises(SystemExit):
+        main(["hapt", str(tmp_path / "nowhere"), str(tmp_path / "new" / "out")])
+    assert list(tmp_path.iterdir()) == []
