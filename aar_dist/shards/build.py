@@ -232,7 +232,7 @@ def merge_runs(runs: Sequence[Row]) -> list[Row]:
     merged: list[Row] = []
     for run in sorted(runs, key=lambda r: (r["dataset"], r["recording"], r["start_s"])):
         last = merged[-1] if merged else None
-        same = last and all(last[name] == run[name] for name in ("dataset", "recording", "class"))
+        same = last and all(last[name] == run[name] for name in ("dataset", "recording", "class", "value"))
         if last and same and last["stop_s"] == run["start_s"]:
             last["stop_s"] = run["stop_s"]
         else:

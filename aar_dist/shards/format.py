@@ -1,7 +1,7 @@
 """The shard set on disk.
 
     <shard set>/manifest.parquet                 one row for each (chunk, sensor), written last
-                labels.parquet                   label runs: dataset, recording, start_s, stop_s, class
+                labels.parquet                   label runs: dataset, recording, start_s, stop_s, class or value
                 dataset.json                     format version, build options, totals, identity
                 <dataset>-<split>-000000.tar     samples <key>.<sensor>.npy …, <key>.label.npy, <key>.json
 
@@ -61,7 +61,8 @@ LABELS_SCHEMA = pa.schema(
         ("recording", _NAME),
         ("start_s", pa.float64()),
         ("stop_s", pa.float64()),
-        ("class", _NAME),
+        ("class", _NAME),  # null where the label is a target
+        ("value", pa.float64()),  # of a target; null where the label is a class
     ]
 )
 

@@ -106,8 +106,8 @@ def _part(table: pa.Table, dataset: str, split: str) -> Part:
 def _label_hours(labels: pa.Table, datasets: list[str]) -> dict[str, dict[str, float]]:
     hours: dict[str, dict[str, float]] = {name: {} for name in datasets}
     for run in labels.to_pylist():
-        of = hours[run["dataset"]]
-        of[run["class"]] = of.get(run["class"], 0.0) + (run["stop_s"] - run["start_s"]) / 3600
+        of, name = hours[run["dataset"]], run["class"] or "(a number)"
+        of[name] = of.get(name, 0.0) + (run["stop_s"] - run["start_s"]) / 3600
     return {name: dict(sorted(of.items(), key=lambda item: -item[1])) for name, of in hours.items()}
 
 

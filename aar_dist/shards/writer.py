@@ -131,12 +131,10 @@ def _write_labels(tar: TarWriter, member: str, job: ShardJob, recording: Recordi
         tar.add_array(member, np.full(span.stop - span.start, empty, job.layout.label_dtype))
         return []
     labels = read_labels(recording, span.start, span.stop)
-    if job.layout.classes is None:
-        tar.add_array(member, labels.astype(job.layout.label_dtype))
-        return []
-    labels = _renumbered(labels, recording, job.layout.classes)
+    classes = job.layout.classes
+    labels = labels.astype(job.layout.label_dtype) if classes is None else _renumbered(labels, recording, classes)
     tar.add_array(member, labels)
-    return label_runs(labels[: span.owned], span.start, label_rate(recording), recording, job.layout.classes)
+    return label_runs(labels[: span.owned], span.start, label_rate(recording), recording, classes)
 
 
 def _renumbered(labels: NDArray[Any], recording: Recording, classes: tuple[str, ...]) -> NDArray[np.int16]:
@@ -152,23 +150,24 @@ def _renumbered(labels: NDArray[Any], recording: Recording, classes: tuple[str, 
 
 
 def label_runs(
-    labels: NDArray[np.int16], start: int, rate_hz: float, recording: Recording, classes: tuple[str, ...]
+    labels: NDArray[Any], start: int, rate_hz: float, recording: Recording, classes: tuple[str, ...] | None
 ) -> list[Row]:
-    """Stretches of one class, unlabelled ones left out."""
+    """Stretches of one class, or of one value of a target; unlabelled ones left out."""
     if not labels.size:
         return []
-    edges = np.flatnonzero(np.diff(labels)) + 1
+    edges = np.flatnonzero(labels[1:] != labels[:-1]) + 1
     starts, stops = np.r_[0, edges], np.r_[edges, len(labels)]
+    unlabelled = np.isnan(labels[starts]) if classes is None else labels[starts] == UNLABELLED
     return [
         {
             "dataset": recording.dataset,
             "recording": recording.recording,
             "start_s": (start + int(a)) / rate_hz,
             "stop_s": (start + int(b)) / rate_hz,
-            "class": classes[labels[a]],
+            "class": classes[labels[a]] if classes is not None else None,
+            "value": float(labels[a]) if classes is None else None,
         }
-        for a, b in zip(starts, stops, strict=True)
-        if labels[a] != UNLABELLED
+        for a, b in zip(starts[~unlabelled], stops[~unlabelled], strict=True)
     ]
 
 

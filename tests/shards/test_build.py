@@ -17,6 +17,7 @@ import pytest
 import webdataset as wds
 
 from aar_dist.base.errors import RecordingError, ShardError
+from aar_dist.recordings.write import SensorData, dataset_to_hdf5
 from aar_dist.shards.build import BuildOptions, build, merge_runs
 from aar_dist.shards.command import main
 from aar_dist.shards.format import read_info
@@ -153,9 +154,27 @@ def test_label_runs_are_those_of_the_recording(recordings, shard_set):
     assert np.array_equal(rebuilt, labels)
 
 
+def test_a_target_is_kept_as_runs_of_its_value(tmp_path):
+    target = np.repeat([np.nan, 62.5, 70.0], 100)
+    acc = SensorData(values=np.zeros((300, 1), "<f4"), rate_hz=10.0, units="g", axes=("x",))
+    for subject in "ab":
+        dataset_to_hdf5(
+            tmp_path / "d" / "hr", dataset="hr", species="man", subject=subject, sensors={"acc": acc}, label=target
+        )
+    build(tmp_path / "d", tmp_path / "set", BuildOptions(datasets=("hr",)), workers=1)
+    runs = pq.read_table(tmp_path / "set" / "labels.parquet").to_pylist()
+    told = [(r["recording"], r["start_s"], r["stop_s"], r["class"], r["value"]) for r in runs]
+    assert told == [
+        (f"man_{s}_ds_0", start, stop, None, value)
+        for s in "ab"
+        for start, stop, value in ((10, 20, 62.5), (20, 30, 70.0))
+    ]
+    assert "(a number)" in render(summarize(tmp_path / "set"))
+
+
 def test_runs_cut_at_a_border_become_one():
     def run(start, stop, name="a"):
-        return {"dataset": "d", "recording": "r", "start_s": start, "stop_s": stop, "class": name}
+        return {"dataset": "d", "recording": "r", "start_s": start, "stop_s": stop, "class": name, "value": None}
 
     assert merge_runs([run(2.0, 3.0), run(1.0, 2.0), run(3.0, 4.0, "b")]) == [run(1.0, 3.0), run(3.0, 4.0, "b")]
 
