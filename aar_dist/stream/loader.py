@@ -24,7 +24,7 @@ from aar_dist.stream.config import DataConfig
 from aar_dist.stream.mixture import segments_per_epoch
 from aar_dist.stream.segments import Cutter, RawBatch, assemble, check_size
 from aar_dist.stream.source import Source, open_source
-from aar_dist.stream.tape import SegmentRefs, Tape
+from aar_dist.stream.tape import Order, SegmentRefs, Tape
 
 PLAN_BATCHES = 32  # global batches planned at once: a fourth of the cost of planning them singly
 
@@ -33,7 +33,7 @@ class SegmentStream:
     """Batches of one split for one rank."""
 
     def __init__(
-        self, source: Source, tape: Tape, data: DataConfig, *, rank: int, world_size: int, origins: bool = False
+        self, source: Source, tape: Order, data: DataConfig, *, rank: int, world_size: int, origins: bool = False
     ) -> None:
         self.source, self.tape, self.data, self.origins = source, tape, data, origins
         self.rank, self.world_size = rank, world_size
@@ -84,7 +84,7 @@ class SegmentStream:
         positions = np.minimum(positions, self.n_segments - 1)
         mine = self._mine(positions).reshape(-1, micro_batch_size)
         weights = self._mine(weight).reshape(-1, micro_batch_size)
-        batches = self._prefetched((self.tape.segments_at(p) for p in mine), torch.device(device))
+        batches = self._prefetched(self.tape.segments_at(mine).rows(), torch.device(device))
         return ((batch, torch.from_numpy(w).to(device)) for batch, w in zip(batches, weights, strict=True))
 
     def close(self) -> None:
@@ -108,8 +108,7 @@ class SegmentStream:
         while True:
             mine = self._mine(self.tape.batches(position, batch_size, PLAN_BATCHES))
             planned = self.tape.segments_at(mine.reshape(-1, micro_batch_size))
-            for item, start, key in zip(planned.item, planned.start, planned.key, strict=True):
-                yield SegmentRefs(item=item, start=start, key=key)
+            yield from planned.rows()
             position += batch_size * PLAN_BATCHES
 
     def _prefetched(self, refs: Iterator[SegmentRefs], device: torch.device) -> Iterator[SegmentBatch]:

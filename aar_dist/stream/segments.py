@@ -93,6 +93,7 @@ class RawBatch:
     dataset: torch.Tensor
     key: torch.Tensor
     duration_s: tuple[float, ...]
+    label: torch.Tensor | None
     origin: tuple[Origin, ...] | None
 
 
@@ -129,6 +130,7 @@ class Cutter:
             dataset=torch.from_numpy(s.items.dataset[refs.item]),
             key=torch.from_numpy(refs.key.view(np.int64).copy()),
             duration_s=tuple(rows.duration_s[first].tolist()),
+            label=None if refs.label is None else torch.from_numpy(refs.label),
             origin=self._origin(part_rows, refs.start) if self._origins else None,
         )
 
@@ -199,7 +201,8 @@ def assemble(
     small = {
         name: getattr(raw, name).to(device, non_blocking=True) for name in ("rate_hz", "dataset", "channel", "key")
     }
-    return SegmentBatch(values=values, valid=valid, duration_s=raw.duration_s, origin=raw.origin, **small)
+    label = None if raw.label is None else raw.label.to(device, non_blocking=True)
+    return SegmentBatch(values=values, valid=valid, label=label, duration_s=raw.duration_s, origin=raw.origin, **small)
 
 
 def zscore(x: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:

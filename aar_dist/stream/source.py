@@ -73,21 +73,23 @@ class Source:
     datasets: tuple[str, ...]
     channels: tuple[str, ...]
     identity: str
+    folders: tuple[Path, ...]
+    """The shard sets."""
     origin: dict[str, NDArray[np.str_]]
     """dataset, subject, recording, sensor of each row."""
     too_short: int
     """Recordings without room for one segment."""
 
 
-def open_source(data: DataConfig, split: str) -> Source:
-    """Read the manifests and choose what the configuration asks for."""
+def open_source(data: DataConfig, split: str | None) -> Source:
+    """Read the manifests and choose what the configuration asks for, of one split or (None) of all subjects."""
     if not data.shards:
         raise ConfigError("data.shards is empty, expected at least one shard set (a folder made by shards/build.py)")
     table, folders, identity = _read(data)
     table = table.filter(_chosen(table, data, split))
     if table.num_rows == 0:
         raise ShardError(
-            f"{', '.join(data.shards)}: no {split} data of sensors {data.sensors!r}"
+            f"{', '.join(data.shards)}: no {split or 'recorded'} data of sensors {data.sensors!r}"
             + (f", kinds {data.kinds}" if data.sensors == "each" else "")
             + "; see `aar-dist inspect` for what there is"
         )
@@ -140,9 +142,9 @@ def _codes(column: pa.ChunkedArray) -> tuple[Ints, list[str]]:
     return np.searchsorted(present, rank[codes]), [names[order[i]] for i in present]
 
 
-def _chosen(table: pa.Table, data: DataConfig, split: str) -> pa.Array:
+def _chosen(table: pa.Table, data: DataConfig, split: str | None) -> pa.Array:
     """Mask of the rows of this split and of the sensors asked for."""
-    mask = _each(table["split"], split.__eq__)
+    mask = _each(table["split"], lambda name: split in (None, name))
     present = _encoded(table["sensor"])[1]
     for name in _sensor_names(data) if data.sensors not in ("each", "all") else ():
         if name not in present:
@@ -209,6 +211,7 @@ class _Chooser:
             datasets=datasets,
             channels=channels,
             identity=self.identity,
+            folders=tuple(self.folders),
             origin=origin,
             too_short=len(np.unique(origin["recording"][first])) - len(np.unique(origin["recording"][drawable])),
         )

@@ -10,7 +10,10 @@ by (epoch, lane), of which rank r of W serves its r-th equal part.
 
 import math
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import repeat
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +54,28 @@ class SegmentRefs:
     """Sample of the item at which the segment starts."""
     key: UInt64
     """Address of all further draws for the segment."""
+    label: NDArray[Any] | None = None
+    """Class (int64) or target (float32) of labelled windows."""
+
+    def rows(self) -> Iterator["SegmentRefs"]:
+        """The refs of each row of a table of positions."""
+        labels = repeat(None) if self.label is None else iter(self.label)
+        for item, start, key, label in zip(self.item, self.start, self.key, labels, strict=False):
+            yield SegmentRefs(item=item, start=start, key=key, label=label)
+
+
+class Order(Protocol):
+    """Which segment stands where; all that a stream asks for."""
+
+    @property
+    def n_segments(self) -> int:
+        """Segments of one epoch."""
+
+    def batches(self, position: int, batch_size: int, n_batches: int) -> Ints:
+        """Positions of the next global batches, (n_batches, batch_size)."""
+
+    def segments_at(self, positions: Ints) -> SegmentRefs:
+        """The segments at these positions (any shape)."""
 
 
 @dataclass(frozen=True)

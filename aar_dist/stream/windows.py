@@ -1,0 +1,240 @@
+"""Labelled windows: a grid over every recording, and the label of each window.
+
+    items + label runs -> WindowTable -> select subjects -> WindowOrder -> SegmentStream
+
+A window carries a label if that label covers enough of it. With ``min_share`` 1 it has one label and nothing
+unlabelled, the rule of the first system.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from aar_dist.base.errors import ConfigError
+from aar_dist.base.hashing import hash_np, word
+from aar_dist.shards.format import read_info, read_labels
+from aar_dist.stream.config import DataConfig
+from aar_dist.stream.loader import SegmentStream
+from aar_dist.stream.source import Floats, Source, first_rows, open_source
+from aar_dist.stream.tape import Ints, SegmentRefs, permuted
+
+Names = NDArray[np.str_]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowConfig:
+    """Where windows lie and which of them carry a label."""
+
+    hop_s: float | None = None
+    """From one window to the next [s]; null for data.segment_duration, windows that do not overlap."""
+    min_share: float = 1.0
+    """Share of a window that its label must cover."""
+    classes: list[str] | None = None
+    """Classes, in the order of their numbers; what is labelled otherwise is left out. Null for all there are."""
+
+    def __post_init__(self) -> None:
+        if self.hop_s is not None and self.hop_s <= 0:
+            raise ConfigError(f"windows.hop_s must be positive, got {self.hop_s}")
+        if not 0.5 < self.min_share <= 1:
+            raise ConfigError(f"windows.min_share must lie in (0.5, 1], so that one label wins; got {self.min_share}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowTable:
+    """Windows in the order of data set, recording and time; n of them."""
+
+    item: Ints
+    start: Ints
+    """(n,) first sample within the item."""
+    label: NDArray[Any]
+    """(n,) int64 class, or float32 target."""
+    dataset: Names
+    subject: Names
+    """(n,) with its data set in front, ``herd/12``: names of subjects are unique within a data set only."""
+    recording: Names
+    start_s: Floats
+    """(n,) in the recording."""
+    stop_s: Floats
+    classes: tuple[str, ...] | None
+    """None where the label is a target."""
+
+    def __len__(self) -> int:
+        return len(self.item)
+
+    def select(self, mask: NDArray[Any]) -> "WindowTable":
+        """The windows of a mask or at some indices."""
+        names = ("item", "start", "label", "dataset", "subject", "recording", "start_s", "stop_s")
+        return replace(self, **{name: getattr(self, name)[mask] for name in names})
+
+
+def label_windows(source: Source, data: DataConfig, config: WindowConfig) -> WindowTable:
+    """All windows that carry a label, of a source of all subjects. Raises ``ConfigError`` if there are none."""
+    item, start = _grid(source, config.hop_s or data.segment_duration)
+    row = first_rows(source.parts)[item]
+    start_s = (source.rows.first_sample[row] + start) / source.rows.rate_hz[row]
+    stop_s = start_s + data.segment_duration
+    runs = _label_runs(source)
+    classes = _classes(runs, config)
+    place = {name: source.origin[name][row] for name in ("dataset", "subject", "recording")}
+    label, share = _labels(runs, classes, place, start_s, stop_s)
+    # Windows and labels have clocks of their own: half a sample is not a missing label.
+    enough = share >= config.min_share - 0.5 / (data.segment_duration * source.rows.rate_hz[row])
+    if not enough.any():
+        raise ConfigError(
+            f"{', '.join(data.shards)}: no window of {data.segment_duration:g} s carries one of the labels "
+            f"{list(classes or ())}; see `aar-dist inspect` for the labels there are, or lower windows.min_share"
+        )
+    table = WindowTable(
+        item=item,
+        start=start,
+        label=label,
+        dataset=place["dataset"],
+        subject=np.char.add(np.char.add(place["dataset"], "/"), place["subject"]),
+        recording=place["recording"],
+        start_s=start_s,
+        stop_s=stop_s,
+        classes=classes,
+    ).select(enough)
+    return table.select(np.lexsort((table.start_s, table.recording, table.dataset)))
+
+
+def open_windows(data: DataConfig, config: WindowConfig) -> tuple[Source, WindowTable]:
+    """The labelled windows of all subjects, and what they are cut from."""
+    source = open_source(data, None)
+    return source, label_windows(source, data, config)
+
+
+def _grid(source: Source, hop_s: float) -> tuple[Ints, Ints]:
+    """(item, start within it) of the windows that start at round(k · hop · rate) of their recording."""
+    row = first_rows(source.parts)
+    first, n, hop = source.rows.first_sample[row], source.items.n_starts, hop_s * source.rows.rate_hz[row]
+    # One window too many on either side of each item; those outside are dropped.
+    low = np.floor(first / hop).astype(np.int64)
+    count = np.ceil((first + n) / hop).astype(np.int64) + 1 - low
+    item = np.repeat(np.arange(len(row)), count)
+    k = np.arange(len(item)) - np.repeat(np.cumsum(count) - count, count) + low[item]
+    start = np.rint(k * hop[item]).astype(np.int64) - first[item]
+    inside = (start >= 0) & (start < n[item])
+    return item[inside], start[inside]
+
+
+def _label_runs(source: Source) -> list[dict[str, Any]]:
+    tables = [read_labels(folder, read_info(folder)) for folder in source.folders]
+    runs: list[dict[str, Any]] = pa.concat_tables(tables).unify_dictionaries().to_pylist()
+    return runs
+
+
+def _classes(runs: Sequence[dict[str, Any]], config: WindowConfig) -> tuple[str, ...] | None:
+    found = sorted({run["class"] for run in runs if run["class"] is not None})
+    missing = [name for name in config.classes or () if name not in found]
+    if missing:
+        raise ConfigError(f"windows.classes: no label {missing[0]!r} in the shards; there are {found}")
+    if config.classes or found:
+        return tuple(config.classes or found)
+    return None
+
+
+def _labels(
+    runs: Sequence[dict[str, Any]],
+    classes: tuple[str, ...] | None,
+    place: dict[str, Names],
+    start_s: Floats,
+    stop_s: Floats,
+) -> tuple[NDArray[Any], Floats]:
+    """Label of each window, and the share of it that the label covers."""
+    label = np.full(len(start_s), -1, np.int64) if classes is not None else np.full(len(start_s), np.nan, np.float32)
+    share = np.zeros(len(start_s))
+    of_recording: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for run in runs:
+        of_recording.setdefault((run["dataset"], run["recording"]), []).append(run)
+    keys = np.char.add(np.char.add(place["dataset"], "\0"), place["recording"])
+    order = np.argsort(keys, kind="stable")
+    for at in np.split(order, np.flatnonzero(keys[order][1:] != keys[order][:-1]) + 1):
+        here = of_recording.get((str(place["dataset"][at[0]]), str(place["recording"][at[0]])), [])
+        of = _class_of if classes is not None else _target_of
+        label[at], share[at] = of(here, classes or (), start_s[at], stop_s[at])
+    return label, share
+
+
+def _class_of(
+    runs: Sequence[dict[str, Any]], classes: Sequence[str], start_s: Floats, stop_s: Floats
+) -> tuple[Ints, Floats]:
+    """The class that covers most of each window."""
+    covered = np.stack(
+        [_covered([r for r in runs if r["class"] == name], start_s, stop_s) for name in classes] or [start_s * 0]
+    )
+    best = covered.argmax(axis=0)
+    return best, covered[best, np.arange(len(start_s))] / (stop_s - start_s)
+
+
+def _target_of(
+    runs: Sequence[dict[str, Any]], classes: Sequence[str], start_s: Floats, stop_s: Floats
+) -> tuple[Floats, Floats]:
+    """The mean of the target over the labelled part of each window."""
+    seconds = _covered(runs, start_s, stop_s)
+    total = _covered(runs, start_s, stop_s, weights=[run["value"] for run in runs])
+    return total / np.where(seconds > 0, seconds, 1.0), seconds / (stop_s - start_s)
+
+
+def _covered(
+    runs: Sequence[dict[str, Any]], start_s: Floats, stop_s: Floats, weights: Sequence[float] | None = None
+) -> Floats:
+    """Time [s] of the runs inside each window (times their weights): a difference of the running total."""
+    if not runs:
+        return np.zeros(len(start_s))
+    edges = np.array([[run["start_s"], run["stop_s"]] for run in runs])
+    gain = np.diff(edges, axis=1)[:, 0] * (1.0 if weights is None else np.asarray(weights))
+    total = np.cumsum(gain)
+    running = np.stack([total - gain, total], axis=1).reshape(-1)
+    inside: Floats = np.interp(stop_s, edges.reshape(-1), running) - np.interp(start_s, edges.reshape(-1), running)
+    return inside
+
+
+class WindowOrder:
+    """The order of labelled windows: shuffled anew in every epoch for training, as they stand for evaluation."""
+
+    def __init__(self, table: WindowTable, *, seed: int, shuffle: bool) -> None:
+        self.table, self.seed, self.shuffle = table, seed, shuffle
+
+    @property
+    def n_segments(self) -> int:
+        """Windows of one epoch."""
+        return len(self.table)
+
+    def batches(self, position: int, batch_size: int, n_batches: int) -> Ints:
+        """Positions of the next global batches, (n_batches, batch_size)."""
+        return position + np.arange(n_batches * batch_size, dtype=np.int64).reshape(n_batches, batch_size)
+
+    def segments_at(self, positions: Ints) -> SegmentRefs:
+        """The windows at these positions (any shape)."""
+        epoch, place = np.divmod(np.asarray(positions, np.int64), self.n_segments)
+        window = place
+        if self.shuffle:
+            key = hash_np(self.seed, word("windows"), epoch).reshape(-1)
+            size = np.full(place.size, self.n_segments)
+            window = permuted(place.reshape(-1), size, key).reshape(place.shape)
+        return SegmentRefs(
+            item=self.table.item[window],
+            start=self.table.start[window],
+            key=hash_np(self.seed, word("window"), epoch, place),
+            label=self.table.label[window],
+        )
+
+
+def window_stream(
+    source: Source,
+    table: WindowTable,
+    data: DataConfig,
+    *,
+    shuffle: bool,
+    rank: int = 0,
+    world_size: int = 1,
+    origins: bool = False,
+) -> SegmentStream:
+    """A stream of these windows."""
+    order = WindowOrder(table, seed=data.random_seed, shuffle=shuffle)
+    return SegmentStream(source, order, data, rank=rank, world_size=world_size, origins=origins)
