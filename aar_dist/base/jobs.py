@@ -7,6 +7,7 @@ The only module that imports Ray. A job must be safe to run twice: Ray retries i
 
 import logging
 import os
+import socket
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -16,6 +17,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 RETRIES = 3
+CONNECT_TIMEOUT_S = 5.0
 
 
 def available_cores() -> int:
@@ -45,7 +47,22 @@ def run_jobs(
     return _run_on_ray(job, items, workers, address, on_done)
 
 
+def _check_reachable(address: str) -> None:
+    """Ray itself waits minutes for a cluster that is not there."""
+    host, _, port = address.rpartition(":")
+    if not port.isdecimal():
+        return  # "auto" and the like: Ray looks for a cluster on this machine
+    try:
+        socket.create_connection((host.removeprefix("ray://"), int(port)), timeout=CONNECT_TIMEOUT_S).close()
+    except OSError as error:
+        raise StorageError(
+            f"no Ray cluster at {address} ({error.strerror or error}); start one with `ray start`"
+        ) from None
+
+
 def _start_ray(workers: int, address: str | None) -> Any:
+    if address is not None:
+        _check_reachable(address)
     # Ray reads these at import: no usage report, no token between processes of one machine, and for a local
     # instance ports on the loopback only (the flag's name speaks of other systems, its effect is here too).
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
