@@ -7,9 +7,10 @@ source "$here/launch/ranks.sh"
 
 say() { printf '\n== %s\n' "$1"; }
 
-if [ ! -d "$out/recordings" ]; then
+# Each data set's folder appears whole; a run that was stopped between the two has only the first.
+if [ ! -d "$out/recordings/sim_cattle" ] || [ ! -d "$out/recordings/sim_horses" ]; then
     say "1/3 simulating a herd (no animal was recorded: these data are made up by a physical model)"
-    run aar-dist simulate "$out/recordings"
+    run aar-dist simulate "$out/recordings" --overwrite
 fi
 say "2/3 recordings -> shards"
 run python "$here/shards/build.py" --data_root "$out/recordings" --output_folder "$out/shards" --longest_segment_s 10 --shard_size 4MB

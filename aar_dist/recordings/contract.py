@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aar_dist.base.errors import RecordingError
+from aar_dist.base.storage import is_staging
 from aar_dist.recordings.header import check_file_values, parse_header, text_array
 from aar_dist.recordings.recording import LABEL, UNLABELLED, LabelTrack, Recording, Sensor, open_hdf5
 
@@ -104,7 +105,9 @@ def scan_recordings(
     folder = Path(folder)
     if not folder.is_dir():
         raise RecordingError(f"{folder}: no such folder; give the folder of one data set, with its .hdf5 recordings")
-    paths = sorted(p for p in folder.iterdir() if p.suffix in SUFFIXES and not p.name.startswith("."))
+    if is_staging(folder.resolve()):
+        raise RecordingError(f"{folder}: is unfinished work of a conversion that was stopped; convert again")
+    paths = sorted(p for p in folder.iterdir() if _is_recording(p))
     if not paths:
         raise RecordingError(f"{folder}: holds no .hdf5 recording; `aar-dist convert --list` tells how to make some")
     good: list[Recording] = []
@@ -117,6 +120,11 @@ def scan_recordings(
         except RecordingError as error:
             bad.append(error)
     return _share_text_classes(good), bad
+
+
+def _is_recording(path: Path) -> bool:
+    """Whether a file is named as a finished recording."""
+    return path.suffix in SUFFIXES and not path.name.startswith(".") and not is_staging(path)
 
 
 def raise_together(errors: Sequence[RecordingError], heading: str) -> None:
