@@ -8,7 +8,7 @@ Any rank of any world, with any number of threads, sees its part of the same glo
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
+from contextlib import closing
 from types import TracebackType
 from typing import Literal
 
@@ -17,13 +17,12 @@ import torch
 
 from aar_dist.base.errors import ConfigError
 from aar_dist.base.hashing import hash_int, word
-from aar_dist.shards.format import read_info, read_manifest
 from aar_dist.stream.batch import SegmentBatch
 from aar_dist.stream.buffers import BufferRing
 from aar_dist.stream.config import DataConfig
 from aar_dist.stream.mixture import segments_per_epoch
 from aar_dist.stream.segments import Cutter, RawBatch, assemble, check_size
-from aar_dist.stream.source import Source, open_source
+from aar_dist.stream.source import Source, has_split, open_source
 from aar_dist.stream.tape import Order, SegmentRefs, Tape
 
 PLAN_BATCHES = 32  # global batches planned at once: a fourth of the cost of planning them singly
@@ -38,6 +37,7 @@ class SegmentStream:
         self.source, self.tape, self.data, self.origins = source, tape, data, origins
         self.rank, self.world_size = rank, world_size
         self._pool = ThreadPoolExecutor(data.reader_threads, thread_name_prefix="reader")
+        self._announcer = ThreadPoolExecutor(1, thread_name_prefix="announcer")
 
     @property
     def n_segments(self) -> int:
@@ -89,7 +89,8 @@ class SegmentStream:
 
     def close(self) -> None:
         """Stop the prefetch threads."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        for pool in (self._announcer, self._pool):
+            pool.shutdown(wait=True, cancel_futures=True)
 
     def __enter__(self) -> "SegmentStream":
         return self
@@ -115,12 +116,14 @@ class SegmentStream:
         """Cut ahead in the threads, hand on in order."""
         cutter = Cutter(self.source, BufferRing(pinned=device.type == "cuda"), origins=self.origins)
         ahead: deque[Future[RawBatch]] = deque()
-        for ref in refs:
-            ahead.append(self._pool.submit(cutter.cut, ref))
-            if len(ahead) > self.data.prefetch_batches:
+        with closing(cutter):
+            for ref in refs:
+                self._announcer.submit(cutter.announce, ref)
+                ahead.append(self._pool.submit(cutter.cut, ref))
+                if len(ahead) > self.data.prefetch_batches:
+                    yield self._assembled(ahead.popleft(), device)
+            while ahead:
                 yield self._assembled(ahead.popleft(), device)
-        while ahead:
-            yield self._assembled(ahead.popleft(), device)
 
     def _assembled(self, future: Future[RawBatch], device: torch.device) -> SegmentBatch:
         return assemble(future.result(), self.source.n_columns, device, self.data.normalize)
@@ -139,14 +142,6 @@ def check_batch_size(batch_size: int, micro_batch_size: int, world_size: int) ->
         )
 
 
-def has_split(data: DataConfig, split: str) -> bool:
-    """True if one of the shard sets has data in this split."""
-    return any(
-        split in read_manifest(Path(name), read_info(Path(name)), ["split"])["split"].unique().to_pylist()
-        for name in data.shards
-    )
-
-
 def open_stream(
     data: DataConfig, split: Literal["train", "val"], rank: int = 0, world_size: int = 1, *, origins: bool = False
 ) -> SegmentStream:
@@ -158,3 +153,6 @@ def open_stream(
     seed = data.random_seed if split == "train" else hash_int(data.random_seed, word("validation"))
     tape = Tape(source.items, totals, seed=seed, lanes=data.lanes, shuffle_block=data.shuffle_block)
     return SegmentStream(source, tape, data, rank=rank, world_size=world_size, origins=origins)
+
+
+__all__ = ["SegmentStream", "check_batch_size", "has_split", "open_stream"]

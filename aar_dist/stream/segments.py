@@ -5,6 +5,7 @@ RawBatch -> device -> float32, scaled, NaN and padding masked -> SegmentBatch
 """
 
 import mmap
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,12 +16,15 @@ import torch
 
 from aar_dist.base.errors import ShardError
 from aar_dist.stream.batch import Origin, SegmentBatch
-from aar_dist.stream.buffers import Buffer, BufferRing
+from aar_dist.stream.buffers import ALIGN, Buffer, BufferRing
 from aar_dist.stream.source import Source, first_rows
 from aar_dist.stream.tape import Ints, SegmentRefs
 
-_TORCH = {"<f4": torch.float32, "<f8": torch.float64, "<f2": torch.float16, "<i2": torch.int16, "<i4": torch.int32,
-          "<i8": torch.int64, "|i1": torch.int8, "|u1": torch.uint8}  # fmt: skip
+# Unsigned integers are gathered as signed ones of their size, which torch knows on every device, and set right later.
+_TORCH = {"<f4": torch.float32, "<f8": torch.float64, "<f2": torch.float16, "|i1": torch.int8, "|u1": torch.uint8,
+          "<i2": torch.int16, "<u2": torch.int16, "<i4": torch.int32, "<u4": torch.int32, "<i8": torch.int64,
+          "<u8": torch.int64}  # fmt: skip
+_WRAPPED = ("<u2", "<u4", "<u8")
 
 
 class ShardMaps:
@@ -29,8 +33,25 @@ class ShardMaps:
     def __init__(self, source: Source) -> None:
         self._shards = source.shards
         self._flat: dict[tuple[int, str], torch.Tensor] = {}
-        # Where all shards fit the page cache, each is read ahead whole and in order when first touched.
+        self._files: dict[int, int] = {}
+        # Where all shards fit the page cache, each is read ahead whole and in order when first touched. Otherwise the
+        # kernel is told of each segment ahead: faults alone are ten times slower on a cold cache.
         self._read_ahead = sum(size for _, size in source.shards) < psutil.virtual_memory().available // 2
+
+    def announce(self, shard: Ints, first_byte: Ints, n_bytes: Ints) -> None:
+        """Tell the kernel what will be read soon."""
+        if self._read_ahead:
+            return
+        for s, start, length in zip(shard.tolist(), first_byte.tolist(), n_bytes.tolist(), strict=True):
+            if s not in self._files:
+                self._files[s] = os.open(self._shards[s][0], os.O_RDONLY)
+            os.posix_fadvise(self._files[s], start, length, os.POSIX_FADV_WILLNEED)
+
+    def close(self) -> None:
+        """Let go of the files; maps go with the last tensor."""
+        for descriptor in self._files.values():
+            os.close(descriptor)
+        self._files.clear()
 
     def flat(self, shard: int, dtype: str) -> torch.Tensor:
         """The whole shard as a flat tensor of this dtype."""
@@ -73,6 +94,8 @@ class Group:
 
     values: torch.Tensor
     """(n, S, A) as stored."""
+    wraps_at: float
+    """2**bits of an unsigned type that is stored as a signed one; 0 for the others."""
     row: torch.Tensor
     """(n,) place in the batch."""
     column: int
@@ -103,6 +126,20 @@ class Cutter:
     def __init__(self, source: Source, ring: BufferRing, *, origins: bool = False) -> None:
         self._source, self._ring, self._origins = source, ring, origins
         self._maps = ShardMaps(source)
+        itemsize = np.array([np.dtype(d).itemsize for d in source.dtypes])
+        self._frame_bytes = itemsize[source.rows.dtype] * source.rows.n_axes
+
+    def announce(self, refs: SegmentRefs) -> None:
+        """Tell the kernel of segments that will be cut soon."""
+        rows, part_rows = self._source.rows, self._source.parts[refs.item]
+        place, part = np.nonzero(part_rows >= 0)
+        at = part_rows[place, part]
+        first = rows.offset[at] + refs.start[place] * self._frame_bytes[at]
+        self._maps.announce(rows.shard[at], first, rows.window[at] * self._frame_bytes[at])
+
+    def close(self) -> None:
+        """Let go of the shards."""
+        self._maps.close()
 
     def cut(self, refs: SegmentRefs) -> RawBatch:
         """Segments as stored; runs in a prefetch thread."""
@@ -111,9 +148,8 @@ class Cutter:
         place, part = np.nonzero(part_rows >= 0)
         # Sensors of one item have one rate and one first sample: the drawn start holds for all of them.
         flat_rows, flat_starts = part_rows[place, part], refs.start[place]
-        sizes = rows.window[flat_rows] * rows.n_axes[flat_rows]
-        itemsize = np.array([np.dtype(d).itemsize for d in s.dtypes])[rows.dtype[flat_rows]]
-        buffer = self._ring.take(int((sizes * itemsize).sum()) + 64 * (1 + len(flat_rows)))
+        n_bytes = rows.window[flat_rows] * self._frame_bytes[flat_rows]
+        buffer = self._ring.take(int(n_bytes.sum()) + ALIGN * (1 + len(flat_rows)))
         order = np.lexsort(
             (rows.shard[flat_rows], rows.n_axes[flat_rows], rows.window[flat_rows], rows.dtype[flat_rows], part)
         )
@@ -147,6 +183,7 @@ class Cutter:
             torch.index_select(windows, 0, torch.from_numpy(first[at]), out=out[at[0] : at[-1] + 1])
         return Group(
             values=out.view(len(rows), n, axes),
+            wraps_at=2.0 ** (8 * np.dtype(dtype).itemsize) if dtype in _WRAPPED else 0.0,
             row=torch.from_numpy(place),
             column=column,
             scale=torch.from_numpy(s.rows.scale[rows, None, :axes]),
@@ -190,6 +227,8 @@ def assemble(
         stored = group.values.to(device, non_blocking=True)
         row, scale, zero = (x.to(device, non_blocking=True) for x in (group.row, group.scale, group.zero))
         x = stored.to(torch.float32)
+        if group.wraps_at:
+            x = torch.where(x < 0, x + group.wraps_at, x)
         ok = torch.isfinite(x)
         x = torch.where(ok, x * scale + zero, 0.0)
         if normalize == "segment":

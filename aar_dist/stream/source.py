@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from aar_dist.base.errors import ConfigError, ShardError
 from aar_dist.base.hashing import word
-from aar_dist.shards.format import read_info, read_manifest
+from aar_dist.shards.format import SPLITS, read_info, read_manifest
 from aar_dist.stream.config import DataConfig
 from aar_dist.stream.tape import Ints, Items
 
@@ -79,14 +79,18 @@ class Source:
     """dataset, subject, recording, sensor of each row."""
     too_short: int
     """Recordings without room for one segment."""
+    vanished: tuple[str, ...]
+    """Data sets all of whose recordings are too short."""
 
 
 def open_source(data: DataConfig, split: str | None) -> Source:
     """Read the manifests and choose what the configuration asks for, of one split or (None) of all subjects."""
     if not data.shards:
         raise ConfigError("data.shards is empty, expected at least one shard set (a folder made by shards/build.py)")
-    table, folders, identity = _read(data)
-    table = table.filter(_chosen(table, data, split))
+    everything, folders, identity = _read(data)
+    _check_split(everything, folders)
+    everything = everything.filter(_of_sensors(everything, data))
+    table = _of_split(everything, split)
     if table.num_rows == 0:
         raise ShardError(
             f"{', '.join(data.shards)}: no {split or 'recorded'} data of sensors {data.sensors!r}"
@@ -96,12 +100,20 @@ def open_source(data: DataConfig, split: str | None) -> Source:
     table = table.take(
         np.lexsort((table["offset"], _codes(table["shard"])[0], table["set"], _codes(table["dataset"])[0]))
     )
-    return _Chooser(table, folders, identity, data).source()
+    return _Chooser(table, everything, folders, identity, data).source()
+
+
+def has_split(data: DataConfig, split: str) -> bool:
+    """True if the shard sets hold data of the chosen sensors in this split."""
+    table, _, _ = _read(data)
+    return _of_split(table.filter(_of_sensors(table, data)), split).num_rows > 0
 
 
 def _read(data: DataConfig) -> tuple[pa.Table, list[Path], str]:
     """The manifests of all sets in one table, with the number of the set as a column."""
-    tables, folders, identities = [], [], []
+    tables: list[pa.Table] = []
+    folders: list[Path] = []
+    identities: list[str] = []
     for number, name in enumerate(data.shards):
         folder = Path(name)
         info = read_info(folder)
@@ -113,9 +125,29 @@ def _read(data: DataConfig) -> tuple[pa.Table, list[Path], str]:
             )
         part = read_manifest(folder, info, COLUMNS)
         tables.append(part.append_column("set", pa.array(np.full(part.num_rows, number))))
+        if info["identity"] in identities:
+            raise ConfigError(
+                f"data.shards: {folder} is the same shard set as {folders[identities.index(info['identity'])]}; "
+                "name each once (data.mixture decides how often it is drawn)"
+            )
         folders.append(folder)
         identities.append(info["identity"])
     return pa.concat_tables(tables).unify_dictionaries(), folders, "+".join(identities)
+
+
+def _check_split(table: pa.Table, folders: list[Path]) -> None:
+    """A subject trains or validates, in whichever shard sets it stands."""
+    dataset, datasets = _encoded(table["dataset"])
+    subject, subjects = _encoded(table["subject"])
+    validates = _each(table["split"], lambda name: name == SPLITS[1])
+    person = dataset * len(subjects) + subject
+    both = np.intersect1d(person[validates], person[~validates])
+    if both.size:
+        name = f"{datasets[both[0] // len(subjects)]}/{subjects[both[0] % len(subjects)]}"
+        raise ShardError(
+            f"{', '.join(map(str, folders))}: subject {name} trains in one shard set and validates in another; "
+            "build them with the same --random_seed and --train_ratio, or as one set"
+        )
 
 
 def _encoded(column: pa.ChunkedArray) -> tuple[Ints, list[str]]:
@@ -142,10 +174,19 @@ def _codes(column: pa.ChunkedArray) -> tuple[Ints, list[str]]:
     return np.searchsorted(present, rank[codes]), [names[order[i]] for i in present]
 
 
-def _chosen(table: pa.Table, data: DataConfig, split: str | None) -> pa.Array:
-    """Mask of the rows of this split and of the sensors asked for."""
-    mask = _each(table["split"], lambda name: split in (None, name))
+def _of_split(table: pa.Table, split: str | None) -> pa.Table:
+    """The rows of a split; all of them for None."""
+    if split is None or table.num_rows == 0:
+        return table
+    return table.filter(pa.array(_each(table["split"], split.__eq__)))
+
+
+def _of_sensors(table: pa.Table, data: DataConfig) -> pa.Array:
+    """Mask of the rows of the sensors asked for."""
+    mask = np.ones(table.num_rows, bool)
     present = _encoded(table["sensor"])[1]
+    if len(set(_sensor_names(data))) < len(_sensor_names(data)):
+        raise ConfigError(f"data.sensors: {data.sensors} names a sensor twice")
     for name in _sensor_names(data) if data.sensors not in ("each", "all") else ():
         if name not in present:
             raise ConfigError(
@@ -166,8 +207,10 @@ def _sensor_names(data: DataConfig) -> list[str]:
 class _Chooser:
     """Builds the arrays of a :class:`Source` from the chosen rows."""
 
-    def __init__(self, table: pa.Table, folders: list[Path], identity: str, data: DataConfig) -> None:
-        self.table, self.folders, self.identity, self.data = table, folders, identity, data
+    def __init__(
+        self, table: pa.Table, everything: pa.Table, folders: list[Path], identity: str, data: DataConfig
+    ) -> None:
+        self.table, self.everything, self.folders, self.identity, self.data = table, everything, folders, identity, data
         self.sensor, self.sensors = _codes(table["sensor"])
         self.dataset, self.datasets = _codes(table["dataset"])
         self.rate = table["rate_hz"].to_numpy()
@@ -213,7 +256,8 @@ class _Chooser:
             identity=self.identity,
             folders=tuple(self.folders),
             origin=origin,
-            too_short=len(np.unique(origin["recording"][first])) - len(np.unique(origin["recording"][drawable])),
+            too_short=self._n_recordings(first) - self._n_recordings(drawable),
+            vanished=tuple(sorted({self.datasets[d] for d in self.dataset[first]} - set(datasets))),
         )
 
     def _shards(self) -> tuple[Ints, tuple[tuple[Path, int], ...]]:
@@ -222,6 +266,10 @@ class _Chooser:
         sizes = self.table["shard_bytes"].to_numpy()
         files = [(self.folders[of_set[i]] / names[name[i]], int(sizes[i])) for i in first]
         return codes.astype(np.int64), tuple(files)
+
+    def _n_recordings(self, rows: Ints) -> int:
+        recording, _ = _encoded(self.table["recording"])
+        return len(np.unique(np.c_[self.dataset, recording][rows], axis=0))
 
     def _drawable(self, first: Ints, n_starts: Ints) -> tuple[Ints, tuple[str, ...]]:
         """Data set of each drawable item, and the names of the data sets that have one."""
@@ -304,20 +352,29 @@ class _Chooser:
         return scale.astype(np.float32), zero.astype(np.float32)
 
     def _statistics(self, most: int) -> tuple[Floats, Floats]:
-        """Mean and deviation of each row's recording or data set, pooled over chunks, (r, A)."""
-        n, mean, std = (_padded(self.table[name], most) for name in ("n_valid", "mean", "std"))
-        recording, _ = _codes(self.table["recording"])
-        of = recording if self.data.normalize == "recording" else np.zeros_like(recording)
-        _, group = np.unique(np.c_[self.dataset, self.sensor, of], axis=0, return_inverse=True)
-        group = group.reshape(-1)
+        """Mean and deviation for each row, (r, A): of its recording, or of its data set's training subjects, so that
+        training and validation see one scale."""
+        if self.data.normalize == "recording":
+            return _pooled(self.table, self.table, ("dataset", "sensor", "recording"), most)
+        training = _of_split(self.everything, SPLITS[0])
+        return _pooled(training if training.num_rows else self.everything, self.table, ("dataset", "sensor"), most)
 
-        def pooled(x: Floats) -> Floats:
-            return np.stack([np.bincount(group, x[:, a])[group] for a in range(most)], axis=1)
 
-        count = np.maximum(pooled(n), 1)
-        centre = pooled(n * mean) / count
-        variance = pooled(n * (std**2 + (mean - centre) ** 2)) / count
-        return centre, np.where(variance > 0, np.sqrt(variance), 1.0)
+def _pooled(source: pa.Table, rows: pa.Table, by: tuple[str, ...], most: int) -> tuple[Floats, Floats]:
+    """Mean and deviation of the groups of ``source``, pooled over chunks, for each of ``rows``; 0 and 1 where the
+    group has no value there. The tables share their dictionaries."""
+    keys = [np.c_[tuple(_encoded(table[name])[0] for name in by)] for table in (source, rows)]
+    group = np.unique(np.concatenate(keys), axis=0, return_inverse=True)[1].reshape(-1)
+    ours, theirs = group[: source.num_rows], group[source.num_rows :]
+    n, mean, std = (_padded(source[name], most) for name in ("n_valid", "mean", "std"))
+
+    def total(x: Floats) -> Floats:
+        return np.stack([np.bincount(ours, x[:, a], group.max() + 1) for a in range(most)], axis=1)
+
+    count = np.maximum(total(n), 1)
+    centre = total(n * mean) / count
+    variance = total(n * (std**2 + (mean - centre[ours]) ** 2)) / count
+    return centre[theirs], np.where(variance > 0, np.sqrt(variance), 1.0)[theirs]
 
 
 def first_rows(parts: Ints) -> Ints:

@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from aar_dist.base.errors import ConfigError, ShardError
+from aar_dist.recordings.write import SensorData, dataset_to_hdf5
+from aar_dist.shards.build import BuildOptions, build
 from aar_dist.stream.batch import SegmentBatch
 from aar_dist.stream.config import DataConfig, MixtureConfig
 from aar_dist.stream.loader import open_stream
@@ -152,9 +154,6 @@ def test_zscore_leaves_gaps_and_constants_alone():
 
 
 def test_gaps_are_not_valid(tmp_path):
-    from aar_dist.recordings.write import SensorData, dataset_to_hdf5
-    from aar_dist.shards.build import BuildOptions, build
-
     values = np.random.default_rng(0).normal(size=(4000, 3)).astype("<f4")
     values[100:400, 1] = np.nan
     for subject in "ab":
@@ -181,12 +180,88 @@ def test_subjects_alike(data):
     assert max(counts.values()) / min(counts.values()) < 1.01
 
 
-def test_a_set_named_twice_or_beside_another(data, shard_set, tmp_path):
+def test_a_set_named_twice_is_refused(data, shard_set, tmp_path):
     shutil.copytree(shard_set, tmp_path / "copy")
-    with open_stream(replace(data, shards=[str(shard_set), str(tmp_path / "copy")]), "train") as stream:
+    with pytest.raises(ConfigError, match=r"copy is the same shard set as .*set"):
+        open_stream(replace(data, shards=[str(shard_set), str(tmp_path / "copy")]), "train")
+
+
+def test_two_sets_side_by_side(recordings, tmp_path):
+    sets = []
+    for name in ("fast", "slow"):
+        options = BuildOptions(datasets=(name,), longest_segment_s=1.0)
+        sets.append(str(build(recordings, tmp_path / name, options, workers=1).folder))
+    with open_stream(DataConfig(shards=sets, segment_duration=1.0), "train") as stream:
         assert stream.datasets == ("fast", "slow")
-        with open_stream(data, "train") as one:
-            assert stream.n_segments == 2 * one.n_segments
+        assert next(stream.batches(0, 64, 64)).dataset.bincount().min() > 0
+
+
+def test_a_subject_cannot_train_in_one_set_and_validate_in_another(recordings, tmp_path):
+    sets = []
+    for seed in (578, 3):
+        options = BuildOptions(datasets=("slow",), longest_segment_s=1.0, random_seed=seed)
+        sets.append(str(build(recordings, tmp_path / str(seed), options, workers=1).folder))
+    with pytest.raises(ShardError, match=r"subject slow/s\d trains in one shard set and validates in another"):
+        open_stream(DataConfig(shards=sets, segment_duration=1.0), "train")
+
+
+def test_one_scale_for_training_and_validation(data):
+    of = replace(data, normalize="dataset")
+    with open_stream(of, "train") as train, open_stream(of, "val") as val:
+        rows = [s.source.rows for s in (train, val)]
+        places = [s.source.origin["dataset"] for s in (train, val)]
+        for name in ("fast", "slow"):
+            scales = [np.unique(r.scale[p == name], axis=0) for r, p in zip(rows, places, strict=True)]
+            assert np.array_equal(*scales)
+            assert len(scales[0]) == 1
+    raw = torch.cat([b.values[b.valid] for b in take(open_stream(of, "train"), 20)])
+    assert abs(raw.std() - 1) < 0.02
+
+
+@pytest.mark.parametrize("dtype", ["<u2", "<u4", "<i4", "<i8", "|u1", "<f2", "<f8", ">i2", ">f4"])
+def test_every_stored_type(tmp_path, dtype):
+    values = np.random.default_rng(0).integers(0, 250, (300, 2)).astype(dtype)
+    if dtype in ("<u2", "<u4"):
+        values[::7] = np.iinfo(dtype).max - np.arange(2)
+    for subject in "ab":
+        acc = SensorData(values=values, rate_hz=10.0, units="g", axes=("x", "y"))
+        dataset_to_hdf5(tmp_path / "d" / "t", dataset="t", species="cow", subject=subject, sensors={"acc": acc})
+    build(tmp_path / "d", tmp_path / "set", BuildOptions(datasets=("t",)), workers=1)
+    stream = open_stream(DataConfig(shards=[str(tmp_path / "set")], segment_duration=5.0), "train", origins=True)
+    batch = take(stream, 1, batch=8)[0]
+    for i, origin in enumerate(batch.origin):
+        first = round(origin.start_s * 10)
+        assert np.array_equal(batch.values[i].numpy(), values[first : first + 50].astype(np.float32))
+
+
+def test_segments_are_announced_where_memory_is_short(data, monkeypatch):
+    told = []
+    available = type("Memory", (), {"available": 0})
+    monkeypatch.setattr("aar_dist.stream.segments.psutil.virtual_memory", lambda: available)
+    monkeypatch.setattr("aar_dist.stream.segments.os.posix_fadvise", lambda *arguments: told.append(arguments[1:3]))
+    with open_stream(data, "train") as stream:
+        whole = take(open_stream(data, "train"), 2)
+        assert all(same(a, b) for a, b in zip(take(stream, 2), whole, strict=True))
+        rows, segments = stream.source.rows, stream.tape.segments_at(stream.tape.batches(0, 64, 1)[0])
+    row = stream.source.parts[segments.item, 0]
+    frame = np.array([np.dtype(d).itemsize for d in stream.source.dtypes])[rows.dtype[row]] * 3
+    assert set(
+        zip((rows.offset[row] + segments.start * frame).tolist(), (rows.window[row] * frame).tolist(), strict=True)
+    ) <= set(told)
+
+
+def test_data_sets_that_vanish_are_named(recordings, tmp_path):
+    root = tmp_path / "d"
+    values = np.ones((30, 1), "<f4")
+    for name, n in (("short", 1), ("long", 10)):
+        for subject in "ab":
+            acc = SensorData(values=np.tile(values, (n, 1)), rate_hz=10.0, units="g", axes=("x",))
+            dataset_to_hdf5(root / name, dataset=name, species="cow", subject=subject, sensors={"acc": acc})
+    build(root, tmp_path / "set", BuildOptions(datasets=("long", "short")), workers=1)
+    with open_stream(DataConfig(shards=[str(tmp_path / "set")], segment_duration=5.0), "train") as stream:
+        assert stream.source.too_short == 1  # the two sets' recordings have one name
+        assert stream.source.vanished == ("short",)
+        assert stream.datasets == ("long",)
 
 
 def test_errors_name_what_is_wrong(data, shard_set, tmp_path):
