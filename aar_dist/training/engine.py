@@ -27,7 +27,7 @@ from aar_dist.stream.batch import SegmentBatch
 from aar_dist.training import environment
 from aar_dist.training.config import DeepSpeedConfig, OptimConfig, TrainConfig
 from aar_dist.training.environment import muted
-from aar_dist.training.options import ds_json, layout_of, precision_of
+from aar_dist.training.options import clips_itself, ds_json, layout_of, precision_of
 from aar_dist.training.ranks import Ranks, barrier
 
 log = logging.getLogger(__name__)
@@ -183,7 +183,7 @@ class Engine:
         if last:
             for group in self._ds.optimizer.param_groups:
                 group["lr"] = lr
-        norm = self._refuse_non_finite() if last and self._plain else None
+        norm = self._look_at_gradients() if last and clips_itself(self.config, bf16=self.bf16) else None
         self._ds.step()
         if not last:
             return None
@@ -191,20 +191,17 @@ class Engine:
         applied = bool(self._ds.was_step_applied()) and math.isfinite(norm)
         return StepResult(applied, norm)
 
-    @property
-    def _plain(self) -> bool:
-        """Stage 0 in fp32, where DeepSpeed hands the gradients to the optimizer unseen."""
-        return self.config.zero_stage == 0 and not self.bf16
-
-    def _refuse_non_finite(self) -> float:
-        """Norm of the averaged gradients, the same on all ranks; ones that are not finite are dropped, and the
-        optimizer leaves a parameter without gradient, and its moments, alone."""
+    def _look_at_gradients(self) -> float:
+        """Norm of the averaged gradients, the same on all ranks. They are clipped; ones that are not finite are
+        dropped, and the optimizer leaves a parameter without gradient, and its moments, alone."""
         parameters = [p for p in self.objective.parameters() if p.grad is not None]
-        norm = float(torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
-        if not math.isfinite(norm):
+        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if not norm.isfinite():
             for parameter in parameters:
                 parameter.grad = None
-        return norm
+        elif self.config.gradient_clipping:
+            torch.nn.utils.clip_grads_with_norm_(parameters, self.config.gradient_clipping, norm)
+        return float(norm)
 
     @torch.no_grad()
     def evaluate(self, batch: SegmentBatch) -> Metrics:

@@ -20,7 +20,7 @@ def ds_json(
         "train_batch_size": train.batch_size,
         "train_micro_batch_size_per_gpu": micro,
         "gradient_accumulation_steps": accumulation,
-        "gradient_clipping": config.gradient_clipping,
+        "gradient_clipping": 0.0 if clips_itself(config, bf16=bf16) else config.gradient_clipping,
         "bf16": {"enabled": bf16},
         "zero_optimization": {
             "stage": config.zero_stage,
@@ -31,6 +31,11 @@ def ds_json(
         "checkpoint": {"tag_validation": "Fail"},
         "wall_clock_breakdown": False,
     }
+
+
+def clips_itself(config: DeepSpeedConfig, *, bf16: bool) -> bool:
+    """True for stage 0 in fp32, where DeepSpeed hands the gradients to the optimizer unseen: there we look at them."""
+    return config.zero_stage == 0 and not bf16
 
 
 def precision_of(config: DeepSpeedConfig, device: torch.device) -> str:

@@ -1,6 +1,6 @@
 """Run under the launcher by test_deepspeed_facts.py: one engine after another, what each did as JSON.
 
-argv: output folder, then STAGE:PRECISION …; step 3 of each has an infinite sample on the last rank
+argv: output folder, then STAGE:PRECISION:CLIPPING …; step 3 of each has an infinite sample on the last rank
 """
 
 import json
@@ -38,11 +38,12 @@ def batch(number: int, *, broken: bool = False) -> SegmentBatch:
     )
 
 
-def trial(stage: int, precision: str, ranks: Ranks, device: torch.device, folder: Path) -> dict:
-    config = DeepSpeedConfig(zero_stage=stage, precision=precision)
+def trial(config: DeepSpeedConfig, ranks: Ranks, device: torch.device, folder: Path) -> dict:
     train = TrainConfig(batch_size=BATCH, micro_batch_size=MICRO)
     given = {name: value.clone() for name, value in objective().state_dict().items()}
-    engine = Engine(objective(), config, train, OptimConfig(weight_decay=0.0), ranks, device)
+    # Without a large eps Adam's steps do not depend on the length of the gradient.
+    optim = OptimConfig(weight_decay=0.0, eps=1.0 if config.gradient_clipping else 1e-9)
+    engine = Engine(objective(), config, train, optim, ranks, device)
     said: dict = {"steps": []}
 
     def weights(tag: str) -> dict:
@@ -59,12 +60,13 @@ def trial(stage: int, precision: str, ranks: Ranks, device: torch.device, folder
         for i in range(engine.accumulation):
             number = 100 * step + 10 * i + ranks.rank
             engine.micro_step(batch(number, broken=step == 3 and ranks.rank == ranks.world_size - 1))
-            result = engine.step(1e-3, last=i == engine.accumulation - 1)
+            result = engine.step(1e-2, last=i == engine.accumulation - 1)
         after = weights(f"after{step}")
         said["steps"].append(
             {
                 "applied": result.applied,
                 "norm": result.grad_norm,
+                "distance": sum(float((after[n] - before[n]).double().square().sum()) for n in before) ** 0.5,
                 "moved": any(not torch.equal(before[n], after[n]) for n in before),
                 "finite": all(bool(w.isfinite().all()) for w in after.values()),
                 "fp32": all(w.dtype == torch.float32 for w in after.values()),
@@ -82,8 +84,9 @@ def main() -> None:
     results = {}
     with process_group(ranks) as device:
         for name in trials:
-            stage, precision = name.split(":")
-            results[name] = trial(int(stage), precision, ranks, device, Path(out) / name.replace(":", "_"))
+            stage, precision, clipping = name.split(":")
+            config = DeepSpeedConfig(zero_stage=int(stage), precision=precision, gradient_clipping=float(clipping))
+            results[name] = trial(config, ranks, device, Path(out) / name.replace(":", "_"))
     (Path(out) / f"rank_{ranks.rank}.json").write_text(json.dumps(results))
 
 

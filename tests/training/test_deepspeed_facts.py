@@ -11,7 +11,8 @@ from aar_dist.training.config import DeepSpeedConfig, TrainConfig
 from aar_dist.training.options import ds_json
 from aar_dist.training.ranks import Ranks
 
-TRIALS = ("0:fp32", "0:bf16", "1:fp32", "2:bf16", "3:fp32", "3:bf16")
+CLIPPED = ("0:fp32:0.1", "1:fp32:0.1")
+TRIALS = ("0:fp32:0", "0:bf16:0", "1:fp32:0", "2:bf16:0", "3:fp32:0", "3:bf16:0", *CLIPPED)
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +61,14 @@ class TestEngine:
 def test_stages_and_precisions_agree_on_the_gradient(said):
     norms = [said[0][trial]["steps"][0]["norm"] for trial in TRIALS]
     assert norms == pytest.approx([norms[0]] * len(norms), rel=0.02)
+
+
+@pytest.mark.launch
+def test_stages_agree_on_a_clipped_gradient(said):
+    plain, sharded = [said[0][trial]["steps"] for trial in CLIPPED]
+    assert min(step["norm"] for step in plain if step["applied"]) > 0.2  # so that there is something to clip
+    assert plain[0]["distance"] < 0.1 * 1e-2 * 1.01
+    assert [step["distance"] for step in plain] == pytest.approx([step["distance"] for step in sharded], rel=1e-3)
 
 
 def test_deepspeed_would_clip_if_nothing_were_said():
