@@ -7,7 +7,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from aar_dist.base.errors import ConfigError, user_entry
+from aar_dist.base.errors import ConfigError, run_door, user_entry
 
 COMMANDS = {
     "convert": ("aar_dist.recordings.convert:main", "published data sets or a table -> HDF5 recordings (--list)"),
@@ -29,6 +29,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         _unknown(name)
     module, function = COMMANDS[name][0].split(":")
     getattr(importlib.import_module(module), function)(rest)
+
+
+def door() -> None:
+    """The ``aar-dist`` on the PATH."""
+    run_door(main)
 
 
 def _unknown(name: str) -> None:

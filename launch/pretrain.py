@@ -5,7 +5,8 @@ deepspeed launch/pretrain.py --config configs/pretrain/aar.yaml --data.shards DI
 deepspeed --hostfile hosts launch/pretrain.py --config configs/pretrain/aar.yaml --data.shards DIR --out DIR
 """
 
+from aar_dist.base.errors import run_door
 from aar_dist.training.pretrain import main
 
 if __name__ == "__main__":
-    main()
+    run_door(main)

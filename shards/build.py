@@ -4,7 +4,8 @@ python shards/build.py --data_root recordings --datasets cows goats --output_fol
 python shards/build.py --data_root recordings --output_folder shard_set --ray_address auto     # a Ray cluster
 """
 
+from aar_dist.base.errors import run_door
 from aar_dist.shards.command import main
 
 if __name__ == "__main__":
-    main()
+    run_door(main)

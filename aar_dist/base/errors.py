@@ -1,6 +1,7 @@
 """Errors for the person at the terminal.
 
 AarError  ->  one line on stderr, exit code 2, no traceback
+SystemExit  ->  run_door ends the process at once, with that code
 anything else is our own mistake and keeps its traceback
 """
 
@@ -76,8 +77,20 @@ def _leave(error: AarError) -> NoReturn:
         time.sleep(OTHER_RANK_PAUSE_S)
     prefix = f"rank {rank}: " if rank else ""
     print(f"error: {prefix}{one_line(error)}", file=sys.stderr, flush=True)
-    sys.stdout.flush()
-    # A rank that fails inside a collective must not wait for peers in atexit handlers.
-    if "RANK" in os.environ:
-        os._exit(USER_ERROR_EXIT)
     raise SystemExit(USER_ERROR_EXIT) from None
+
+
+def run_door(main: Callable[[], object]) -> None:
+    """Call a program's ``main``; if it leaves early the process ends on the spot.
+
+    A rank that fails inside a collective must not wait for its peers in atexit handlers, and an interpreter that is
+    taken down around threads of native code aborts now and then.
+    """
+    try:
+        main()
+    except SystemExit as left:
+        if isinstance(left.code, str):
+            print(left.code, file=sys.stderr)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(left.code if isinstance(left.code, int) else int(left.code is not None))

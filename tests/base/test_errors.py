@@ -1,0 +1,46 @@
+"""How a process ends that was refused something."""
+
+import subprocess
+import sys
+
+import pytest
+
+from aar_dist.base.errors import ConfigError, user_entry
+
+DOOR = """
+import atexit, sys, time
+from aar_dist.base.errors import ConfigError, run_door, user_entry
+
+@user_entry
+def main():
+    atexit.register(lambda: print("taken down slowly"))
+    sys.stdout.write("said before")
+    {end}
+
+run_door(main)
+"""
+
+
+@pytest.mark.parametrize(
+    ("end", "code", "error"),
+    [
+        ("raise ConfigError('a key is wrong')", 2, "error: a key is wrong\n"),
+        ("raise SystemExit(0)", 0, ""),
+        ("raise SystemExit", 0, ""),
+        ("raise SystemExit('in words')", 1, "in words\n"),
+        ("raise KeyboardInterrupt", 130, "interrupted\n"),
+    ],
+)
+def test_a_door_ends_the_process_at_once(end, code, error):
+    done = subprocess.run([sys.executable, "-c", DOOR.format(end=end)], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (code, "said before", error)
+
+
+def test_in_a_process_that_goes_on_it_is_an_exception():
+    @user_entry
+    def main() -> None:
+        raise ConfigError("a key is wrong")
+
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 2
