@@ -7,7 +7,8 @@ checkpoints/PINNED           names never removed, one on a line
 """
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,15 +74,14 @@ def publish(staging: Path, final: Path) -> Path:
     return final
 
 
-def newest_whole(folder: Path) -> tuple[Saved | None, list[str]]:
-    """The newest checkpoint whose files all match their hashes, and a warning for each that was passed over; those
-    lose their marker, so that nothing counts on them again.
+def newest_whole(folder: Path) -> tuple[Saved | None, dict[Path, str]]:
+    """The newest checkpoint whose files all match their hashes, and what is wrong with each that was passed over.
+    Nothing is written.
 
     Raises:
         CheckpointError: there are checkpoints, and every one is damaged.
     """
-    warnings: list[str] = []
-    damaged: list[Path] = []
+    damaged: dict[Path, str] = {}
     for path in reversed(complete(folder)):
         try:
             saved = read(path)
@@ -89,17 +89,20 @@ def newest_whole(folder: Path) -> tuple[Saved | None, list[str]]:
         except CheckpointError as error:
             problem = str(error)
         if problem is None:
-            for worse in damaged:
-                (worse / COMPLETE).unlink()
-            return saved, warnings
-        warnings.append(problem)
-        damaged.append(path)
-    if warnings:
+            return saved, damaged
+        damaged[path] = problem
+    if damaged:
         raise CheckpointError(
-            f"every checkpoint in {folder} is damaged: {'; '.join(warnings)}. "
+            f"every checkpoint in {folder} is damaged: {'; '.join(damaged.values())}. "
             "Restore one, or remove the folder to begin anew"
         )
-    return None, warnings
+    return None, damaged
+
+
+def disown(damaged: Iterable[Path]) -> None:
+    """Take the marker from damaged checkpoints, so that nothing counts on them again."""
+    for path in damaged:
+        (path / COMPLETE).unlink()
 
 
 def check_same_model(
@@ -148,11 +151,12 @@ def prune(folder: Path, keep_last: int) -> list[Path]:
 
 
 def _val_loss(path: Path) -> float | None:
-    """Validation loss at a checkpoint; None if there was none, or if the manifest is damaged."""
+    """Validation loss at a checkpoint; None if there was none or it is not finite, or if the manifest is damaged."""
     try:
-        return read(path).val_loss
+        loss = read(path).val_loss
     except CheckpointError:
         return None
+    return loss if loss is not None and math.isfinite(loss) else None
 
 
 def pinned(folder: Path) -> set[Path]:

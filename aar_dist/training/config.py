@@ -1,6 +1,6 @@
 """Everything a pretraining run may be told."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from aar_dist.base.config import Choice, ClassSpec, Schema
@@ -180,3 +180,14 @@ SCHEMA = Schema(
     links={"model.max_window_length": "data.max_window_length"},
     aliases={"--data_path": "data.shards", "--output_dir": "out"},
 )
+
+
+def recipe(config: PretrainConfig) -> dict[str, Any]:
+    """Key -> value of all that must stay the same while a run goes on, beside its data, its seed and its ranks."""
+    made: dict[str, Any] = {}
+    for name, spec in (("model", config.model), ("objective", config.objective)):
+        made[f"{name}.class_path"] = spec.class_path
+        made |= {f"{name}.{key}": value for key, value in spec.init_args.items()}
+    made |= {f"optim.{key}": value for key, value in asdict(config.optim).items()}
+    made["deepspeed.gradient_clipping"] = config.deepspeed.gradient_clipping
+    return {key: value for key, value in made.items() if key not in SCHEMA.links}

@@ -20,9 +20,9 @@ from aar_dist.store.registry import resolve
 from aar_dist.stream.config import DataConfig
 from aar_dist.stream.loader import SegmentStream, has_split, open_stream
 from aar_dist.training import checkpoints, metrics, publishing, saving, tracking
-from aar_dist.training.config import SCHEMA, PretrainConfig
+from aar_dist.training.config import SCHEMA, PretrainConfig, recipe
 from aar_dist.training.console import Console
-from aar_dist.training.engine import lost_peer, process_group
+from aar_dist.training.engine import Engine, lost_peer, process_group
 from aar_dist.training.loop import Job, train
 from aar_dist.training.progress import Progress
 from aar_dist.training.ranks import Ranks, from_main
@@ -85,17 +85,19 @@ def compose(
     streams: Sequence[SegmentStream],
     stack: ExitStack,
 ) -> tuple[Job, Progress]:
-    """Everything the loop needs, restored to where the run stands; ``stack`` closes it."""
-    text = dump(SCHEMA, config)
-    from_main(lambda: claim(directory, text, stack))
-    directory.open_log(ranks)
-    progress = Progress.start(streams[0].identity, config.data, config.train.seed)
+    """Everything the loop needs, restored to where the run stands; ``stack`` closes it. A launch that is refused
+    leaves the run directory as it was."""
+    from_main(lambda: claim(directory, stack))
+    progress = Progress.start(streams[0].identity, config.data, config.train.seed, recipe(config))
     found = saving.find(directory)
     if found.saved:
-        progress.check_continues(found.saved.progress, found.saved.path)
-    engine = saving.fitting_engine(found, objective, config, ranks, device)
+        saving.check_continues(found.saved, progress, objective, config, ranks, device)
+    directory.open_log(ranks)
+    engine = Engine(objective, config.deepspeed, config.train, config.optim, ranks, device)
     if found.saved:
         progress = saving.restore(engine, found.saved)
+    text = dump(SCHEMA, config)
+    from_main(lambda: take_over(directory, text, found))
     progress = replace(progress, run_id=from_main(lambda: tracking.run_id(directory.root)))
     total_steps = config.train.total_steps(streams[0].n_segments, step=progress.step, position=progress.position)
     console = Console(ranks, total_steps)
@@ -117,10 +119,15 @@ def compose(
     return job, progress
 
 
-def claim(directory: RunDirectory, config: str, stack: ExitStack) -> None:
+def claim(directory: RunDirectory, stack: ExitStack) -> None:
     """Take the run directory for this launch (rank 0)."""
     stack.enter_context(directory.lock())
+
+
+def take_over(directory: RunDirectory, config: str, found: saving.Found) -> None:
+    """Make the run directory this launch's, now that nothing can refuse it any more (rank 0)."""
     directory.prepare(config)
+    checkpoints.disown(found.damaged)
 
 
 def recorders(
@@ -140,8 +147,8 @@ def recorders(
 
 def announce(job: Job, progress: Progress, found: saving.Found) -> None:
     """Say what is about to happen."""
-    for warning in found.warnings:
-        job.console.warn(f"{warning}; going back to the checkpoint before it")
+    for problem in found.damaged.values():
+        job.console.warn(f"{problem}; going back to the checkpoint before it")
     n_parameters = sum(torch.Size(shape).numel() for shape in job.engine.parameters.values())
     where = f"goes on from step {progress.step}" if progress.step else "starts"
     job.console.say(

@@ -1,6 +1,8 @@
 """All that survives a restart beside the engine."""
 
-from dataclasses import asdict, dataclass, replace
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from aar_dist.base.errors import CheckpointError
@@ -27,14 +29,16 @@ class Progress:
     """Optimizer steps taken."""
     skipped: int = 0
     """Steps of these whose gradients were not finite, and which changed nothing."""
+    recipe: dict[str, Any] = field(default_factory=dict)
+    """Key -> value of all that makes the model and its training what they are."""
     run_id: str = ""
     """The tracker's id of this run, the same through restarts."""
 
     @classmethod
-    def start(cls, shards: str, data: DataConfig, seed: int) -> "Progress":
+    def start(cls, shards: str, data: DataConfig, seed: int, recipe: Mapping[str, Any] | None = None) -> "Progress":
         """A run at its beginning."""
         settings = {key: value for key, value in asdict(data).items() if key not in FREE_DATA_KEYS}
-        return cls(shards=shards, tape={"version": TAPE_VERSION, **settings}, seed=seed)
+        return cls(shards=shards, tape={"version": TAPE_VERSION, **settings}, seed=seed, recipe=dict(recipe or {}))
 
     def advance(self, segments: int, *, applied: bool) -> "Progress":
         """One optimizer step further."""
@@ -55,9 +59,16 @@ class Progress:
         pairs = {"train.seed": (saved.seed, self.seed), "data.shards": (saved.shards[:12], self.shards[:12])}
         for key in sorted({*saved.tape, *self.tape}):
             pairs[f"data.{key}"] = (saved.tape.get(key), self.tape.get(key))
+        for key in [*self.recipe, *saved.recipe]:
+            pairs[key] = (saved.recipe.get(key), self.recipe.get(key))
         for key, (old, new) in pairs.items():
-            if old != new:
+            if _as_saved(old) != _as_saved(new):
                 raise CheckpointError(
                     f"{where} was written with {key} {old}, now it is {new}. Resume with the same, "
                     "or start a new run in another --out (--init_from keeps the weights)"
                 )
+
+
+def _as_saved(value: Any) -> Any:
+    """A value as it comes back from JSON, where a tuple is a list."""
+    return json.loads(json.dumps(value))

@@ -40,7 +40,8 @@ class Found:
     """What there is to resume from, and what rank 0 has to say about it."""
 
     saved: Saved | None
-    warnings: list[str]
+    damaged: dict[Path, str]
+    """Newer ones that cannot be used, and why."""
 
 
 def find(directory: RunDirectory) -> Found:
@@ -100,14 +101,13 @@ def _publish(staging: Path, final: Path, about: dict[str, Any], keep_last: int, 
     return final
 
 
-def fitting_engine(
-    found: Found, objective: Objective, config: PretrainConfig, ranks: Ranks, device: torch.device
-) -> Engine:
-    """The engine, once it is known that what was found fits it. Raises ``CheckpointError``, before DeepSpeed starts."""
+def check_continues(
+    saved: Saved, start: Progress, objective: Objective, config: PretrainConfig, ranks: Ranks, device: torch.device
+) -> None:
+    """Raise ``CheckpointError`` unless a run that starts so may go on from what was saved."""
+    start.check_continues(saved.progress, saved.path)
     layout = layout_of(config.deepspeed, ranks, device)
-    if found.saved:
-        checkpoints.check_same_model(found.saved, parameter_shapes(objective), layout, LAYOUT_KEYS)
-    return Engine(objective, config.deepspeed, config.train, config.optim, ranks, device)
+    checkpoints.check_same_model(saved, parameter_shapes(objective), layout, LAYOUT_KEYS)
 
 
 def restore(engine: Engine, saved: Saved) -> Progress:

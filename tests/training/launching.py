@@ -49,9 +49,12 @@ def flags(settings: dict) -> list[str]:
     return [f"--{key}={value}" for key, value in settings.items()]
 
 
-def start(out: Path, shards: Path, settings: dict | None = None, *, ranks: int = 2, **env: str) -> subprocess.Popen:
+def start(
+    out: Path, shards: Path, settings: dict | None = None, *, ranks: int = 2, log_level: str = "info", **env: str
+) -> subprocess.Popen:
     """A pretraining launch; its output, both streams together, is in ``.stdout``."""
     launcher = [DEEPSPEED, "--num_accelerators", str(ranks), "--master_port", str(free_port())]
+    launcher += ["--log_level", log_level]
     command = [*launcher, str(ROOT / "launch" / "pretrain.py"), "--out", str(out), "--data.shards", str(shards)]
     return subprocess.Popen(
         [*command, *flags(TINY | (settings or {}))],

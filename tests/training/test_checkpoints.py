@@ -2,13 +2,16 @@
 
 import errno
 import json
+import math
 
 import pytest
 
 from aar_dist.base import storage
+from aar_dist.base.config import load
 from aar_dist.base.errors import CheckpointError, StorageError
 from aar_dist.stream.config import DataConfig
 from aar_dist.training import checkpoints, saving
+from aar_dist.training.config import SCHEMA, recipe
 from aar_dist.training.progress import Progress
 from aar_dist.training.ranks import Ranks
 from aar_dist.training.run_directory import RunDirectory
@@ -32,8 +35,8 @@ def write(folder, step, val_loss=None, shape=(2, 3)):
 def test_the_newest_whole_one_is_found(tmp_path):
     write(tmp_path, 1)
     write(tmp_path, 2)
-    saved, warnings = checkpoints.newest_whole(tmp_path)
-    assert (saved.step, warnings) == (2, [])
+    saved, damaged = checkpoints.newest_whole(tmp_path)
+    assert (saved.step, damaged) == (2, {})
     assert set(saved.files) == {"rank_0.pt", "rank_1.pt"}
 
 
@@ -49,12 +52,15 @@ def test_a_damaged_newest_one_gives_way_to_the_one_before(tmp_path, harm):
         file.unlink()
     else:
         file.write_bytes(data[:-2])
-    saved, warnings = checkpoints.newest_whole(tmp_path)
+    saved, damaged = checkpoints.newest_whole(tmp_path)
     assert saved.step == 1
-    assert len(warnings) == 1
-    assert str(file) in warnings[0]
+    ((path, problem),) = damaged.items()
+    assert path == file.parent
+    assert str(file) in problem
+    assert len(checkpoints.complete(tmp_path)) == 2
+    checkpoints.disown(damaged)
     assert [p.name for p in checkpoints.complete(tmp_path)] == ["step_00000001"]
-    assert checkpoints.newest_whole(tmp_path)[1] == []
+    assert checkpoints.newest_whole(tmp_path)[1] == {}
 
 
 def test_all_damaged_is_an_error(tmp_path):
@@ -65,7 +71,7 @@ def test_all_damaged_is_an_error(tmp_path):
 
 def test_without_its_marker_it_does_not_exist(tmp_path):
     (write(tmp_path, 3) / checkpoints.COMPLETE).unlink()
-    assert checkpoints.newest_whole(tmp_path) == (None, [])
+    assert checkpoints.newest_whole(tmp_path) == (None, {})
     write(tmp_path, 3)
     assert checkpoints.newest_whole(tmp_path)[0].step == 3
 
@@ -77,6 +83,13 @@ def test_prune_keeps_the_last_the_best_and_the_pinned(tmp_path):
     removed = checkpoints.prune(tmp_path, keep_last=2)
     assert [p.name[-1] for p in removed] == ["3", "4"]
     assert [p.name[-1] for p in checkpoints.complete(tmp_path)] == ["1", "2", "5", "6"]
+
+
+def test_a_validation_loss_that_is_not_finite_is_not_the_best(tmp_path):
+    for step, loss in enumerate([math.nan, 1.0, math.nan, 3.0], start=1):
+        write(tmp_path, step, loss)
+    checkpoints.prune(tmp_path, keep_last=1)
+    assert [p.name[-1] for p in checkpoints.complete(tmp_path)] == ["2", "4"]
 
 
 def test_another_architecture_is_named(tmp_path):
@@ -118,6 +131,26 @@ def test_progress_goes_through_json_and_ignores_what_does_not_matter():
     assert (progress.position, progress.step, progress.skipped) == (64, 2, 1)
     assert Progress.from_dict(json.loads(json.dumps(progress.to_dict()))) == progress
     Progress.start("abc", DataConfig(shards=["x"], reader_threads=3), 1).check_continues(progress, "checkpoint")
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--masking_ratio", "0.4"], "objective.masking_ratio 0.5, now it is 0.4"),
+        (["--transformer_dropout", "0.2"], "model.transformer_dropout 0.1, now it is 0.2"),
+        (["--optim.weight_decay", "0.2"], "optim.weight_decay 0.01, now it is 0.2"),
+        (["--gradient_clipping", "2"], "deepspeed.gradient_clipping 0.0, now it is 2.0"),
+    ],
+)
+def test_another_recipe_is_refused(flags, said):
+    def begin(*flags):
+        config = load(SCHEMA, list(flags))
+        return Progress.start("abc", config.data, 1, recipe(config))
+
+    saved = Progress.from_dict(json.loads(json.dumps(begin().to_dict())))
+    begin("--batch_size=64", "--val_every=7", "--max_steps=9").check_continues(saved, "checkpoint")
+    with pytest.raises(CheckpointError, match=f"checkpoint was written with {said}"):
+        begin(*flags).check_continues(saved, "checkpoint")
 
 
 class FullDisk:

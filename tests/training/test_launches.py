@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 from pathlib import Path
@@ -11,12 +12,15 @@ import torch
 from launching import DEEPSPEED, ROOT, TINY, environment, finish, flags, free_port, losses, run, start, validations
 from test_tracking import summary
 
+from aar_dist.base.storage import hash_tree
 from aar_dist.store.registry import Store, resolve
 from aar_dist.training.checkpoints import complete
 from aar_dist.training.pretrain import main
 
 pytestmark = pytest.mark.launch
 
+# All that the launcher itself writes with --log_level warning.
+LAUNCHER = r"\[\d{4}-\d\d-\d\d .*(\[WARNING\].*Unable to find hostfile|\[ERROR\].* exits with return code)"
 SHORT = {"train.max_steps": 8, "train.val_every": 4}
 
 
@@ -109,16 +113,32 @@ def test_a_damaged_newest_checkpoint_gives_way_with_a_warning(trained, shard_set
 
 
 def test_another_architecture_is_one_line(trained, shard_set):
-    before = (trained / "metrics.jsonl").read_bytes()
+    """… and leaves the run directory as it was, unfinished work and damaged checkpoints included."""
     (trained / "finished").rename(trained / "put_aside")
+    leftover = trained / "checkpoints" / "step_00000009.staging-x"
+    leftover.mkdir()
+    newest = trained / "checkpoints" / "step_00000008"
+    damaged = newest.rename(newest.with_name("step_00000009"))
+    manifest = damaged / "manifest.json"
+    kept = manifest.read_bytes()
+    manifest.write_bytes(b"{")
+    (trained / ".lock").write_text("")
+    before = hash_tree(trained)
     try:
-        code, said = run(trained, shard_set, SHORT | {"model.n_layers": 3})
+        process = start(trained, shard_set, SHORT | {"model.n_layers": 3}, log_level="warning")
+        said = process.communicate(timeout=180)[0]
+        (trained / ".lock").write_text("")  # it names the process that held it last
+        assert hash_tree(trained) == before
+        assert leftover.is_dir()
     finally:
+        manifest.write_bytes(kept)
+        damaged.rename(newest)
+        leftover.rmdir()
         (trained / "put_aside").rename(trained / "finished")
-    assert code == 2
-    assert len(said.splitlines()) == 1
-    assert "holds another architecture: backbone.layers.2" in said
-    assert (trained / "metrics.jsonl").read_bytes() == before
+    assert process.returncode == 2
+    ours = [line for line in said.splitlines() if not re.match(LAUNCHER, line)]
+    assert len([line for line in ours if line]) == 1, said
+    assert "step_00000004 was written with model.n_layers 2, now it is 3" in ours[0]
 
 
 def test_a_batch_the_ranks_do_not_divide_is_one_line(shard_set, tmp_path):
