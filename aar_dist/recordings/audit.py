@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
+from aar_dist.base.errors import RecordingError
 from aar_dist.recordings.contract import read_samples
 from aar_dist.recordings.recording import Recording
 
@@ -108,9 +109,19 @@ def still_going_on(earlier: Sequence[Recording], at: Recording) -> list[Recordin
 
 
 def by_start(recordings: Sequence[Recording]) -> list[Recording]:
-    """Those with a known start, the earliest first, and the longer of two that start together."""
-    known = [r for r in recordings if r.start_time]
-    return sorted(known, key=lambda r: (datetime.fromisoformat(r.start_time or ""), -r.duration_s))
+    """Those with a known start, the earliest first, and the longer of two that start together.
+
+    RecordingError where some starts have a time zone and others have none: which of them is earlier is not known.
+    """
+    known = [(start, r) for r in recordings if (start := started(r)) is not None]
+    zoned = next((r for start, r in known if start.tzinfo), None)
+    bare = next((r for start, r in known if not start.tzinfo), None)
+    if zoned and bare:
+        raise RecordingError(
+            f"{zoned.name} starts at {zoned.start_time}, with a time zone, and {bare.name} at {bare.start_time}, "
+            f"without, both of subject {bare.subject}; give every start of a subject a time zone, or none"
+        )
+    return [r for _, r in sorted(known, key=lambda pair: (pair[0], -pair[1].duration_s))]
 
 
 def _same_samples(first: Recording, second: Recording, start: int, n: int) -> bool:

@@ -47,6 +47,11 @@ class Columns:
         """(n,) cells of a column as text."""
         return self[name].astype(str)
 
+    def has_zone(self, name: str) -> bool:
+        """Whether a column of dates and times knows its time zone; its values are then in UTC."""
+        kind = self._table.schema.field(name).type
+        return pa.types.is_timestamp(kind) and kind.tz is not None
+
     def numbers(self, names: Sequence[str]) -> NDArray[Any]:
         """(n, columns) as they should be stored: int16 where all are integers that fit, otherwise float32."""
         columns = [self[name] for name in names]

@@ -15,9 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aar_dist.base.errors import RecordingError
+from aar_dist.recordings.names import fault_of_axes, fault_of_dataset, fault_of_sensors, fault_of_text
 from aar_dist.recordings.recording import LABEL, UNLABELLED, LabelTrack, Recording, Sensor
 from aar_dist.recordings.units import factor_to_canonical, kind_of, needs_scale
 
+STORED = frozenset(kind + size for kind, sizes in {"i": "1248", "u": "1248", "f": "248"}.items() for size in sizes)
+"""Types of samples that can be handed on, without their byte order."""
 FILE_NAME = re.compile(r"([a-z_]+)_(\w+)_ds_\d+\.(?:hdf5|h5)")
 TEXT_UNLABELLED = ("", "unknown")
 _BLOCK = 1 << 20
@@ -25,12 +28,15 @@ _BLOCK = 1 << 20
 
 def parse_header(file: h5py.File, path: Path, units: Mapping[str, str]) -> Recording:
     """The header of an open file that is, or will be, called ``path``."""
+    fault = fault_of_sensors(sorted(file))
+    if fault:
+        raise RecordingError(f"{path}: {fault}")
     sensors = tuple(_sensor(file, path, name, units) for name in sorted(file) if name != LABEL)
     if not sensors:
         raise RecordingError(f"{path}: holds no sensor; write at least one data set named acc, gyr, mag, ecg, ppg …")
     recording = Recording(
         path=path,
-        dataset=_text(file, "dataset") or path.absolute().parent.name,
+        dataset=_dataset(file, path),
         subject=_text(file, "subject") or _from_name(path, "subject", 2),
         species=_text(file, "species") or _from_name(path, "species", 1),
         recording=path.stem,
@@ -40,6 +46,7 @@ def parse_header(file: h5py.File, path: Path, units: Mapping[str, str]) -> Recor
         label=_label(file, path, sensors[0].rate_hz) if LABEL in file else None,
         source=_text(file, "source") or "",
     )
+    _check_texts(recording)
     _check_durations(recording)
     return recording
 
@@ -61,8 +68,11 @@ def _sensor(file: h5py.File, path: Path, name: str, units: Mapping[str, str]) ->
     data, what = file.get(name), f"{path}: {name}"
     if not isinstance(data, h5py.Dataset):
         raise RecordingError(f"{what}: is not a data set; sensors stand at the top of the file")
-    if data.dtype.kind not in "iuf":
-        raise RecordingError(f"{what}: holds {data.dtype}, a sensor holds integers or floats")
+    if data.dtype.str[1:] not in STORED:
+        raise RecordingError(
+            f"{what}: holds {data.dtype}, a sensor holds integers or floats: int8 to int64, uint8 to uint64, "
+            "float16, float32 or float64"
+        )
     if data.ndim not in (1, 2) or data.size == 0:
         raise RecordingError(f"{what}: has shape {data.shape}, expected (n_samples, n_axes) with at least one sample")
     n_axes = data.shape[1] if data.ndim == 2 else 1
@@ -83,6 +93,25 @@ def _sensor(file: h5py.File, path: Path, name: str, units: Mapping[str, str]) ->
         scale=scale,
         offset=offset,
     )
+
+
+def _dataset(file: h5py.File, path: Path) -> str:
+    given = _text(file, "dataset")
+    name = given or path.absolute().parent.name
+    fault = fault_of_dataset(name)
+    if fault:
+        raise RecordingError(
+            f"{path}: the {'attribute `dataset`' if given else 'folder, which names the data set,'} is {fault}"
+        )
+    return name
+
+
+def _check_texts(recording: Recording) -> None:
+    told = {"subject": recording.subject, "species": recording.species, "loc": recording.location}
+    for name, text in (told | {"source": recording.source}).items():
+        fault = fault_of_text(text)
+        if fault:
+            raise RecordingError(f"{recording.path}: the attribute `{name}` is {fault}")
 
 
 def _label(file: h5py.File, path: Path, first_rate_hz: float) -> LabelTrack:
@@ -144,6 +173,9 @@ def _axes(data: h5py.Dataset, what: str, n_axes: int) -> tuple[str, ...]:
         names = names[0].split(",") if "," in names[0] else list(names[0])
     if len(names) != n_axes:
         raise RecordingError(f"{what}: `axes` names {len(names)} axes, the data have {n_axes}")
+    fault = fault_of_axes(names)
+    if fault:
+        raise RecordingError(f"{what}: `axes`: {fault}")
     return tuple(n.strip() for n in names)
 
 

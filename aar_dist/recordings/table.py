@@ -8,7 +8,7 @@ split it further. The keys of the YAML are those of :class:`aar_dist.recordings.
 
 import re
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -121,7 +121,7 @@ def _groups(name: str, layout: Layout) -> dict[str, str]:
     match = re.search(layout.path, name)
     if match is None:
         raise RecordingError(f"{name}: does not match path {layout.path!r}; narrow the glob or mend the expression")
-    return match.groupdict()
+    return match.groupdict("")
 
 
 def _label(columns: Columns, groups: Mapping[str, str], label: LabelLayout | None) -> NDArray[Any] | None:
@@ -144,11 +144,17 @@ def _times(columns: Columns, layout: TimeLayout | None) -> NDArray[np.float64] |
     """(n,) seconds."""
     if layout is None:
         return None
-    if layout.unit != "iso":
-        seconds: NDArray[np.float64] = np.asarray(columns[layout.column], np.float64) / PER_SECOND[layout.unit]
-        return seconds
-    stamps = _iso(columns, layout.column)
-    return np.array([(stamp - stamps[0]).total_seconds() for stamp in stamps])
+    if layout.unit == "iso":
+        stamps = _iso(columns, layout.column)
+        return np.array([(stamp - stamps[0]).total_seconds() for stamp in stamps])
+    values = columns[layout.column]
+    if values.dtype.kind not in "iuf":
+        raise RecordingError(
+            f"{columns.path}: column {layout.column!r} holds {str(values[0])!r}, not {layout.unit}; "
+            "key timestamps.unit of the YAML is `iso` for dates and times"
+        )
+    seconds: NDArray[np.float64] = np.asarray(values, np.float64) / PER_SECOND[layout.unit]
+    return seconds
 
 
 def _iso_start(columns: Columns, layout: TimeLayout | None, start: int) -> str | None:
@@ -158,14 +164,24 @@ def _iso_start(columns: Columns, layout: TimeLayout | None, start: int) -> str |
 
 
 def _iso(columns: Columns, name: str) -> list[datetime]:
+    """The dates and times of a column, all with a time zone (in UTC) or all without."""
     values = columns[name]
-    if values.dtype.kind == "M":
-        stamps: list[datetime] = values.astype("datetime64[us]").tolist()
-        return stamps
+    what = f"{columns.path}: column {name!r}"
     try:
-        return [datetime.fromisoformat(text) for text in values.tolist()]
+        if values.dtype.kind == "M":
+            times = values.astype("datetime64[us]").astype(str).tolist()
+            stamps = [datetime.fromisoformat(text + "+00:00" * columns.has_zone(name)) for text in times]
+        else:
+            stamps = [datetime.fromisoformat(text) for text in values.tolist()]
     except (TypeError, ValueError) as error:
-        raise RecordingError(f"{columns.path}: column {name!r}: {error}; expected ISO dates and times") from error
+        raise RecordingError(f"{what}: {error}; expected ISO dates and times") from error
+    with_zone = [stamp.tzinfo is not None for stamp in stamps]
+    if any(with_zone) and not all(with_zone):
+        raise RecordingError(
+            f"{what}: row {with_zone.index(not with_zone[0])} {'lacks' if with_zone[0] else 'has'} a time zone, unlike "
+            "the rows before it; give all of them one, or none"
+        )
+    return [stamp.astimezone(UTC) if stamp.tzinfo else stamp for stamp in stamps]
 
 
 CONVERTER = Converter(

@@ -105,11 +105,11 @@ BAD_YAML = {
     ),
     "missing rate": ({"rate_hz": None}, "rate_hz: is missing"),
     "missing units": ({"sensors__acc__units": None}, "sensors.acc.units: is missing"),
-    "rate 0": ({"rate_hz": 0}, "rate_hz must be positive, got 0"),
+    "rate 0": ({"rate_hz": 0}, "rate_hz: must be positive, got 0"),
     "no sensors": ({"sensors": {}}, "sensors: name at least one"),
     "sensors a list": ({"sensors": ["acc"]}, "sensors: expected"),
     "unknown group": ({"subject": {"path": "cow"}, "path": "(?P<animal>.*)"}, "subject.path: 'cow' is no group"),
-    "bad expression": ({"path": "(?P<animal"}, "changed.yaml: missing"),
+    "bad expression": ({"path": "(?P<animal"}, "path: not a regular expression: missing"),
     "time unit": ({"timestamps__unit": "hours"}, "timestamps.unit: 'hours' is none of"),
     "label twice": ({"label__path": "x", "path": "(?P<x>.*)"}, "either `column` or `path`"),
 }
