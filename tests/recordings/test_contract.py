@@ -160,3 +160,64 @@ def test_classes_are_those_of_the_data_set(tmp_path):
     good, bad = scan_recordings(tmp_path)
     assert [r.recording for r in good] == ["a"]
     assert re.search(r"b.hdf5: label has other `classes` than a.hdf5", str(bad[0]))
+
+
+BAD_NAMES = {
+    "data set with a slash": ({"dataset": "a/b"}, {}, {}, "attribute `dataset` is 'a/b' cannot be part of a file name"),
+    "data set above": ({"dataset": ".."}, {}, {}, "attribute `dataset` is '..' cannot"),
+    "data set with braces": ({"dataset": "{a,b}"}, {}, {}, "attribute `dataset` is '{a,b}' cannot"),
+    "subject of two lines": ({"subject": "a\nb"}, {}, {}, r"attribute `subject` is 'a\nb' holds a line break"),
+    "place with a bell": ({"loc": "neck\a"}, {}, {}, r"attribute `loc` is 'neck\x07' holds a line break"),
+    "comma in an axis": ({}, {"axes": ["x,1", "y", "z"]}, {}, "acc: `axes`: axis 'x,1' is empty or holds a comma"),
+    "empty axis": ({}, {"axes": "x,,z"}, {}, "acc: `axes`: axis '' is empty"),
+    "sensors alike": ({}, {}, {"Acc": np.ones((100, 3))}, "'Acc' and 'acc' differ in upper and lower case only"),
+    "sensor with a dot": ({}, {}, {"acc.x": np.ones((100, 3))}, "sensor 'acc.x' cannot be part of a file name"),
+    "label in capitals": ({}, {}, {"Label": np.ones(100), "label": np.ones(100)}, "'Label' and 'label' differ"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD_NAMES)
+def test_names_that_cannot_be_kept(tmp_path, case):
+    of_file, of_acc, more, message = BAD_NAMES[case]
+    path = write_plain(tmp_path / "plain.hdf5")
+    with h5py.File(path, "r+") as file:
+        file.attrs.update(of_file)
+        file["acc"].attrs.update(of_acc)
+        for name, values in more.items():
+            file[name] = values
+            file[name].attrs["units"] = "g"
+    with pytest.raises(RecordingError, match=r"plain\.hdf5: ") as caught:
+        read_recording(path)
+    assert message in str(caught.value)
+
+
+def test_a_folder_that_names_the_data_set_is_named(tmp_path):
+    folder = tmp_path / "a,b"
+    folder.mkdir()
+    path = write_plain(folder / "plain.hdf5")
+    with pytest.raises(RecordingError, match=r"the folder, which names the data set, is 'a,b' cannot be part"):
+        read_recording(path)
+
+
+def test_names_may_be_in_any_language_and_subjects_free(tmp_path):
+    path = write_plain(tmp_path / "plain.hdf5", subject="Zoë / 12, grey")
+    with h5py.File(path, "r+") as file:
+        file.attrs["dataset"] = "Kühe 2022-v1.2"
+    recording = read_recording(path)
+    assert (recording.dataset, recording.subject) == ("Kühe 2022-v1.2", "Zoë / 12, grey")
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("dtype", ["i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"])
+def test_types_that_are_read(tmp_path, dtype, order):
+    values = np.arange(300).reshape(100, 3).astype(order + dtype)
+    recording = read_recording(write_plain(tmp_path / "plain.hdf5", acc=values))
+    assert np.dtype(recording.sensors[0].dtype) == values.dtype
+    np.testing.assert_array_equal(read_samples(recording, "acc"), values)
+
+
+@pytest.mark.parametrize("dtype", [np.longdouble, np.complex64, np.bool_, np.dtype([("x", "f4"), ("y", "f4")])])
+def test_types_that_are_not(tmp_path, dtype):
+    with pytest.raises(RecordingError, match=r"plain\.hdf5: acc: holds .*float16, float32 or float64") as caught:
+        read_recording(write_plain(tmp_path / "plain.hdf5", acc=np.ones((100, 3), dtype)))
+    assert str(np.dtype(dtype)) in str(caught.value)
