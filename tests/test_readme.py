@@ -1,7 +1,9 @@
-"""What users type: every command of the README, every YAML of configs/."""
+"""What users type: every command of the README, every YAML of configs/, and the clean clone of .ci/run."""
 
 import os
 import re
+import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -27,10 +29,26 @@ def environment() -> dict[str, str]:
     }
 
 
+def on_a_free_port(command: str) -> str:
+    """The command with a port of its own for the launcher, so that two launches on one machine do not meet."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return re.sub(r"\bdeepspeed ", f"deepspeed --master_port {s.getsockname()[1]} ", command, count=1)
+
+
+def test_every_launch_here_has_a_port_of_its_own():
+    block = re.search(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
+    launches = [on_a_free_port(line) for line in block.splitlines() if "launch/pretrain.py" in line]
+    assert len(launches) == 1
+    assert re.search(r"deepspeed --master_port \d+ --num_accelerators 2 launch/", launches[0])
+    assert on_a_free_port("aar-dist inspect run") == "aar-dist inspect run"
+    assert not re.search(r"master_port \d", Path(__file__).read_text())
+
+
 @pytest.mark.launch
 def test_the_commands_of_the_readme_run_in_order(tmp_path):
     block = re.search(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
-    commands = [line for line in block.splitlines() if line]
+    commands = [on_a_free_port(line) for line in block.splitlines() if line]
     assert len(commands) >= 8
     for name in ("shards", "launch", "configs"):
         (tmp_path / name).symlink_to(ROOT / name)
@@ -58,7 +76,7 @@ def test_training_configurations_load_and_build(path):
 def test_training_configurations_run(path, shard_set, tmp_path):
     flags = f"--data.shards {shard_set} --out {tmp_path / 'run'} --train.max_steps 1 --batch_size 16"
     flags += " --data.segment_duration 1 --data.mixture.oversampling_factor 0.2 --tracking.mode disabled"
-    command = f"deepspeed --num_accelerators 1 --master_port 29733 {ROOT}/launch/pretrain.py --config {path} {flags}"
+    command = on_a_free_port(f"deepspeed --num_accelerators 1 {ROOT}/launch/pretrain.py --config {path} {flags}")
     done = subprocess.run(command, shell=True, env=environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "run" / "finished").is_file()
@@ -74,3 +92,35 @@ def test_the_readme_links_to_pages_that_exist():
     assert len(links) > 5
     missing = [link for link in links if not (ROOT / link).exists()]
     assert missing == []
+
+
+MAKE = """#!/bin/sh
+echo "$1 $PWD $SHARED_DATA $(ls)" >> "$SAID"
+[ "$1" != "$FAILS" ]
+"""
+
+
+@pytest.mark.parametrize("fails", ["nothing", "test"])
+def test_the_automatic_check_is_of_a_clean_clone(tmp_path, fails):
+    checkout, scratch, programs = (tmp_path / name for name in ("checkout", "scratch", "programs"))
+    data = tmp_path / "shared/data"
+    for folder in (checkout / ".ci", scratch, programs, data):
+        folder.mkdir(parents=True)
+    shutil.copy(ROOT / ".ci/run", checkout / ".ci/run")
+    who = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
+    for arguments in (["init", "-q"], ["add", "."], [*who, "commit", "-qm", "all"]):
+        subprocess.run(["git", *arguments], cwd=checkout, check=True)
+    (checkout / "forgotten.py").touch()
+    (programs / "make").write_text(MAKE)
+    (programs / "make").chmod(0o755)
+    own = {"PATH": f"{programs}:{os.environ['PATH']}", "TMPDIR": str(scratch), "SAID": str(tmp_path / "said")}
+    env = {name: value for name, value in os.environ.items() if name != "SHARED_DATA"} | own | {"FAILS": fails}
+    done = subprocess.run([checkout / ".ci/run"], env=env, capture_output=True, text=True)
+    said = [line.split() for line in (tmp_path / "said").read_text().splitlines()]
+    assert [line[0] for line in said] == ["check", "test", "quickstart"][: 2 if fails == "test" else 3]
+    assert (done.returncode == 0) == (fails == "nothing"), done.stderr
+    for _, place, shared, *files in said:
+        assert Path(place).is_relative_to(scratch)
+        assert shared == str(data)
+        assert files == []
+    assert list(scratch.iterdir()) == []
