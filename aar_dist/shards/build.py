@@ -5,14 +5,16 @@
 A build that was killed goes on where it stood and ends with the same bytes; the manifest is written last.
 """
 
+import fcntl
 import hashlib
 import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +25,8 @@ from aar_dist.base.jobs import available_cores, run_jobs
 from aar_dist.base.progress import progress
 from aar_dist.recordings.contract import Recording, check_values, raise_together, scan_recordings
 from aar_dist.shards import format as layout
-from aar_dist.shards.plan import ShardSpec, layouts_of, plan_shards
+from aar_dist.shards.layout import layouts_of, stem
+from aar_dist.shards.plan import plan_shards
 from aar_dist.shards.writer import Row, ShardJob, write_shard
 
 CHECK_BATCH = 64
@@ -46,7 +49,11 @@ class BuildOptions:
     def __post_init__(self) -> None:
         if not 0 <= self.train_ratio <= 1:
             raise ConfigError(f"--train_ratio must lie in [0, 1], got {self.train_ratio}")
-        if self.longest_segment_s <= 0:
+        if len(set(self.datasets)) < len(self.datasets):
+            raise ConfigError(f"--datasets names a folder twice: {' '.join(self.datasets)}")
+        if not 0 <= self.random_seed < 2**32:
+            raise ConfigError(f"--random_seed must lie in [0, 2**32), got {self.random_seed}")
+        if not 0 < self.longest_segment_s < math.inf:
             raise ConfigError(f"--longest_segment_s must be positive, got {self.longest_segment_s}")
         if self.shard_bytes <= 0:
             raise ConfigError(f"--shard_size must be positive, got {self.shard_bytes}")
@@ -72,9 +79,10 @@ def build(
 ) -> BuildResult:
     """Build a shard set, or finish one that was begun with the same recordings and options."""
     run = partial(run_jobs, workers=workers or available_cores(), address=ray_address)
+    found, bad = find_all(data_root, options)
     if (output_folder / layout.MANIFEST).exists():
-        return _already_built(output_folder, options)
-    recordings, skipped = usable_recordings(data_root, options, run, skip_bad)
+        return _already_built(output_folder, options, _fingerprint(found))
+    recordings, skipped = usable_recordings(found, bad, run, skip_bad)
     specs = plan_shards(
         recordings,
         train_ratio=options.train_ratio,
@@ -83,8 +91,8 @@ def build(
         shard_bytes=options.shard_bytes,
     )
     plan = _plan_hash(recordings, options)
-    _open_build(output_folder, plan)
     layouts = layouts_of(recordings)
+    held = _open_build(output_folder, plan)
     jobs = [
         ShardJob(
             spec=spec,
@@ -98,14 +106,15 @@ def build(
     ]
     with progress(f"writing {len(jobs)} shards", len(jobs)) as advance:
         sidecars = run(write_shard, jobs, on_done=lambda path: advance())
-    info = _finish(output_folder, specs, sidecars, recordings, options, skipped)
+    told = [text.replace(f"{data_root}/", "") for text in skipped]  # the same bytes wherever the data lie
+    about = {"options": asdict(options), "recordings_sha256": _fingerprint(found), "skipped": told}
+    info = _finish(output_folder, sidecars, recordings, about)
+    held.close()
     return BuildResult(folder=output_folder, info=info, skipped=tuple(skipped))
 
 
-def usable_recordings(
-    data_root: Path, options: BuildOptions, run: Any, skip_bad: bool
-) -> tuple[list[Recording], list[str]]:
-    """The recordings of the chosen data sets, headers and values checked; bad ones raise together or are skipped."""
+def find_all(data_root: Path, options: BuildOptions) -> tuple[list[Recording], list[RecordingError]]:
+    """The recordings of the chosen data sets by their headers, and an error for each bad one."""
     if not data_root.is_dir():
         raise RecordingError(
             f"{data_root}: no such folder; --data_root holds one folder of .hdf5 recordings for each data set"
@@ -116,22 +125,37 @@ def usable_recordings(
         recordings, errors = scan_recordings(data_root / dataset, options.units)
         good += recordings
         bad += errors
-    names = sorted({r.dataset for r in good})
-    if len(names) > len({*options.datasets}):
-        raise RecordingError(
-            f"{data_root}: recordings of {names} in {len(options.datasets)} folders; one data set a folder"
-        )
+    _refuse_one_name_twice(good)
+    return good, bad
+
+
+def usable_recordings(
+    good: list[Recording], bad: list[RecordingError], run: Any, skip_bad: bool
+) -> tuple[list[Recording], list[str]]:
+    """Those of the found recordings whose values are good too; the bad ones raise together or are skipped."""
     batches = [good[i : i + CHECK_BATCH] for i in range(0, len(good), CHECK_BATCH)]
     with progress(f"checking {len(good)} recordings", len(batches)) as advance:
         checked = [e for errors in run(_check, batches, on_done=lambda result: advance()) for e in errors]
     n_found = len(good) + len(bad)
-    bad += [error for error in checked if error]
+    bad = bad + [error for error in checked if error]
     if bad and not skip_bad:
         raise_together(bad, f"{len(bad)} of {n_found} recordings cannot be used")
     good = [r for r, error in zip(good, checked, strict=True) if error is None]
     if not good:
-        raise RecordingError(f"{data_root}: no usable recording in {', '.join(options.datasets)}: {bad[0]}")
+        raise RecordingError(f"none of {n_found} recordings can be used; the first: {bad[0]}")
     return good, [str(error) for error in bad]
+
+
+def _refuse_one_name_twice(recordings: Sequence[Recording]) -> None:
+    """A sample's key tells its recording: within a data set no two may have one name."""
+    seen: dict[tuple[str, str], Recording] = {}
+    for recording in recordings:
+        first = seen.setdefault((recording.dataset, stem(recording)), recording)
+        if first is not recording:
+            raise RecordingError(
+                f"{recording.path} and {first.path} are both recording {stem(recording)} of data set "
+                f"{recording.dataset}; rename one, or give one folder's files another attribute `dataset`"
+            )
 
 
 def _check(recordings: Sequence[Recording]) -> list[RecordingError | None]:
@@ -152,40 +176,56 @@ def _plan_hash(recordings: Sequence[Recording], options: BuildOptions) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _open_build(folder: Path, plan: str) -> None:
-    """Begin the folder, or take up the build that was killed there; no other writer may be at work in it."""
-    marker = folder / layout.BUILD_FOLDER / "plan"
+def _fingerprint(recordings: Sequence[Recording]) -> str:
+    """The recordings by name, header and size, wherever they lie: a build of others is another build."""
+    state = sorted(repr((replace(r, path=Path(r.path.name)), r.path.stat().st_size)) for r in recordings)
+    return hashlib.sha256("\n".join(state).encode()).hexdigest()
+
+
+def _open_build(folder: Path, plan: str) -> IO[str]:
+    """Begin the folder, or take up the build that was killed there; the file returned holds it for this process."""
+    work = folder / layout.BUILD_FOLDER
+    marker = work / "plan"
     if marker.is_file() and marker.read_text() != plan:
         raise ShardError(
             f"{folder}: holds an unfinished build of other recordings or options; "
             "run that one again, remove the folder or choose another --output_folder"
         )
-    if not marker.is_file() and folder.is_dir() and any(folder.iterdir()):
+    if not marker.is_file() and folder.is_dir() and set(folder.iterdir()) - {work}:
         raise ShardError(f"{folder}: not empty, and not a shard set; choose a new --output_folder")
     with storage.one_line_errors(folder):
-        marker.parent.mkdir(parents=True, exist_ok=True)
+        work.mkdir(parents=True, exist_ok=True)
+        held = open(work / "lock", "w")  # noqa: SIM115 - held as long as the build
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise ShardError(f"{folder}: another build is at work here; wait for it or choose another folder") from None
     storage.sweep(folder)
     storage.write_text(marker, plan)
+    return held
 
 
-def _already_built(folder: Path, options: BuildOptions) -> BuildResult:
+def _already_built(folder: Path, options: BuildOptions, recordings: str) -> BuildResult:
     info = layout.read_info(folder)
     if info["options"] != json.loads(json.dumps(asdict(options))):
         raise ShardError(
             f"{folder}: holds a finished shard set with other options, {info['options']}; "
             "choose another --output_folder"
         )
+    if info["recordings_sha256"] != recordings:
+        raise ShardError(
+            f"{folder}: was built from other recordings than those there are now (added, removed or changed); "
+            "choose another --output_folder"
+        )
+    # What a build that was killed at its very end has left.
+    storage.remove(folder / layout.BUILD_FOLDER)
+    storage.sweep(folder)
     print(f"{folder}: already built, nothing to do", file=sys.stderr)
     return BuildResult(folder=folder, info=info, skipped=tuple(info["skipped"]))
 
 
 def _finish(
-    folder: Path,
-    specs: Sequence[ShardSpec],
-    sidecars: Sequence[Path],
-    recordings: Sequence[Recording],
-    options: BuildOptions,
-    skipped: Sequence[str],
+    folder: Path, sidecars: Sequence[Path], recordings: Sequence[Recording], about: dict[str, Any]
 ) -> dict[str, Any]:
     """Write labels, dataset.json and, last of all, the manifest; then the traces of the build go."""
     written = [json.loads(path.read_text()) for path in sidecars]
@@ -198,11 +238,11 @@ def _finish(
         "identity": layout.identity_of(rows),
         "manifest_sha256": hashlib.sha256(manifest).hexdigest(),
         "labels_sha256": hashlib.sha256(labels).hexdigest(),
-        "options": asdict(options),
-        "totals": totals(rows, recordings, options.longest_segment_s),
+        "totals": totals(rows, recordings, about["options"]["longest_segment_s"]),
         "classes": {name: list(one.classes or ()) for name, one in layouts_of(recordings).items()},
-        "skipped": list(skipped),
+        **about,
     }
+    storage.sweep(folder)  # a worker that died may have left a shard unfinished, written by another since
     storage.write_bytes(folder / layout.LABELS, labels)
     storage.write_json(folder / layout.INFO, info)
     storage.write_bytes(folder / layout.MANIFEST, manifest)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from aar_dist.base.cli import Parser, size_in_bytes
 from aar_dist.base.errors import ConfigError, RecordingError, user_entry
+from aar_dist.base.storage import is_staging
 from aar_dist.shards.build import BuildOptions, build
 from aar_dist.shards.summary import render, summarize
 
@@ -64,7 +65,8 @@ def folders_of(data_root: Path) -> list[str]:
         raise RecordingError(
             f"{data_root}: no such folder; --data_root holds one folder of .hdf5 recordings a data set"
         )
-    found = sorted({p.parent.name for suffix in ("hdf5", "h5") for p in data_root.glob(f"*/*.{suffix}")})
+    folders = {p.parent for suffix in ("hdf5", "h5") for p in data_root.glob(f"*/*.{suffix}")}
+    found = sorted(folder.name for folder in folders if not is_staging(folder))
     if not found:
         raise RecordingError(
             f"{data_root}: no folder with .hdf5 recordings; convert the data first (aar-dist convert --list)"

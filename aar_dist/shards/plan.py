@@ -8,21 +8,20 @@ Chunks are cut where a shard is full, so shards of a data set are equal to withi
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from sklearn.model_selection import train_test_split
 
-from aar_dist.base.errors import RecordingError
 from aar_dist.base.hashing import hash_int, word
 from aar_dist.recordings.contract import Recording, Sensor
 from aar_dist.shards.format import SPLITS, shard_name
+from aar_dist.shards.layout import NPY_HEADER, DatasetLayout, clock, label_rate, layouts_of, overhead, padded
 
 CHUNK_SEGMENTS = 200  # a chunk is this many of the longest segments: their overlap is 0.5 % of it
 SHARD_SEGMENTS = 250  # a shard holds at least this many: cutting at its end costs at most 0.4 %
 BALANCE = 0.009  # a shard may miss the target by this share on either side
 SHARD_SAMPLES = 120  # and this many of the smallest sample that a cut may leave, so that one fits into that share
-TAR_BLOCK, NPY_HEADER, JSON_BYTES = 512, 128, 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,31 +44,6 @@ class Chunk:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SensorColumn:
-    """A member that every sample of a data set has."""
-
-    name: str
-    kind: str
-    axes: tuple[str, ...]
-    dtype: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class DatasetLayout:
-    """What every sample of one data set holds."""
-
-    sensors: tuple[SensorColumn, ...]
-    classes: tuple[str, ...] | None
-    """Names of the classes; None where the labels are a regression target."""
-    labelled: bool
-
-    @property
-    def label_dtype(self) -> str:
-        """Classes as int16 (-1 unlabelled), targets as float32 (NaN unlabelled)."""
-        return "<f4" if self.classes is None else "<i2"
-
-
-@dataclass(frozen=True, kw_only=True)
 class ShardSpec:
     """One shard to write."""
 
@@ -77,11 +51,6 @@ class ShardSpec:
     dataset: str
     split: str
     chunks: tuple[Chunk, ...]
-
-
-def clock(recording: Recording) -> Sensor:
-    """The slowest sensor: boundaries on its samples fall on those of any multiple of its rate."""
-    return min(recording.sensors, key=lambda s: s.rate_hz)
 
 
 def span_of(recording: Recording, sensor: Sensor, chunk: Chunk, longest_segment_s: float) -> SensorSpan:
@@ -98,11 +67,6 @@ def span_of(recording: Recording, sensor: Sensor, chunk: Chunk, longest_segment_
     # A sensor of another rate begins at the rounded time of the first one's start: one sample more.
     longest = segment_samples(longest_segment_s, sensor.rate_hz) + (sensor.rate_hz != base.rate_hz)
     return SensorSpan(sensor=sensor.name, start=start, stop=min(start + owned + longest - 1, n), owned=owned)
-
-
-def label_rate(recording: Recording) -> float:
-    """Rate of a chunk's labels [Hz]; a recording without labels is unlabelled on its slowest sensor's clock."""
-    return recording.label.rate_hz if recording.label is not None else clock(recording).rate_hz
 
 
 def label_span(recording: Recording, chunk: Chunk, longest_segment_s: float) -> SensorSpan:
@@ -123,47 +87,6 @@ def label_span(recording: Recording, chunk: Chunk, longest_segment_s: float) -> 
 def segment_samples(seconds: float, rate_hz: float) -> int:
     """Samples of a segment; at least one."""
     return max(1, round(seconds * rate_hz))
-
-
-def layouts_of(recordings: Sequence[Recording]) -> dict[str, DatasetLayout]:
-    """The members of each data set: the union over its recordings, which must agree on axes and classes' kind."""
-    layouts = {}
-    for dataset in sorted({r.dataset for r in recordings}):
-        members = [r for r in recordings if r.dataset == dataset]
-        layouts[dataset] = DatasetLayout(
-            sensors=_sensor_columns(members),
-            classes=_classes(members),
-            labelled=any(r.label is not None for r in members),
-        )
-    return layouts
-
-
-def _sensor_columns(recordings: Sequence[Recording]) -> tuple[SensorColumn, ...]:
-    columns: dict[str, SensorColumn] = {}
-    for recording in recordings:
-        for s in recording.sensors:
-            column = columns.setdefault(
-                s.name, SensorColumn(name=s.name, kind=s.kind, axes=tuple(s.axes), dtype=np.dtype(s.dtype).str)
-            )
-            if column.axes != tuple(s.axes):
-                raise RecordingError(
-                    f"{recording.path}: {s.name} has axes {list(s.axes)}, other recordings of {recording.dataset} have "
-                    f"{list(column.axes)}; name them alike or make two data sets"
-                )
-    return tuple(columns[name] for name in sorted(columns))
-
-
-def _classes(recordings: Sequence[Recording]) -> tuple[str, ...] | None:
-    labelled = [r for r in recordings if r.label is not None]
-    kinds = {r.label.classes is None for r in labelled if r.label}
-    if len(kinds) > 1:
-        raise RecordingError(
-            f"{labelled[0].dataset}: some recordings carry classes and some a target; make two data sets"
-        )
-    if True in kinds:
-        return None
-    names = dict.fromkeys(c for r in labelled if r.label and r.label.classes for c in r.label.classes)
-    return tuple(names)
 
 
 def split_subjects(subjects: Sequence[str], train_ratio: float, random_seed: int) -> dict[str, str]:
@@ -231,6 +154,7 @@ class _Packer:
     recordings: Sequence[Recording]
     layout: DatasetLayout
     longest_segment_s: float
+    _overheads: dict[int, int] = field(default_factory=dict)
 
     def pack(self, chunks: list[Chunk], shard_bytes: int) -> list[list[Chunk]]:
         if not chunks:
@@ -256,7 +180,7 @@ class _Packer:
     def _fit(self, chunk: Chunk, room: float, slack: float) -> tuple[Chunk, Chunk | None]:
         """As much of the chunk as fits, and the rest."""
         size = self.bytes_of(chunk)
-        if size <= room + slack:
+        if size <= room + slack or chunk.stop - chunk.start < 2:
             return chunk, None
         low, high = chunk.start + 1, chunk.stop - 1
         while low < high:
@@ -270,15 +194,20 @@ class _Packer:
     def bytes_of(self, chunk: Chunk) -> int:
         """Bytes of the chunk's members in the tar."""
         recording = self.recordings[chunk.recording]
-        absent = len(self.layout.sensors) - len(recording.sensors)
-        size = _member(JSON_BYTES) + absent * _member(NPY_HEADER)
+        size = self._overhead(chunk.recording)
+        size += (len(self.layout.sensors) - len(recording.sensors)) * padded(NPY_HEADER)
         for sensor in recording.sensors:
             span = span_of(recording, sensor, chunk, self.longest_segment_s)
-            size += _member(NPY_HEADER + (span.stop - span.start) * sensor.n_axes * np.dtype(sensor.dtype).itemsize)
+            size += padded(NPY_HEADER + (span.stop - span.start) * sensor.n_axes * np.dtype(sensor.dtype).itemsize)
         if self.layout.labelled:
             labels = label_span(recording, chunk, self.longest_segment_s)
-            size += _member(NPY_HEADER + (labels.stop - labels.start) * np.dtype(self.layout.label_dtype).itemsize)
+            size += padded(NPY_HEADER + (labels.stop - labels.start) * np.dtype(self.layout.label_dtype).itemsize)
         return size
+
+    def _overhead(self, index: int) -> int:
+        if index not in self._overheads:
+            self._overheads[index] = overhead(self.layout, self.recordings[index])
+        return self._overheads[index]
 
     def _smallest_shard(self, chunk: Chunk) -> int:
         recording = self.recordings[chunk.recording]
@@ -286,9 +215,4 @@ class _Packer:
             segment_samples(self.longest_segment_s, s.rate_hz) * s.n_axes * np.dtype(s.dtype).itemsize
             for s in recording.sensors
         )
-        members = (len(self.layout.sensors) + 2) * 2 * TAR_BLOCK
-        return max(SHARD_SEGMENTS * segment, SHARD_SAMPLES * (segment + members))
-
-
-def _member(payload: int) -> int:
-    return TAR_BLOCK + -(-payload // TAR_BLOCK) * TAR_BLOCK
+        return max(SHARD_SEGMENTS * segment, SHARD_SAMPLES * (segment + self._overhead(chunk.recording)))

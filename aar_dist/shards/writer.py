@@ -15,7 +15,8 @@ from aar_dist.base import storage
 from aar_dist.base.errors import RecordingError
 from aar_dist.recordings.contract import UNLABELLED, Recording, Sensor, read_labels, read_samples
 from aar_dist.shards.format import BUILD_FOLDER
-from aar_dist.shards.plan import Chunk, DatasetLayout, ShardSpec, clock, label_rate, label_span, span_of
+from aar_dist.shards.layout import JSON, LABEL, DatasetLayout, clock, description, label_rate, sample_key
+from aar_dist.shards.plan import Chunk, ShardSpec, label_span, span_of
 from aar_dist.shards.tar import TarWriter
 
 Row = dict[str, Any]
@@ -67,7 +68,7 @@ def _finished(final: Path, rows_path: Path, plan: str) -> bool:
 def _write_chunk(tar: TarWriter, job: ShardJob, chunk: Chunk) -> tuple[list[Row], list[Row]]:
     """Append one sample; its manifest rows and label runs."""
     recording = job.recordings[chunk.recording]
-    key = f"{recording.recording.replace('.', '_')}-{chunk.start:09d}"
+    key = sample_key(recording, chunk.start)
     present = {s.name: s for s in recording.sensors}
     rows = []
     for column in job.layout.sensors:
@@ -76,8 +77,9 @@ def _write_chunk(tar: TarWriter, job: ShardJob, chunk: Chunk) -> tuple[list[Row]
             rows.append(_write_sensor(tar, member, job, recording, present[column.name], chunk) | {"key": key})
         else:
             tar.add_array(member, np.zeros((0, len(column.axes)), column.dtype))
-    runs = _write_labels(tar, f"{key}.label.npy", job, recording, chunk) if job.layout.labelled else []
-    tar.add(f"{key}.json", json.dumps(_description(job, recording, chunk)).encode())
+    runs = _write_labels(tar, f"{key}.{LABEL}", job, recording, chunk) if job.layout.labelled else []
+    about = description(job.layout, recording, job.spec.split, chunk.start / clock(recording).rate_hz)
+    tar.add(f"{key}.{JSON}", json.dumps(about).encode())
     return rows, runs
 
 
@@ -169,33 +171,3 @@ def label_runs(
         }
         for a, b in zip(starts[~unlabelled], stops[~unlabelled], strict=True)
     ]
-
-
-def _description(job: ShardJob, recording: Recording, chunk: Chunk) -> dict[str, Any]:
-    """The sample's JSON: the same keys and types in every sample of a data set."""
-    return {
-        "dataset": recording.dataset,
-        "species": recording.species,
-        "subject": recording.subject,
-        "recording": recording.recording,
-        "location": recording.location,
-        "start_time": recording.start_time or "",
-        "split": job.spec.split,
-        "start_s": chunk.start / clock(recording).rate_hz,
-        "label_rate_hz": label_rate(recording),
-        "classes": list(job.layout.classes or ()),
-        "sensors": {
-            column.name: _sensor_description(column.name, column.axes, recording) for column in job.layout.sensors
-        },
-    }
-
-
-def _sensor_description(name: str, axes: tuple[str, ...], recording: Recording) -> dict[str, Any]:
-    sensor = next((s for s in recording.sensors if s.name == name), None)
-    return {
-        "rate_hz": sensor.rate_hz if sensor else 0.0,
-        "units": sensor.units if sensor else "",
-        "axes": list(axes),
-        "scale": list(sensor.scale) if sensor else [0.0] * len(axes),
-        "zero": list(sensor.offset) if sensor else [0.0] * len(axes),
-    }

@@ -1,7 +1,9 @@
 """Building: the same bytes whatever the workers, what webdataset reads, one line for what is wrong."""
 
+import fcntl
 import hashlib
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -19,7 +21,7 @@ import webdataset as wds
 from aar_dist.base.errors import RecordingError, ShardError
 from aar_dist.recordings.write import SensorData, dataset_to_hdf5
 from aar_dist.shards.build import BuildOptions, build, merge_runs
-from aar_dist.shards.command import main
+from aar_dist.shards.command import folders_of, main
 from aar_dist.shards.format import read_info
 from aar_dist.shards.summary import figure, render, summarize
 from aar_dist.shards.verify import verify_shards
@@ -252,31 +254,101 @@ def test_a_misspelt_flag(tmp_path):
 
 
 def test_a_full_disk_leaves_nothing_half_written(recordings, tmp_path):
-    disk = tmp_path / "disk"
+    disk, kept = tmp_path / "disk", tmp_path / "kept"
     disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], check=True)
-    try:
-        done = run_build(
-            "--data_root",
-            str(recordings),
-            "--output_folder",
-            str(disk / "set"),
-            "--workers",
-            "1",
-            "--shard_size",
-            "700kB",
-            "--longest_segment_s",
-            "4",
-        )
-        assert_one_line(done, "the disk is full")
-        left = [p.name for p in (disk / "set").iterdir()]
-        assert not any("staging" in name for name in left)
-        assert "manifest.parquet" not in left
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
+    build = f"{sys.executable} {ROOT}/shards/build.py --data_root {recordings} --output_folder {disk}/set --workers 1"
+    script = f"mount -t tmpfs -o size=1m none {disk}; {build} --shard_size 700kB --longest_segment_s 1"
+    script += f"; code=$?; cp -r {disk}/set {kept}; exit $code"
+    namespace = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--map-root-user", "--mount"]
+    done = subprocess.run([*namespace, "sh", "-c", script], capture_output=True, text=True)
+    assert_one_line(done, "the disk is full")
+    left = [p.name for p in kept.iterdir()]
+    assert not any("staging" in name for name in left)
+    assert "manifest.parquet" not in left
 
 
 def test_no_recording_at_all(tmp_path):
     (tmp_path / "data" / "empty").mkdir(parents=True)
     with pytest.raises(RecordingError, match=r"no usable recording|holds no"):
         build(tmp_path / "data", tmp_path / "out", BuildOptions(datasets=("empty",)), workers=1)
+
+
+def test_two_folders_of_one_data_set_are_refused(recordings, tmp_path):
+    for name in ("y2022", "y2023"):
+        shutil.copytree(recordings / "slow", tmp_path / "data" / name)
+    done = run_build("--data_root", str(tmp_path / "data"), "--output_folder", str(tmp_path / "out"), "--workers", "1")
+    assert_one_line(done, "y2022", "y2023", "cow_s0_ds_0", "data set slow")
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_a_killed_conversion_left_is_no_data_set(recordings, tmp_path):
+    shutil.copytree(recordings / "slow", tmp_path / "data" / "slow")
+    shutil.copytree(recordings / "slow", tmp_path / "data" / "slow.staging-host-17")
+    assert folders_of(tmp_path / "data") == ["slow"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--longest_segment_s", "nan"], "--longest_segment_s must be positive"),
+        (["--longest_segment_s", "inf"], "--longest_segment_s must be positive"),
+        (["--random_seed", "-1"], "--random_seed must lie in"),
+        (["--train_ratio", "1.5"], "--train_ratio must lie in"),
+        (["--datasets", "slow", "slow"], "names a folder twice"),
+        (["--datasets", "sloww"], "no such folder"),
+        (["--workers", "0"], "--workers must be at least 1"),
+        (["--shard_size", "big"], "is no size"),
+    ],
+)
+def test_values_out_of_range(recordings, tmp_path, flags, said, capsys):
+    with pytest.raises(SystemExit) as left:
+        main(["--data_root", str(recordings), "--output_folder", str(tmp_path / "out"), *flags])
+    assert left.value.code == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_finished_set_of_other_recordings_is_refused(recordings, tmp_path):
+    shutil.copytree(recordings / "slow", tmp_path / "data" / "slow")
+    options = BuildOptions(datasets=("slow",), longest_segment_s=1.0)
+    build(tmp_path / "data", tmp_path / "set", options, workers=1)
+    before = hashes(tmp_path / "set")
+    build(tmp_path / "data", tmp_path / "set", options, workers=1)
+    shutil.copy(tmp_path / "data/slow/cow_s0_ds_1.hdf5", tmp_path / "data/slow/cow_s9_ds_0.hdf5")
+    with pytest.raises(ShardError, match=r"was built from other recordings.*added, removed or changed"):
+        build(tmp_path / "data", tmp_path / "set", options, workers=1)
+    assert hashes(tmp_path / "set") == before
+
+
+def test_a_build_killed_at_its_very_end_is_tidied(recordings, options, shard_set, tmp_path):
+    shutil.copytree(shard_set, tmp_path / "set")
+    (tmp_path / "set" / ".build").mkdir()
+    (tmp_path / "set" / "x.tar.staging-host-17").write_text("half")
+    build(recordings, tmp_path / "set", options, workers=1)
+    assert hashes(tmp_path / "set") == hashes(shard_set)
+    assert "all hashes match" in verify_shards(tmp_path / "set")
+
+
+def test_one_build_at_a_time(recordings, options, tmp_path):
+    (tmp_path / "set" / ".build").mkdir(parents=True)
+    with open(tmp_path / "set" / ".build" / "lock", "w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(ShardError, match="another build is at work"):
+            build(recordings, tmp_path / "set", options, workers=1)
+
+
+def test_tiny_recordings_with_long_names_are_balanced(tmp_path):
+    classes = [f"behaviour number {i:02d} with a name" for i in range(30)]
+    rng = np.random.default_rng(0)
+    for i in range(1000):
+        subject = f"{i % 6}" + ("x" * 90 if i % 2 else "")
+        acc = SensorData(values=rng.normal(size=(int(rng.integers(5, 60)), 1)), rate_hz=10.0, units="g", axes=("x",))
+        dataset_to_hdf5(
+            tmp_path / "d" / "t", dataset="t", species="cow", subject=subject, sensors={"acc": acc}, first_index=i,
+            label=np.zeros(len(acc.values), np.int16), classes=classes,
+        )  # fmt: skip
+    options = BuildOptions(datasets=("t",), longest_segment_s=1.0, shard_bytes=600_000)
+    build(tmp_path / "d", tmp_path / "set", options, workers=1)
+    parts = summarize(tmp_path / "set").parts
+    assert min(p.shards for p in parts) >= 3
+    assert max(p.spread for p in parts) < 0.02

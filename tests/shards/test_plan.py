@@ -92,21 +92,19 @@ def test_sensors_of_other_rates_cover_the_same_seconds(n, ratio):
                 assert first + segment_samples(2.0, 10.0 * ratio) <= fast.stop + 1
 
 
-def test_shards_are_equal_to_two_percent():
+def test_the_overlap_stays_under_one_percent():
     rng = np.random.default_rng(0)
     recordings = [recording(f"r{i}", f"s{i % 6}", int(n)) for i, n in enumerate(rng.integers(31, 60_000, 60))]
     specs = plan_shards(recordings, train_ratio=0.5, random_seed=3, longest_segment_s=5.0, shard_bytes=500_000)
-    for split in ("train", "val"):
-        sizes = []
-        for spec in (s for s in specs if s.split == split):
-            spans = [
-                (span_of(recordings[c.recording], recordings[c.recording].sensors[0], c, 5.0), c) for c in spec.chunks
-            ]
-            sizes.append(sum((s.stop - s.start) * 14 + 4 * 512 + 1200 for s, _ in spans))
-        assert len(sizes) > 5
-        assert (max(sizes[:-1]) - min(sizes[:-1])) / max(sizes[:-1]) < 0.03  # members' padding is estimated here
+    assert len(specs) > 10
     stored = sum(s.stop - s.start for spec in specs for s in _spans(spec, recordings))
-    assert stored / sum(r.sensors[0].n_samples for r in recordings) - 1 < 0.01
+    assert 0 < stored / sum(r.sensors[0].n_samples for r in recordings) - 1 < 0.01
+
+
+def test_a_tick_longer_than_a_shard_is_not_cut():
+    one = recording("r", "s", 4, rates=(1 / 3600, 100.0), label=False)
+    specs = plan_shards([one], train_ratio=0.5, random_seed=1, longest_segment_s=1.0, shard_bytes=400_000)
+    assert all(chunk.start < chunk.stop for spec in specs for chunk in spec.chunks)
 
 
 def test_what_fits_one_shard_is_one_shard():
