@@ -106,7 +106,7 @@ def open_source(data: DataConfig, split: str | None) -> Source:
 def has_split(data: DataConfig, split: str) -> bool:
     """True if the shard sets hold data of the chosen sensors in this split."""
     table, _, _ = _read(data)
-    return _of_split(table.filter(_of_sensors(table, data)), split).num_rows > 0
+    return bool(_of_split(table.filter(_of_sensors(table, data)), split).num_rows)
 
 
 def _read(data: DataConfig) -> tuple[pa.Table, list[Path], str]:
