@@ -63,6 +63,7 @@ def load(schema: Schema[C], argv: Sequence[str]) -> C:
     printing = "--print_config" in flags
     flags = [flag for flag in flags if flag != "--print_config"]
     keys = _keys(schema, parser, settings, flags)
+    settings = _sections(schema, keys, settings)
     flags, problems = _full_flags(schema, keys, flags)
     problems = [*unknown(settings, keys, schema.choices, schema.links), *problems]
     if problems:
@@ -162,9 +163,11 @@ def _read_files(argv: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
 
 def _read_yaml(path: str) -> dict[str, Any]:
     try:
-        value = yaml.safe_load(Path(path).read_text())
+        value = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"--config {path}: {error.strerror}; give the path of a YAML file") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is no UTF-8 text: byte {error.start} is {error.object[error.start]:#04x}") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not YAML: {one_line(error)}") from None
     if not isinstance(value, dict):
@@ -253,6 +256,22 @@ def _key_of(schema: Schema[C], keys: Mapping[str, Any], name: str) -> str | None
 def _one_value(default: Any, values: list[str]) -> str:
     many = len(values) > 1 or (isinstance(default, list) and not values[0].lstrip().startswith("["))
     return json.dumps(values) if many else values[0]
+
+
+def _sections(schema: Schema[C], keys: Mapping[str, Any], settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The settings without sections that nothing stands behind. Raises ``ConfigError`` where a section holds
+    anything but keys."""
+    made = {}
+    for key, value in settings.items():
+        if any(k.startswith(short(f"{prefix}{key}.")) for k in keys) and not (
+            isinstance(value, str) and key in schema.choices
+        ):
+            if not isinstance(value, dict | None):
+                raise ConfigError(f"{prefix}{key}: expected keys with values, found {value!r}")
+            value = _sections(schema, keys, value or {}, f"{prefix}{key}.")
+        if value != {}:
+            made[key] = value
+    return made
 
 
 def _listed(keys: Mapping[str, Any], settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -118,6 +118,9 @@ def test_dump_reads_back_the_same(tmp_path):
         ("{}", ["--batch_size", "many"], "train.batch_size: Expected a int. Got value: many"),
         ("{}", ["--size_l", "many"], "engine.size_l: Expected a float. Got value: many"),
         ("data: {window: -1}", [], "data.window must be positive"),
+        ("data: [1, 2]", [], "data: expected keys with values, found [1, 2]"),
+        ("train: 3", [], "train: expected keys with values, found 3"),
+        ("engine: {init_args: 3}", [], "engine.init_args: expected keys with values, found 3"),
     ],
 )
 def test_complaints_name_the_key(tmp_path, text, flags, said):
@@ -125,6 +128,17 @@ def test_complaints_name_the_key(tmp_path, text, flags, said):
         config(tmp_path, text, *flags)
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_section_with_nothing_behind_it_says_nothing(tmp_path):
+    assert config(tmp_path, "train:\ndata: {}\nengine: {init_args: }") == load(SCHEMA, [])
+    assert config(tmp_path, "engine:") == load(SCHEMA, [])
+
+
+def test_a_file_that_is_no_text_is_named(tmp_path):
+    (tmp_path / "c.yaml").write_bytes("out: Kühe".encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"c\.yaml is no UTF-8 text: byte 6 is 0xfc"):
+        load(SCHEMA, ["--config", str(tmp_path / "c.yaml")])
 
 
 def test_several_problems_are_reported_together(tmp_path):
