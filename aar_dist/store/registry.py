@@ -4,8 +4,11 @@ publish(name, weights, …) -> stage beside -> rename to the next free number
 resolve("store://name@latest" | "store://name@3" | a folder) -> Checkpoint, verified
 """
 
+import contextlib
 import json
+import os
 import re
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -61,6 +64,7 @@ class Store:
             about: Further lines of the manifest: shard set, step.
         """
         folder = self.folder(name)
+        _sweep_killed(folder)
         staging = storage.staging_name(folder / "new")
         with storage.one_line_errors(folder, staging):
             staging.mkdir(parents=True)
@@ -77,6 +81,15 @@ class Store:
                     return verified(storage.publish(staging, folder / str(number)))
                 except FileExistsError:
                     continue  # another writer was first
+
+    def find(self, name: str, about: Mapping[str, Any]) -> Checkpoint | None:
+        """The newest whole version whose manifest says all of this."""
+        for number in reversed(self.versions(name)):
+            with contextlib.suppress(CheckpointError):
+                made = verified(self.folder(name) / str(number))
+                if all(made.manifest.get(key) == value for key, value in about.items()):
+                    return made
+        return None
 
     def get(self, name: str, which: str = "latest") -> Checkpoint:
         """A version of a model. Raises ``CheckpointError`` if there is none, or if it is damaged."""
@@ -106,6 +119,22 @@ def resolve(reference: str, store: str | Path | None = None) -> Checkpoint:
     if store is None:
         raise CheckpointError(f"{reference}: in which store? Set store.path, or give the folder of the version")
     return Store(Path(store)).get(match["name"], match["version"])
+
+
+def _sweep_killed(folder: Path) -> None:
+    """Remove what publishers of this machine left behind when they were killed; others may be at work beside us."""
+    for left in folder.glob(f"*{storage.STAGING_MARK}*"):
+        host, pid, _ = left.name.rpartition(storage.STAGING_MARK)[2].rsplit("-", 2)
+        if host == socket.gethostname() and not _lives(int(pid)):
+            storage.remove(left)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except OSError as error:
+        return not isinstance(error, ProcessLookupError)
+    return True
 
 
 def _safetensors(weights: Mapping[str, Tensor]) -> bytes:

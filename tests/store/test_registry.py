@@ -1,6 +1,10 @@
 """Versions are whole or absent, never overwritten, and verified when read."""
 
 import json
+import os
+import socket
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -120,3 +124,27 @@ def test_a_failed_publication_leaves_nothing(tmp_path):
     with pytest.raises(AttributeError):
         publish(tmp_path, weights={"w": "no tensor"})
     assert [p.name for p in (tmp_path / "models" / "aar").iterdir()] == ["1"]
+
+
+def test_a_version_is_found_by_what_its_manifest_says(tmp_path):
+    store = Store(tmp_path)
+    assert store.find("aar", {"shards": "x"}) is None
+    publish(tmp_path)
+    assert store.find("aar", {"shards": "x"}).version == 1
+    assert store.find("aar", {"shards": "y"}) is None
+    assert store.find("aar", {"shards": "x", "step": 1}) is None
+    (publish(tmp_path).path / "card.md").unlink()
+    assert store.find("aar", {"shards": "x"}).version == 1
+
+
+def test_what_a_killed_publisher_left_is_swept_and_no_other(tmp_path):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    folder = tmp_path / "models" / "aar"
+    owners = {"dead": ended.pid, "alive": os.getpid()}
+    left = {who: folder / f"new.staging-{socket.gethostname()}-{pid}-1" for who, pid in owners.items()}
+    left["elsewhere"] = folder / f"new.staging-not-{socket.gethostname()}-{ended.pid}-1"
+    for path in left.values():
+        path.mkdir(parents=True)
+    publish(tmp_path)
+    assert {who for who, path in left.items() if path.exists()} == {"alive", "elsewhere"}
