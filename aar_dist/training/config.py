@@ -99,6 +99,9 @@ class OptimConfig:
     def __post_init__(self) -> None:
         _require(self.noam_factor > 0, "optim.noam_factor", "positive", self.noam_factor)
         _require(self.warmup_steps >= 1, "optim.warmup_steps", "1 or more", self.warmup_steps)
+        for name in ("beta1", "beta2"):
+            _require(0 <= getattr(self, name) < 1, f"optim.{name}", "0 or more and less than 1", getattr(self, name))
+        _require(self.eps > 0, "optim.eps", "positive", self.eps)
         _require(self.weight_decay >= 0, "optim.weight_decay", "0 or more", self.weight_decay)
 
 
@@ -117,6 +120,8 @@ class DeepSpeedConfig:
 
     def __post_init__(self) -> None:
         _require(self.gradient_clipping >= 0, "deepspeed.gradient_clipping", "0 or more", self.gradient_clipping)
+        if "stage" in self.zero_options:
+            raise ConfigError("deepspeed.zero_options: stage has a key of its own; set deepspeed.zero_stage")
 
 
 @dataclass(frozen=True, kw_only=True)

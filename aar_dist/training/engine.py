@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from pydantic import ValidationError
 from torch import Tensor
 
 from aar_dist.base.errors import CheckpointError, ConfigError, one_line
@@ -28,7 +29,7 @@ from aar_dist.training import environment
 from aar_dist.training.config import DeepSpeedConfig, OptimConfig, TrainConfig
 from aar_dist.training.environment import muted
 from aar_dist.training.options import clips_itself, ds_json, layout_of, precision_of
-from aar_dist.training.ranks import Ranks, barrier
+from aar_dist.training.ranks import Ranks, barrier, mean_ranks
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +73,18 @@ def process_group(ranks: Ranks) -> Iterator[torch.device]:
     yield device
     barrier()
     dist.destroy_process_group()
+
+
+def check_zero_options(config: DeepSpeedConfig) -> None:
+    """Raise ``ConfigError`` if DeepSpeed knows no such option, or not such a value."""
+    from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
+
+    try:
+        DeepSpeedZeroConfig(stage=config.zero_stage, **config.zero_options)
+    except ValidationError as error:
+        said = error.errors()[0]
+        key = ".".join(map(str, said["loc"]))
+        raise ConfigError(f"deepspeed.zero_options: {key}: {one_line(ValueError(said['msg']))}") from None
 
 
 @contextmanager
@@ -202,6 +215,16 @@ class Engine:
         elif self.config.gradient_clipping:
             torch.nn.utils.clip_grads_with_norm_(parameters, self.config.gradient_clipping, norm)
         return float(norm)
+
+    @torch.no_grad()
+    def average_statistics(self) -> None:
+        """Give every rank the mean of all ranks' running statistics: each has seen its own segments, and only rank 0's
+        would be saved."""
+        for module in self.objective.modules():
+            if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+                for buffer in (module.running_mean, module.running_var):
+                    if buffer is not None:
+                        buffer.copy_(mean_ranks(buffer))
 
     @torch.no_grad()
     def evaluate(self, batch: SegmentBatch) -> Metrics:

@@ -60,7 +60,7 @@ def train(job: Job, progress: Progress, stopper: Stopper) -> Progress:
     config = job.config.train
     micro, _ = config.micro_batches(job.ranks.world_size)
     batches = job.train_stream.batches(progress.position, config.batch_size, micro, job.engine.device)
-    clock = Clock(job.config.data.segment_duration / 3600)
+    clock = Clock(job.ranks.world_size)
     meter = Meter(job.train_stream.datasets)
     if progress.step == 0:
         _validate(job, progress)
@@ -83,9 +83,13 @@ def _now_and_then(job: Job, progress: Progress, *, stopping: bool) -> float:
     before = time.perf_counter()
     done = progress.step == job.total_steps
     val_loss = None
-    if done or progress.step % config.val_every == 0:
+    validates = done or progress.step % config.val_every == 0
+    saves = done or stopping or progress.step % config.save_every == 0
+    if validates or saves:
+        job.engine.average_statistics()
+    if validates:
         val_loss = _validate(job, progress).get("val/loss")
-    if done or stopping or progress.step % config.save_every == 0:
+    if saves:
         saving.save(job.engine, job.directory, job.ranks, progress, val_loss, config.keep_last, job.file)
     return time.perf_counter() - before
 
@@ -108,8 +112,8 @@ def train_step(
         clock.waited(time.perf_counter() - before)
         torch.manual_seed(hash_int(job.config.train.seed, DROPOUT, step, i, job.ranks.rank))
         meter.add(job.engine.micro_step(batch), batch.dataset)
+        clock.trained(batch)
         result = job.engine.step(lr, last=i == job.engine.accumulation - 1)
-    clock.trained(job.config.train.batch_size)
     assert result is not None, "the last micro-batch completes the step"
     return result
 

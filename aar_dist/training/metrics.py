@@ -21,6 +21,7 @@ from torch import Tensor
 
 from aar_dist.base import storage
 from aar_dist.objectives.base import Metrics
+from aar_dist.stream.batch import SegmentBatch
 from aar_dist.training.ranks import sum_ranks
 
 Row = dict[str, Any]
@@ -62,22 +63,25 @@ def _ratio(total: float, count: float) -> float:
 
 
 class Clock:
-    """Throughput between two calls of :meth:`take`."""
+    """Throughput between two calls of :meth:`take`, of as many ranks as there are: their parts are alike."""
 
-    def __init__(self, segment_hours: float) -> None:
-        self.segment_hours = segment_hours
+    def __init__(self, world_size: int) -> None:
+        self.world_size = world_size
         self._reset()
 
     def _reset(self) -> None:
         self._since, self._waited, self._segments = time.perf_counter(), 0.0, 0
+        self._seconds: Tensor | float = 0.0
 
     def waited(self, seconds: float) -> None:
         """Time spent waiting for the stream."""
         self._waited += seconds
 
-    def trained(self, segments: int) -> None:
-        """Segments of a finished step, over all ranks."""
-        self._segments += segments
+    def trained(self, batch: SegmentBatch) -> None:
+        """A micro-batch of this rank. What was cut off a segment, or filled up, does not count."""
+        self._segments += len(batch.dataset)
+        # Stays on the device, where looking at it would wait for the step.
+        self._seconds = self._seconds + (batch.valid.any(2).sum(1) / batch.rate_hz).sum()
 
     def pause(self, seconds: float) -> None:
         """Leave out time that was spent on validation or saving."""
@@ -86,10 +90,9 @@ class Clock:
     def take(self) -> Row:
         """Segments and hours of recording a second over all ranks, and this rank's share of time in the loader."""
         elapsed = max(time.perf_counter() - self._since, 1e-9)
-        rate = self._segments / elapsed
         row = {
-            "segments_per_s": rate,
-            "hours_per_s": rate * self.segment_hours,
+            "segments_per_s": self.world_size * self._segments / elapsed,
+            "hours_per_s": self.world_size * float(self._seconds) / 3600 / elapsed,
             "loader_share": min(1.0, self._waited / elapsed),
         }
         self._reset()

@@ -22,7 +22,7 @@ from aar_dist.stream.loader import SegmentStream, has_split, open_stream
 from aar_dist.training import checkpoints, metrics, publishing, saving, tracking
 from aar_dist.training.config import SCHEMA, PretrainConfig, recipe
 from aar_dist.training.console import Console
-from aar_dist.training.engine import Engine, lost_peer, process_group
+from aar_dist.training.engine import Engine, check_zero_options, lost_peer, process_group
 from aar_dist.training.loop import Job, train
 from aar_dist.training.progress import Progress
 from aar_dist.training.ranks import Ranks, from_main
@@ -53,6 +53,7 @@ def pretrain(config: PretrainConfig) -> None:
         streams = [stack.enter_context(closing(stream)) for stream in open_streams(config.data, ranks)]
         objective.backbone.check_duration(max(stream.longest_s for stream in streams))
         device = stack.enter_context(process_group(ranks))
+        check_zero_options(config.deepspeed)
         stack.enter_context(lost_peer(ranks, directory.root))
         stopper = stack.enter_context(Stopper())
         job, progress = compose(config, ranks, device, directory, objective, streams, stack)
@@ -92,6 +93,7 @@ def compose(
     found = saving.find(directory)
     if found.saved:
         saving.check_continues(found.saved, progress, objective, config, ranks, device)
+    from_main(lambda: publishing.check_store(config, directory))
     directory.open_log(ranks)
     engine = Engine(objective, config.deepspeed, config.train, config.optim, ranks, device)
     if found.saved:

@@ -1,11 +1,13 @@
 """The end of a run: fp32 weights into the store, then the marker."""
 
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from aar_dist.base import storage
 from aar_dist.base.config import dump
 from aar_dist.store.checkpoint import Checkpoint
 from aar_dist.store.registry import Store
@@ -20,6 +22,14 @@ def store_path(config: PretrainConfig, directory: RunDirectory) -> Path:
     return Path(config.store.path).resolve() if config.store.path else directory.root / "store"
 
 
+def check_store(config: PretrainConfig, directory: RunDirectory) -> None:
+    """Raise ``StorageError`` if nothing can be written where the model will be published."""
+    folder = Store(store_path(config, directory)).folder(config.store.name)
+    with storage.one_line_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+
+
 def publish(
     config: PretrainConfig,
     directory: RunDirectory,
@@ -27,15 +37,20 @@ def publish(
     progress: Progress,
     about: dict[str, Any],
 ) -> Checkpoint:
-    """Publish the weights of the last checkpoint as a new version (rank 0)."""
+    """Publish the weights of the last checkpoint as a new version (rank 0); one that this run had published before it
+    was killed stays the only one."""
+    store = Store(store_path(config, directory))
+    origin = {"shards": progress.shards, "step": progress.step, "run_id": progress.run_id}
+    if earlier := store.find(config.store.name, origin):
+        return earlier
     metrics = last_validation(directory.metrics)
-    return Store(store_path(config, directory)).publish(
+    return store.publish(
         config.store.name,
         weights,
         config=dump(SCHEMA, config),
         card=card(config, metrics, progress, about, sum(value.numel() for value in weights.values())),
         metrics=metrics,
-        about={"shards": progress.shards, "step": progress.step, "run_id": progress.run_id, **about},
+        about={**origin, **about},
     )
 
 

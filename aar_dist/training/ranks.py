@@ -73,6 +73,11 @@ def sum_ranks(values: torch.Tensor) -> torch.Tensor:
     return total.cpu()
 
 
+def mean_ranks(values: torch.Tensor) -> torch.Tensor:
+    """The mean of a tensor over all ranks, on the CPU, in float32."""
+    return sum_ranks(values.float()) / (dist.get_world_size() if _together() else 1)
+
+
 def from_main(make: Callable[[], T]) -> T:
     """What ``make`` returns on rank 0, on every rank. A user error there is raised on every rank."""
     if not _together():

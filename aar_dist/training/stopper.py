@@ -10,11 +10,11 @@ from typing import Any
 
 from aar_dist.training.ranks import any_rank
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
 class Stopper:
-    """Listens for SIGTERM and SIGUSR1 while it is open."""
+    """Listens for SIGTERM, SIGUSR1 and SIGINT while it is open; a second Ctrl-C ends the process on the spot."""
 
     def __init__(self) -> None:
         self._asked = False
@@ -22,6 +22,8 @@ class Stopper:
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         self._asked = True
+        if number == signal.SIGINT:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     def agreed(self) -> bool:
         """True on every rank if any of them was asked to stop."""

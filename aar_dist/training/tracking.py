@@ -22,9 +22,6 @@ class Run(Protocol):
     def image(self, name: str, path: Path, step: int) -> None:
         """A picture."""
 
-    def alert(self, title: str, text: str) -> None:
-        """Something a person should know of soon."""
-
     def close(self) -> None:
         """The end."""
 
@@ -36,9 +33,6 @@ class NoTracker:
         """Nothing."""
 
     def image(self, name: str, path: Path, step: int) -> None:
-        """Nothing."""
-
-    def alert(self, title: str, text: str) -> None:
         """Nothing."""
 
     def close(self) -> None:
@@ -157,10 +151,6 @@ class Tracker:
         """Send a picture beside the numbers of its step."""
         if step > self._sent:
             self._try(lambda: self._run.log({name: self._wandb.Image(str(path))}, step=step))
-
-    def alert(self, title: str, text: str) -> None:
-        """Send a notice."""
-        self._try(lambda: self._run.alert(title=title, text=text))
 
     def close(self) -> None:
         """Finish the run."""

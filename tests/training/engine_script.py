@@ -78,6 +78,23 @@ def trial(config: DeepSpeedConfig, ranks: Ranks, device: torch.device, folder: P
     return said
 
 
+def statistics(ranks: Ranks, device: torch.device) -> dict:
+    """Running means of a model with BatchNorm, of this rank's segments and then of all."""
+    backbone = AAREncoder(
+        d_embedding=64, n_layers=1, max_window_length=SAMPLES, patch_size=10, embedding_type="conv", faithful=True
+    )
+    train = TrainConfig(batch_size=2 * MICRO)
+    engine = Engine(MaskedReconstruction(backbone), DeepSpeedConfig(), train, OptimConfig(), ranks, device)
+    engine.micro_step(batch(ranks.rank))
+
+    def means() -> list[float]:
+        return [float(v.sum()) for n, v in engine.objective.named_buffers() if n.endswith(("_mean", "_var"))]
+
+    own = means()
+    engine.average_statistics()
+    return {"own": own, "all": means()}
+
+
 def main() -> None:
     out, *trials = [argument for argument in sys.argv[1:] if not argument.startswith("--local_rank")]
     ranks = Ranks.from_environment()
@@ -87,6 +104,7 @@ def main() -> None:
             stage, precision, clipping = name.split(":")
             config = DeepSpeedConfig(zero_stage=int(stage), precision=precision, gradient_clipping=float(clipping))
             results[name] = trial(config, ranks, device, Path(out) / name.replace(":", "_"))
+        results["statistics"] = statistics(ranks, device)
     (Path(out) / f"rank_{ranks.rank}.json").write_text(json.dumps(results))
 
 

@@ -50,7 +50,14 @@ def flags(settings: dict) -> list[str]:
 
 
 def start(
-    out: Path, shards: Path, settings: dict | None = None, *, ranks: int = 2, log_level: str = "info", **env: str
+    out: Path,
+    shards: Path,
+    settings: dict | None = None,
+    *,
+    ranks: int = 2,
+    log_level: str = "info",
+    own_group: bool = False,
+    **env: str,
 ) -> subprocess.Popen:
     """A pretraining launch; its output, both streams together, is in ``.stdout``."""
     launcher = [DEEPSPEED, "--num_accelerators", str(ranks), "--master_port", str(free_port())]
@@ -63,6 +70,7 @@ def start(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        start_new_session=own_group,
     )
 
 
@@ -83,14 +91,17 @@ def rank_process(out: Path, rank: int) -> int:
     return int(re.findall(r"is process (\d+) on", text)[-1])
 
 
-def signal_at_step(process: subprocess.Popen, out: Path, step: int, rank: int, number: signal.Signals) -> None:
-    """Send a signal to one rank as soon as a step is in metrics.jsonl."""
+def signal_at_step(process: subprocess.Popen, out: Path, step: int, rank: int | None, number: signal.Signals) -> None:
+    """Send a signal to one rank, or to the launch's whole group, as soon as a step is in metrics.jsonl."""
     deadline = time.monotonic() + 120
     while max((row["step"] for row in read_rows(out / "metrics.jsonl")), default=0) < step:
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline, "training does not get on"
         time.sleep(0.005)
-    os.kill(rank_process(out, rank), number)
+    if rank is None:
+        os.killpg(process.pid, number)
+    else:
+        os.kill(rank_process(out, rank), number)
 
 
 def losses(out: Path) -> list[tuple[int, float, float]]:

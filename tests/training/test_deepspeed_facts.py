@@ -71,6 +71,15 @@ def test_stages_agree_on_a_clipped_gradient(said):
     assert [step["distance"] for step in plain] == pytest.approx([step["distance"] for step in sharded], rel=1e-3)
 
 
+@pytest.mark.launch
+def test_running_statistics_are_averaged(said):
+    one, other = [rank["statistics"] for rank in said]
+    assert len(one["own"]) >= 2
+    assert all(a != b for a, b in zip(one["own"], other["own"], strict=True))
+    assert one["all"] == other["all"]
+    assert one["all"] == pytest.approx([(a + b) / 2 for a, b in zip(one["own"], other["own"], strict=True)], rel=1e-4)
+
+
 def test_deepspeed_would_clip_if_nothing_were_said():
     assert GRADIENT_CLIPPING_DEFAULT == 1.0
     options = ds_json(DeepSpeedConfig(), TrainConfig(), Ranks(0, 2, 0, 2), bf16=False, n_parameters=10)

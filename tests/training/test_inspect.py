@@ -21,11 +21,14 @@ def inspected(capsys, *arguments: str) -> dict:
     [
         ([], 801_664),
         (["--model.d_embedding", "256", "--n_layers", "6"], 4_755_712),
+        (["--data.sensors", "acc", "gyr", "--d_embedding", "256", "--n_layers=6"], 4_755_712),
         (["--d_embedding", "256", "--n_layers", "6", "--embedding_type", "conv"], 4_914_560),
     ],
 )
 def test_a_configuration_tells_the_published_sizes(capsys, flags, parameters):
     told = inspected(capsys, AAR, *flags)
+    if "acc" not in flags:  # the end of several values is not to be seen
+        assert inspected(capsys, *flags, AAR) == told
     assert told["parameters"]["backbone"] == parameters
     assert [s["tokens"] for s in told["segments"]] == [30, 120]
     assert {row["zero_stage"] for row in told["memory"]["rows"]} == {0, 1, 2, 3}
@@ -45,6 +48,8 @@ def test_a_configuration_as_a_table(capsys):
         ([AAR, "--model.d_embeding", "128"], "did you mean model.d_embedding?"),
         ([AAR, "--masking_ratio", "2"], "objective.masking_ratio"),
         ([AAR, "--world_size", "3"], "train.batch_size 512 is not a multiple of 3 ranks"),
+        ([AAR, "--world_size", "0"], "--world_size must be 1 or more, got 0"),
+        (["nowhere", "--picture", "p.xyz"], "--picture p.xyz: no such format; give it one of the endings .png, .svg"),
         (["nowhere"], "no such folder"),
         (["nowhere.yaml"], "No such file"),
         (["store://aar"], "expected store://name@latest"),

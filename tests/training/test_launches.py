@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,7 @@ def test_a_damaged_newest_checkpoint_gives_way_with_a_warning(trained, shard_set
     assert f"WARNING: {file} is damaged" in said
     assert "goes on from step 4" in said
     assert losses(tmp_path / "run") == losses(trained)
+    assert Store(tmp_path / "run" / "store").versions("aar") == [1]  # what it had published before it was told again
 
 
 def test_another_architecture_is_one_line(trained, shard_set):
@@ -171,6 +173,28 @@ def test_a_full_disk_is_one_line_and_keeps_what_was_saved(shard_set, tmp_path):
     kept = tmp_path / "kept" / "checkpoints"
     assert complete(kept)
     assert not list(kept.glob("*staging*"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (
+            {"deepspeed.zero_options": '{"foo": 1}'},
+            "error: deepspeed.zero_options: foo: Extra inputs are not permitted",
+        ),
+        ({"store.path": "{tmp_path}/file/store"}, "error: {tmp_path}/file/store/models/aar: Not a directory"),
+    ],
+)
+def test_what_only_a_process_group_can_refuse_leaves_no_run(shard_set, tmp_path, settings, said):
+    (tmp_path / "file").write_text("in the way")
+    settings = {key: value.replace("{tmp_path}", str(tmp_path)) for key, value in settings.items()}
+    command = [sys.executable, "launch/pretrain.py", "--out", str(tmp_path / "run"), "--data.shards", str(shard_set)]
+    done = subprocess.run(
+        [*command, *flags(TINY | settings)], cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [said.replace("{tmp_path}", str(tmp_path))]
+    assert not (tmp_path / "run" / "config.yaml").exists()
 
 
 @pytest.mark.parametrize(

@@ -45,15 +45,16 @@ def test_the_mean_does_not_depend_on_how_a_batch_is_cut():
     assert rows[0] == pytest.approx(rows[2])
 
 
-def test_clock(monkeypatch):
+def test_clock(monkeypatch, segments):
     now = [0.0]
     monkeypatch.setattr("time.perf_counter", lambda: now[0])
-    clock = Clock(segment_hours=0.5)
-    clock.trained(40)
+    clock = Clock(world_size=2)
+    for _ in range(5):
+        clock.trained(segments(900, 600, 3600, 300, pad_to=4000))  # at 90, 60, 360 and 30 Hz: 10 s each
     clock.waited(1.0)
     now[0] = 14.0
     clock.pause(10.0)
-    assert clock.take() == {"segments_per_s": 10.0, "hours_per_s": 5.0, "loader_share": 0.25}
+    assert clock.take() == {"segments_per_s": 10.0, "hours_per_s": 10 * 10 / 3600, "loader_share": 0.25}
 
 
 def test_the_file_is_cut_back_to_a_step(tmp_path):

@@ -7,7 +7,8 @@ import pytest
 
 from aar_dist.base.config import dump, load
 from aar_dist.base.errors import ConfigError
-from aar_dist.training.config import SCHEMA, TrainConfig
+from aar_dist.training.config import SCHEMA, DeepSpeedConfig, TrainConfig
+from aar_dist.training.engine import check_zero_options
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -75,6 +76,10 @@ def test_total_steps():
         ("--train.keep_last=1", "train.keep_last"),
         ("--train.batch_size=0", "train.batch_size"),
         ("--optim.warmup_steps=0", "optim.warmup_steps"),
+        ("--optim.beta1=1.5", r"optim\.beta1 must be 0 or more and less than 1, got 1\.5"),
+        ("--optim.beta2=-1", r"optim\.beta2"),
+        ("--optim.eps=-1", r"optim\.eps must be positive, got -1"),
+        ('--deepspeed.zero_options={"stage": 2}', r"set deepspeed\.zero_stage"),
         ("--deepspeed.zero_stage=4", "deepspeed.zero_stage"),
         ("--deepspeed.precision=fp16", "deepspeed.precision"),
         ("--store.name=a/b", "store.name"),
@@ -84,3 +89,10 @@ def test_total_steps():
 def test_values_out_of_range_name_their_key(flag, said):
     with pytest.raises(ConfigError, match=said):
         load(SCHEMA, [flag])
+
+
+def test_what_deepspeed_does_not_know_names_its_key():
+    check_zero_options(DeepSpeedConfig(zero_options={"overlap_comm": False, "stage3_max_live_parameters": 9}))
+    for options, said in [({"foo": 1}, "foo: Extra inputs"), ({"sub_group_size": "x"}, "sub_group_size: Input should")]:
+        with pytest.raises(ConfigError, match=rf"^deepspeed\.zero_options: {said}"):
+            check_zero_options(DeepSpeedConfig(zero_options=options))

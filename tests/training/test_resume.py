@@ -55,7 +55,17 @@ def test_asked_to_stop_it_saves_agrees_and_goes_on(tmp_path, shard_set):
     assert code == 0
     assert "stopped at step" in said
     assert not (out / "finished").exists()
+    first = losses(out)[-1][0]
+
+    # As the terminal does on Ctrl-C: to the launcher and to every rank.
+    launch = start(out, shard_set, settings, own_group=True)
+    signal_at_step(launch, out, first + 5, rank=None, number=signal.SIGINT)
+    said = finish(launch)[1]
     stopped = losses(out)[-1][0]
+    assert first + 5 <= stopped < 60
+    assert f"stopped at step {stopped} and saved" in said
+    assert "Traceback" not in said
+
     code, said = run(out, shard_set, settings)
     assert code == 0
     assert f"goes on from step {stopped}" in said

@@ -41,7 +41,6 @@ def test_offline_without_a_key_and_readable_afterwards(tmp_path):
     for step in range(4):
         run.log({"step": step, "loss": 1.0 / (step + 1), "lr": 0.1, "segments_per_s": 9.0})
     run.log({"step": 3, "val/loss": 0.5})
-    run.alert("a title", "a text")
     run.close()
     (folder,) = (tmp_path / "wandb").glob("offline-run-*-abc12345")
     said = summary(folder)
@@ -93,7 +92,7 @@ class Fake:
             raise self.error
         self.rows.append((step, row))
 
-    finish = alert = log
+    finish = log
 
 
 def with_fake(tmp_path, fake, **options):
