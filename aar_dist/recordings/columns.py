@@ -27,16 +27,22 @@ class Columns:
             raise RecordingError(f"{path}: holds no rows; leave it out")
         self.path = path
         self._table = table
+        try:
+            self._names: list[str] = table.column_names
+        except UnicodeDecodeError as error:
+            raise RecordingError(f"{path}: the names of the columns are not UTF-8; save the file as UTF-8") from error
 
     def __len__(self) -> int:
         return int(self._table.num_rows)
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         """(n,) values of a column; numbers have NaN, and text has "" where a cell is empty."""
-        if name not in self._table.column_names:
-            near = get_close_matches(name, self._table.column_names, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(self._table.column_names)}"
+        if name not in self._names:
+            near = get_close_matches(name, self._names, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(self._names)}"
             raise RecordingError(f"{self.path}: has no column {name!r}; {hint}")
+        if self._names.count(name) > 1:
+            raise RecordingError(f"{self.path}: has {self._names.count(name)} columns {name!r}; rename all but one")
         column = self._table[name]
         if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
             return np.array([text or "" for text in column.to_pylist()], dtype=str)

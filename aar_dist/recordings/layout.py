@@ -12,7 +12,7 @@ from typing import Any, TypeVar, get_type_hints
 from aar_dist.base.errors import ConfigError
 from aar_dist.recordings import yaml_values
 from aar_dist.recordings.names import fault_of_axes, fault_of_dataset, fault_of_sensors
-from aar_dist.recordings.yaml_values import known_keys, section
+from aar_dist.recordings.yaml_values import known_keys
 
 S = TypeVar("S")
 
@@ -201,7 +201,7 @@ def _from(value: Any, where: str) -> From:
 def _sensors(value: Any, where: str) -> dict[str, SensorLayout]:
     if not isinstance(value, Mapping):
         raise ConfigError(f"{where}: expected `name: {{columns, units}}`, found {value!r}")
-    return {str(name): _read(SensorLayout, s, f"{where}.{name}") for name, s in section(value, where).items()}
+    return {yaml_values.text(name, where): _read(SensorLayout, s, f"{where}.{name}") for name, s in value.items()}
 
 
 READERS: dict[Any, Callable[[Any, str], Any]] = {

@@ -112,6 +112,7 @@ REFUSED = {
     "separator twice": (("dataset:", "decimal: ','\ndataset:"), "decimal: ',' is the separator too"),
     "sensor with a dot": (("  acc:", "  acc.x:"), "sensors: sensor 'acc.x' cannot be part of a file name"),
     "sensors alike": (("sensors:", "sensors:\n  Acc: {columns: ax, units: g}"), "differ in upper and lower case"),
+    "sensor without a name": (("  acc:", "  ~:"), "sensors: expected a text, found nothing"),
     "class twice": (("[resting, walking]", "[a, a]"), "label.classes: expected every class once"),
     "class empty": (("[resting, walking]", "[a, ~]"), "label.classes: expected a text, found nothing"),
     "map elsewhere": (("  column:", "  map: {1: run}\n  column:"), "label.map: 'run' is none of label.classes"),
@@ -136,6 +137,18 @@ def test_a_file_that_is_no_text(tmp_path):
     path.write_bytes(b"dataset: \xff\xfe")
     with pytest.raises(ConfigError, match=r"mine\.yaml: not readable as YAML"):
         read_layout(path)
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [(b"t,ax,ay,what,ax", "has 2 columns 'ax'"), (b"t,ax,ay,what,\xb0C", "are not UTF-8")],
+)
+def test_headers_that_cannot_be_used(tmp_path, capsys, header, message):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/odd.csv").write_bytes(header + b"\n1,2,3,1,5\n")
+    error = refused(capsys, tmp_path, described(tmp_path, CLASSES))
+    assert "odd.csv: " in error
+    assert message in error
 
 
 def clock(tmp_path: Path, unit: str) -> Path:
