@@ -81,7 +81,7 @@ def trial(config: DeepSpeedConfig, ranks: Ranks, device: torch.device, folder: P
 def statistics(ranks: Ranks, device: torch.device) -> dict:
     """Running means of a model with BatchNorm, of this rank's segments and then of all."""
     backbone = AAREncoder(
-        d_embedding=64, n_layers=1, max_window_length=SAMPLES, patch_size=10, embedding_type="conv", faithful=True
+        d_embedding=64, n_layers=1, max_window_length=SAMPLES, patch_size=25, embedding_type="conv", faithful=True
     )
     train = TrainConfig(batch_size=2 * MICRO)
     engine = Engine(MaskedReconstruction(backbone), DeepSpeedConfig(), train, OptimConfig(), ranks, device)

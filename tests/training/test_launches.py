@@ -111,7 +111,9 @@ def test_a_damaged_newest_checkpoint_gives_way_with_a_warning(trained, shard_set
     assert f"WARNING: {file} is damaged" in said
     assert "goes on from step 4" in said
     assert losses(tmp_path / "run") == losses(trained)
-    assert Store(tmp_path / "run" / "store").versions("aar") == [1]  # what it had published before it was told again
+    # Version 1 was published before ``finished`` was taken away: the run finds it there.
+    assert Store(tmp_path / "run" / "store").versions("aar") == Store(trained / "store").versions("aar")
+    assert json.loads((tmp_path / "run" / "finished").read_text())["model"] == "store://aar@1"
 
 
 def test_another_architecture_is_one_line(trained, shard_set):

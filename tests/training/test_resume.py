@@ -64,7 +64,7 @@ def test_asked_to_stop_it_saves_agrees_and_goes_on(tmp_path, shard_set):
     stopped = losses(out)[-1][0]
     assert first + 5 <= stopped < 60
     assert f"stopped at step {stopped} and saved" in said
-    assert "Traceback" not in said
+    assert 'pretrain.py", line' not in said  # the launcher itself prints a traceback
 
     code, said = run(out, shard_set, settings)
     assert code == 0
