@@ -163,7 +163,7 @@ def announce(job: Job, progress: Progress, found: saving.Found) -> None:
         seconds = job.config.data.segment_duration
         job.console.warn(f"{short} recordings are shorter than a segment of {seconds:g} s and are not drawn from")
     if job.val_stream is None:
-        job.console.warn("the shards hold no validation subjects: nothing will be validated")
+        job.console.warn("the shards hold no validation subjects with the chosen sensors: nothing will be validated")
 
 
 def finish(job: Job, progress: Progress) -> None:
