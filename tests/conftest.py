@@ -18,6 +18,11 @@ LONGEST_S = 1.0
 CLASSES = ("rest", "walk", "run")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest file first, so that no worker is left with it at the end."""
+    items.sort(key=lambda item: "test_resume" not in item.nodeid)
+
+
 def write_dataset(
     root: Path, name: str, *, rate: float, seconds: dict[str, list[float]], dtype="<f4", gyr=False
 ) -> None:
