@@ -56,10 +56,15 @@ class Schema(Generic[C]):
     """Older flag name -> key."""
 
 
-def load(schema: Schema[C], argv: Sequence[str]) -> C:
-    """The configuration of these arguments. ``--help``, ``--print_config`` print and exit."""
+def load(schema: Schema[C], argv: Sequence[str], defaults: Mapping[str, Any] | None = None) -> C:
+    """The configuration of these arguments. ``--help``, ``--print_config`` print and exit.
+
+    Args:
+        defaults: Settings that hold where neither a file nor a flag says otherwise.
+    """
     parser = _parser(schema)
     settings, flags = _read_files(argv)
+    settings = _over(dict(defaults or {}), settings)
     printing = "--print_config" in flags
     flags = [flag for flag in flags if flag != "--print_config"]
     keys = _keys(schema, parser, settings, flags)
@@ -236,10 +241,10 @@ def _full_flags(schema: Schema[C], keys: Mapping[str, Any], flags: Sequence[str]
         key = _key_of(schema, keys, name)
         if key is None:
             problems.append(f"unknown flag {flag}{nearest(name, keys)}")
-        elif not values:
+        elif not values and not isinstance(keys.get(key), bool):
             problems.append(f"{flag} needs a value")
         else:
-            full += [f"--{key}", _one_value(keys.get(key), values)]
+            full += [f"--{key}", _one_value(keys.get(key), values or ["true"])]
     return full, problems
 
 

@@ -22,6 +22,8 @@ class Backbone(nn.Module, ABC):
     gathers a parameter when the module that owns it is called."""
 
     d_embedding: int
+    cls_token: int | None = None
+    """Place of the token that stands for the whole segment, among those of :meth:`encode`; None where there is none."""
 
     @abstractmethod
     def encode(self, batch: SegmentBatch) -> Tensor:

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from aar_dist.base import storage
 from aar_dist.base.config import ClassSpec, instantiate
@@ -87,7 +87,7 @@ def build_objective(model: ClassSpec, objective: ClassSpec) -> Objective:
     return made
 
 
-def load_weights(module: Objective, weights: Mapping[str, Tensor], where: str) -> None:
+def load_weights(module: nn.Module, weights: Mapping[str, Tensor], where: str) -> None:
     """Give a module these weights. Raises ``CheckpointError`` that names the first difference of architecture."""
     wanted = {name: tuple(value.shape) for name, value in module.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in weights.items()}

@@ -35,6 +35,8 @@ class WindowConfig:
     """Share of a window that its label must cover."""
     classes: list[str] | None = None
     """Classes, in the order of their numbers; what is labelled otherwise is left out. Null for all there are."""
+    datasets: list[str] | None = None
+    """Data sets whose windows are taken: two may call different things by one name. Null for all there are."""
 
     def __post_init__(self) -> None:
         if self.hop_s is not None and self.hop_s <= 0:
@@ -71,18 +73,28 @@ class WindowTable:
         return replace(self, **{name: getattr(self, name)[mask] for name in names})
 
 
-def label_windows(source: Source, data: DataConfig, config: WindowConfig) -> WindowTable:
-    """All windows that carry a label, of a source of all subjects. Raises ``ConfigError`` if there are none."""
+def label_windows(source: Source, data: DataConfig, config: WindowConfig, *, unlabelled: bool = False) -> WindowTable:
+    """All windows that carry a label, of a source of all subjects. Raises ``ConfigError`` if there are none.
+
+    ``unlabelled`` keeps the others too, with the label -1 or NaN.
+    """
     item, start = _grid(source, config.hop_s or data.segment_duration)
     row = first_rows(source.parts)[item]
+    if config.datasets:
+        _check_datasets(source, config.datasets)
+        taken = np.isin(source.origin["dataset"][row], config.datasets)
+        item, start, row = item[taken], start[taken], row[taken]
     start_s = (source.rows.first_sample[row] + start) / source.rows.rate_hz[row]
     stop_s = start_s + data.segment_duration
-    runs = _label_runs(source)
+    runs = [run for run in _label_runs(source) if not config.datasets or run["dataset"] in config.datasets]
     classes = _classes(runs, config)
     place = {name: source.origin[name][row] for name in ("dataset", "subject", "recording")}
     label, share = _labels(runs, classes, place, start_s, stop_s)
     # Windows and labels have clocks of their own: half a sample is not a missing label.
     enough = share >= config.min_share - 0.5 / (data.segment_duration * source.rows.rate_hz[row])
+    if unlabelled:
+        label[~enough] = -1 if classes is not None else np.nan
+        enough[:] = True
     if not enough.any():
         raise ConfigError(
             f"{', '.join(data.shards)}: no window of {data.segment_duration:g} s carries one of the labels "
@@ -102,10 +114,10 @@ def label_windows(source: Source, data: DataConfig, config: WindowConfig) -> Win
     return table.select(np.lexsort((table.start_s, table.recording, table.dataset)))
 
 
-def open_windows(data: DataConfig, config: WindowConfig) -> tuple[Source, WindowTable]:
-    """The labelled windows of all subjects, and what they are cut from."""
+def open_windows(data: DataConfig, config: WindowConfig, *, unlabelled: bool = False) -> tuple[Source, WindowTable]:
+    """The labelled windows of all subjects, or with ``unlabelled`` every window, and what they are cut from."""
     source = open_source(data, None)
-    return source, label_windows(source, data, config)
+    return source, label_windows(source, data, config, unlabelled=unlabelled)
 
 
 def _grid(source: Source, hop_s: float) -> tuple[Ints, Ints]:
@@ -120,6 +132,14 @@ def _grid(source: Source, hop_s: float) -> tuple[Ints, Ints]:
     start = np.rint(k * hop[item]).astype(np.int64) - first[item]
     inside = (start >= 0) & (start < n[item])
     return item[inside], start[inside]
+
+
+def _check_datasets(source: Source, names: Sequence[str]) -> None:
+    unknown = [name for name in names if name not in source.datasets]
+    if unknown:
+        raise ConfigError(
+            f"windows.datasets: no data set {unknown[0]!r} in the shards; there are {list(source.datasets)}"
+        )
 
 
 def _label_runs(source: Source) -> list[dict[str, Any]]:

@@ -139,15 +139,18 @@ def first_difference(saved: Mapping[str, list[int]], wanted: Mapping[str, list[i
 def prune(folder: Path, keep_last: int) -> list[Path]:
     """Remove all complete checkpoints but the newest ``keep_last``, the best by validation loss, and the pinned."""
     paths = complete(folder)
-    scores = {path: loss for path in paths if (loss := _val_loss(path)) is not None}
-    keep = set(paths[-keep_last:]) | pinned(folder)
-    if scores:
-        keep.add(min(scores, key=lambda path: scores[path]))
+    keep = set(paths[-keep_last:]) | pinned(folder) | {best(folder)}
     removed = [path for path in paths if path not in keep]
     for path in removed:
         (path / COMPLETE).unlink()
         storage.remove(path)
     return removed
+
+
+def best(folder: Path) -> Path | None:
+    """The complete checkpoint with the lowest validation loss, the earliest of equals; None if none was validated."""
+    scores = {path: loss for path in complete(folder) if (loss := _val_loss(path)) is not None}
+    return min(scores, key=lambda path: scores[path], default=None)
 
 
 def _val_loss(path: Path) -> float | None:

@@ -1,4 +1,4 @@
-"""Everything a pretraining run may be told."""
+"""Everything a run may be told: what all kinds of runs share, and pretraining."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -8,18 +8,23 @@ from aar_dist.base.errors import ConfigError
 from aar_dist.models.backbone import Backbone
 from aar_dist.objectives.base import Objective
 from aar_dist.stream.config import DataConfig
+from aar_dist.training.schedule import noam
 
 ENCODER = "aar_dist.models.transformer.AAREncoder"
 MASKED = "aar_dist.objectives.masked.MaskedReconstruction"
 
+LINKS = {"model.max_window_length": "data.max_window_length"}
+"""Argument -> the key that it follows."""
 
-def _require(holds: bool, key: str, rule: str, found: object) -> None:
+
+def require(holds: bool, key: str, rule: str, found: object) -> None:
+    """Raise ``ConfigError`` of a key unless its rule holds."""
     if not holds:
         raise ConfigError(f"{key} must be {rule}, got {found}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig:
+class LoopConfig:
     """How long, and what happens now and then."""
 
     batch_size: int = 512
@@ -27,35 +32,28 @@ class TrainConfig:
     micro_batch_size: int | None = None
     """Segments that one rank runs at once; less memory, same result to rounding. Default: batch_size / ranks."""
     epochs: int = 200
-    """Times the mixture is drawn."""
+    """Times the mixture, or every labelled window, is drawn."""
     max_steps: int | None = None
     """Stop after this many steps, if that is sooner."""
     seed: int = 578
     """Seed of the initial weights and of dropout. Order, offsets and masks follow data.random_seed."""
     log_every: int = 10
     """Steps between two lines on the terminal; every step's loss is in metrics.jsonl."""
-    val_every: int = 500
-    """Steps between two passes over the validation tape; the first and the last step have one as well."""
-    save_every: int = 500
-    """Steps between two checkpoints."""
     keep_last: int = 2
     """Newest checkpoints kept, beside the best and the pinned ones."""
-    pictures: int = 4
-    """Segments drawn with their reconstruction at each validation."""
     max_skipped_steps: int = 50
     """Give up after this many steps in a row with gradients that are not finite."""
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "epochs", "log_every", "val_every", "save_every", "max_skipped_steps"):
-            _require(getattr(self, name) >= 1, f"train.{name}", "1 or more", getattr(self, name))
+        for name in ("batch_size", "epochs", "log_every", "max_skipped_steps"):
+            require(getattr(self, name) >= 1, f"train.{name}", "1 or more", getattr(self, name))
         for name in ("micro_batch_size", "max_steps"):
             value = getattr(self, name)
-            _require(value is None or value >= 1, f"train.{name}", "1 or more, or null", value)
+            require(value is None or value >= 1, f"train.{name}", "1 or more, or null", value)
         # The newest may turn out damaged: then the one before it is all there is.
-        _require(
+        require(
             self.keep_last >= 2, "train.keep_last", "2 or more, so that a damaged one has a successor", self.keep_last
         )
-        _require(self.pictures >= 0, "train.pictures", "0 or more", self.pictures)
 
     def micro_batches(self, world_size: int) -> tuple[int, int]:
         """(segments a rank runs at once, such micro-batches in a step). Raises ``ConfigError``."""
@@ -80,13 +78,27 @@ def _nearest_multiple(value: int, of: int) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class OptimConfig:
-    """AdamW and its learning rate: noam_factor * d^-0.5 * min(step^-0.5, step * warmup_steps^-1.5)."""
+class TrainConfig(LoopConfig):
+    """How long, and what happens now and then."""
 
-    noam_factor: float = 1.0
-    """Factor of the learning rate."""
-    warmup_steps: int = 4000
-    """Steps of rising learning rate."""
+    val_every: int = 500
+    """Steps between two passes over the validation tape; the first and the last step have one as well."""
+    save_every: int = 500
+    """Steps between two checkpoints."""
+    pictures: int = 4
+    """Segments drawn with their reconstruction at each validation."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("val_every", "save_every"):
+            require(getattr(self, name) >= 1, f"train.{name}", "1 or more", getattr(self, name))
+        require(self.pictures >= 0, "train.pictures", "0 or more", self.pictures)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdamConfig:
+    """AdamW; each kind of run adds its learning rate."""
+
     beta1: float = 0.9
     """Memory of the mean gradient."""
     beta2: float = 0.98
@@ -97,12 +109,43 @@ class OptimConfig:
     """Decay of the weights, times the learning rate, in each step."""
 
     def __post_init__(self) -> None:
-        _require(self.noam_factor > 0, "optim.noam_factor", "positive", self.noam_factor)
-        _require(self.warmup_steps >= 1, "optim.warmup_steps", "1 or more", self.warmup_steps)
         for name in ("beta1", "beta2"):
-            _require(0 <= getattr(self, name) < 1, f"optim.{name}", "0 or more and less than 1", getattr(self, name))
-        _require(self.eps > 0, "optim.eps", "positive", self.eps)
-        _require(self.weight_decay >= 0, "optim.weight_decay", "0 or more", self.weight_decay)
+            require(0 <= getattr(self, name) < 1, f"optim.{name}", "0 or more and less than 1", getattr(self, name))
+        require(self.eps > 0, "optim.eps", "positive", self.eps)
+        require(self.weight_decay >= 0, "optim.weight_decay", "0 or more", self.weight_decay)
+
+    def rate(self, step: int, *, d_embedding: int) -> float:
+        """Learning rate of a step (from 1)."""
+        raise NotImplementedError
+
+    @property
+    def slower(self) -> str:
+        """What to tell a person whose gradients explode."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig(AdamConfig):
+    """AdamW and its learning rate: noam_factor * d^-0.5 * min(step^-0.5, step * warmup_steps^-1.5)."""
+
+    noam_factor: float = 1.0
+    """Factor of the learning rate."""
+    warmup_steps: int = 4000
+    """Steps of rising learning rate."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.noam_factor > 0, "optim.noam_factor", "positive", self.noam_factor)
+        require(self.warmup_steps >= 1, "optim.warmup_steps", "1 or more", self.warmup_steps)
+
+    def rate(self, step: int, *, d_embedding: int) -> float:
+        """Rising, then falling as 1 / sqrt(step)."""
+        return noam(step, d_model=d_embedding, warmup_steps=self.warmup_steps, factor=self.noam_factor)
+
+    @property
+    def slower(self) -> str:
+        """Either key."""
+        return "lower optim.noam_factor, raise optim.warmup_steps"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +162,7 @@ class DeepSpeedConfig:
     """Further keys of DeepSpeed's ``zero_optimization``."""
 
     def __post_init__(self) -> None:
-        _require(self.gradient_clipping >= 0, "deepspeed.gradient_clipping", "0 or more", self.gradient_clipping)
+        require(self.gradient_clipping >= 0, "deepspeed.gradient_clipping", "0 or more", self.gradient_clipping)
         if "stage" in self.zero_options:
             raise ConfigError("deepspeed.zero_options: stage has a key of its own; set deepspeed.zero_stage")
 
@@ -153,12 +196,12 @@ class StoreConfig:
 
     def __post_init__(self) -> None:
         plain = self.name.replace("-", "").replace("_", "").replace(".", "")
-        _require(plain.isalnum(), "store.name", "letters, digits, '-', '_' and '.'", self.name)
+        require(plain.isalnum(), "store.name", "letters, digits, '-', '_' and '.'", self.name)
 
 
 @dataclass(frozen=True, kw_only=True)
-class PretrainConfig:
-    """Self-supervised pretraining of a backbone on a stream of segments."""
+class RunConfig:
+    """What every kind of run is told."""
 
     out: str = ""
     """Run directory; the same one again resumes."""
@@ -169,11 +212,19 @@ class PretrainConfig:
     """Backbone."""
     objective: ClassSpec = field(default_factory=lambda: ClassSpec(MASKED))
     """What is optimised; it is given the backbone."""
-    train: TrainConfig = field(default_factory=TrainConfig)
-    optim: OptimConfig = field(default_factory=OptimConfig)
+    train: LoopConfig = field(default_factory=LoopConfig)
+    optim: AdamConfig = field(default_factory=OptimConfig)
     deepspeed: DeepSpeedConfig = field(default_factory=DeepSpeedConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     store: StoreConfig = field(default_factory=StoreConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig(RunConfig):
+    """Self-supervised pretraining of a backbone on a stream of segments."""
+
+    train: TrainConfig = field(default_factory=TrainConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
 
 
 SCHEMA = Schema(
@@ -182,12 +233,12 @@ SCHEMA = Schema(
         "model": Choice(Backbone, ENCODER),
         "objective": Choice(Objective, MASKED, given=("backbone",)),
     },
-    links={"model.max_window_length": "data.max_window_length"},
+    links=LINKS,
     aliases={"--data_path": "data.shards", "--output_dir": "out"},
 )
 
 
-def recipe(config: PretrainConfig) -> dict[str, Any]:
+def recipe(config: RunConfig) -> dict[str, Any]:
     """Key -> value of all that must stay the same while a run goes on, beside its data, its seed and its ranks."""
     made: dict[str, Any] = {}
     for name, spec in (("model", config.model), ("objective", config.objective)):
@@ -195,4 +246,4 @@ def recipe(config: PretrainConfig) -> dict[str, Any]:
         made |= {f"{name}.{key}": value for key, value in spec.init_args.items()}
     made |= {f"optim.{key}": value for key, value in asdict(config.optim).items()}
     made["deepspeed.gradient_clipping"] = config.deepspeed.gradient_clipping
-    return {key: value for key, value in made.items() if key not in SCHEMA.links}
+    return {key: value for key, value in made.items() if key not in LINKS}

@@ -10,6 +10,9 @@ from aar_dist.training.ranks import Ranks
 
 log = logging.getLogger(__name__)
 
+SHOWN = ("loss", "zero_mse", "interpolation_mse", "accuracy", "mae")
+"""Metrics of a validation that a person is told."""
+
 
 class Console:
     """Speaks on rank 0 and writes every rank's log."""
@@ -57,11 +60,11 @@ class Console:
             self.say(f"{time.strftime('%H:%M:%S')} step {row['step']:>{self._width}}/{self._total}  {text}")
 
     def validation(self, row: Mapping[str, Any], datasets: tuple[str, ...]) -> None:
-        """One line for each data set: the loss beside its references."""
+        """One line for each data set: the loss beside what tells how good it is."""
         for dataset in ("", *(f"/{name}" for name in datasets)):
             if f"val/loss{dataset}" not in row:
                 continue
-            names = [n for n in ("loss", "zero_mse", "interpolation_mse") if f"val/{n}{dataset}" in row]
+            names = [n for n in SHOWN if f"val/{n}{dataset}" in row]
             text = "  ".join(f"{name} {row[f'val/{name}{dataset}']:.4f}" for name in names)
             self.say(f"{'':8} step {row['step']:>{self._width}}  validation {dataset[1:] or 'all'}: {text}")
 

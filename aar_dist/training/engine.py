@@ -26,7 +26,7 @@ from aar_dist.base.errors import CheckpointError, ConfigError, one_line
 from aar_dist.objectives.base import Metrics, Objective
 from aar_dist.stream.batch import SegmentBatch
 from aar_dist.training import environment
-from aar_dist.training.config import DeepSpeedConfig, OptimConfig, TrainConfig
+from aar_dist.training.config import AdamConfig, DeepSpeedConfig, LoopConfig
 from aar_dist.training.environment import muted
 from aar_dist.training.options import clips_itself, ds_json, layout_of, precision_of
 from aar_dist.training.ranks import Ranks, barrier, mean_ranks
@@ -72,7 +72,8 @@ def process_group(ranks: Ranks) -> Iterator[torch.device]:
     environment.remove_shared_buffers(ranks)
     yield device
     barrier()
-    dist.destroy_process_group()
+    # DeepSpeed's own farewell: it forgets its groups too, so that this process may have another run.
+    deepspeed.comm.destroy_process_group()
 
 
 def check_zero_options(config: DeepSpeedConfig) -> None:
@@ -130,8 +131,8 @@ class Engine:
         self,
         objective: Objective,
         config: DeepSpeedConfig,
-        train: TrainConfig,
-        optim: OptimConfig,
+        train: LoopConfig,
+        optim: AdamConfig,
         ranks: Ranks,
         device: torch.device,
     ) -> None:
@@ -147,6 +148,8 @@ class Engine:
         self._trainable = [name for name, p in objective.named_parameters() if p.requires_grad]
         objective.to(device)
         given = {name: p.detach().clone() for name, p in objective.named_parameters()} if self.bf16 else {}
+        # DeepSpeed's export leaves frozen weights out at stage 1, and rounds them in bf16.
+        self._frozen = {n: p.detach().cpu().clone() for n, p in objective.named_parameters() if not p.requires_grad}
         optimizer = torch.optim.AdamW(
             [p for p in objective.parameters() if p.requires_grad],
             lr=0.0,
@@ -246,8 +249,15 @@ class Engine:
         state: dict[str, Any] = client_state
         return state
 
+    def close(self) -> None:
+        """Take DeepSpeed's hooks off, so that memory is given back."""
+        self._ds.destroy()
+
     def consolidate(self, folder: Path, tag: str) -> dict[str, Tensor]:
         """The fp32 weights of a checkpoint of this engine, on the CPU, put together by this process alone."""
+        return self._consolidate(folder, tag) | self._frozen
+
+    def _consolidate(self, folder: Path, tag: str) -> dict[str, Tensor]:
         if self.config.zero_stage == 0:
             return self._consolidate_plain(folder / tag)
         from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint

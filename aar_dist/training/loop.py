@@ -7,7 +7,7 @@ stream -> micro-batches -> Engine -> rows of metrics.jsonl
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -16,14 +16,14 @@ from aar_dist.base.hashing import hash_int, word
 from aar_dist.stream.batch import SegmentBatch
 from aar_dist.stream.loader import SegmentStream
 from aar_dist.training import saving
-from aar_dist.training.config import PretrainConfig
+from aar_dist.training.config import RunConfig
 from aar_dist.training.console import Console
 from aar_dist.training.engine import Engine, StepResult
 from aar_dist.training.metrics import Clock, Meter, MetricsFile, Row, memory_gb
+from aar_dist.training.patience import Patience
 from aar_dist.training.progress import Progress
 from aar_dist.training.ranks import Ranks
 from aar_dist.training.run_directory import RunDirectory
-from aar_dist.training.schedule import noam
 from aar_dist.training.stopper import Stopper
 from aar_dist.training.tracking import Run
 from aar_dist.training.validation import validate
@@ -35,7 +35,7 @@ DROPOUT = word("dropout")
 class Job:
     """What a run is made of."""
 
-    config: PretrainConfig
+    config: RunConfig
     ranks: Ranks
     engine: Engine
     train_stream: SegmentStream
@@ -47,6 +47,16 @@ class Job:
     tracker: Run
     console: Console
     total_steps: int
+    val_every: int
+    """Steps between two validations; the first and the last step have one as well."""
+    save_every: int
+    pictures: int = 0
+    """Segments drawn with their reconstruction at each validation."""
+    patience: Patience = field(default_factory=lambda: Patience(None))
+
+    def complete(self, progress: Progress) -> bool:
+        """True if there is nothing left to train."""
+        return progress.step >= self.total_steps or self.patience.spent
 
     def record(self, row: Row) -> None:
         """Write a row, and mirror it."""
@@ -65,13 +75,13 @@ def train(job: Job, progress: Progress, stopper: Stopper) -> Progress:
     if progress.step == 0:
         _validate(job, progress)
     stopping, in_a_row = False, 0
-    while progress.step < job.total_steps and not stopping:
-        lr = learning_rate(job, progress.step + 1)
+    while not stopping and not job.complete(progress):
+        lr = job.config.optim.rate(progress.step + 1, d_embedding=job.engine.d_embedding)
         result = train_step(job, batches, progress.step + 1, lr, meter, clock)
         progress = progress.advance(config.batch_size, applied=result.applied)
         in_a_row = 0 if result.applied else in_a_row + 1
         _log(job, progress, result, lr, meter, clock)
-        _give_up_after(in_a_row, config.max_skipped_steps)
+        _give_up_after(in_a_row, job.config)
         stopping = stopper.agreed()
         clock.pause(_now_and_then(job, progress, stopping=stopping))
     return progress
@@ -79,26 +89,21 @@ def train(job: Job, progress: Progress, stopper: Stopper) -> Progress:
 
 def _now_and_then(job: Job, progress: Progress, *, stopping: bool) -> float:
     """Validate and save where it is time to; returns the seconds it took."""
-    config = job.config.train
     before = time.perf_counter()
-    done = progress.step == job.total_steps
+    last = progress.step == job.total_steps
     val_loss = None
-    validates = done or progress.step % config.val_every == 0
-    saves = done or stopping or progress.step % config.save_every == 0
+    validates = last or progress.step % job.val_every == 0
+    saves = last or stopping or progress.step % job.save_every == 0
     if validates or saves:
         job.engine.average_statistics()
     if validates:
         val_loss = _validate(job, progress).get("val/loss")
-    if saves:
-        saving.save(job.engine, job.directory, job.ranks, progress, val_loss, config.keep_last, job.file)
+    if validates and job.val_stream:
+        job.patience.see(val_loss)
+    if saves or job.patience.spent:
+        keep_last = job.config.train.keep_last
+        saving.save(job.engine, job.directory, job.ranks, progress, val_loss, keep_last, job.file)
     return time.perf_counter() - before
-
-
-def learning_rate(job: Job, step: int) -> float:
-    """The rate of this step (from 1)."""
-    optim = job.config.optim
-    d_model = job.engine.d_embedding
-    return noam(step, d_model=d_model, warmup_steps=optim.warmup_steps, factor=optim.noam_factor)
 
 
 def train_step(
@@ -132,11 +137,11 @@ def _log(job: Job, progress: Progress, result: StepResult, lr: float, meter: Met
         job.console.warn(f"step {progress.step}: gradients are not finite; the step was left out")
 
 
-def _give_up_after(in_a_row: int, limit: int) -> None:
-    if in_a_row >= limit:
+def _give_up_after(in_a_row: int, config: RunConfig) -> None:
+    if in_a_row >= config.train.max_skipped_steps:
         raise ConfigError(
-            f"{in_a_row} steps in a row had gradients that are not finite; lower optim.noam_factor, raise "
-            "optim.warmup_steps, set deepspeed.gradient_clipping, or look for damaged values in the shards"
+            f"{in_a_row} steps in a row had gradients that are not finite; {config.optim.slower}, set "
+            "deepspeed.gradient_clipping, or look for damaged values in the shards"
         )
 
 
@@ -144,7 +149,7 @@ def _validate(job: Job, progress: Progress) -> Row:
     if job.val_stream is None:
         return {}
     picture = job.directory.pictures / f"step_{progress.step:08d}.png"
-    row = validate(job.engine, job.val_stream, job.config.train, job.ranks, picture)
+    row = validate(job.engine, job.val_stream, job.config.train, job.ranks, picture, job.pictures)
     job.record({"step": progress.step, **row})
     job.console.validation({"step": progress.step, **row}, job.val_stream.datasets)
     if picture.exists():

@@ -4,18 +4,19 @@ from typing import Any
 
 import torch
 
-from aar_dist.training.config import DeepSpeedConfig, TrainConfig
+from aar_dist.training.config import DeepSpeedConfig, LoopConfig
 from aar_dist.training.ranks import Ranks
 
 LARGEST_BUCKET = 500_000_000
 
 
 def ds_json(
-    config: DeepSpeedConfig, train: TrainConfig, ranks: Ranks, *, bf16: bool, n_parameters: int
+    config: DeepSpeedConfig, train: LoopConfig, ranks: Ranks, *, bf16: bool, n_parameters: int
 ) -> dict[str, Any]:
     """DeepSpeed's configuration. Everything it has a surprising default for is said."""
     micro, accumulation = train.micro_batches(ranks.world_size)
-    bucket = max(1, min(LARGEST_BUCKET, n_parameters))
+    # Even, because DeepSpeed aligns what it gathers to two elements.
+    bucket = min(LARGEST_BUCKET, n_parameters + n_parameters % 2)
     return {
         "train_batch_size": train.batch_size,
         "train_micro_batch_size_per_gpu": micro,

@@ -3,33 +3,26 @@
 config -> streams, objective -> engine, restored -> train -> fp32 weights in the store -> finished
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import replace
-from typing import Any
 
 import torch
-import yaml
 
 from aar_dist.base.config import arguments, dump, load
 from aar_dist.base.errors import user_entry
-from aar_dist.base.hashing import hash_int, word
+from aar_dist.base.hashing import hash_int
 from aar_dist.objectives.base import Objective
 from aar_dist.store.checkpoint import Checkpoint, build_objective, load_weights
 from aar_dist.store.registry import resolve
 from aar_dist.stream.config import DataConfig
 from aar_dist.stream.loader import SegmentStream, has_split, open_stream
-from aar_dist.training import checkpoints, metrics, publishing, saving, tracking
+from aar_dist.training import checkpoints, publishing
 from aar_dist.training.config import SCHEMA, PretrainConfig, recipe
-from aar_dist.training.console import Console
-from aar_dist.training.engine import Engine, check_zero_options, lost_peer, process_group
-from aar_dist.training.loop import Job, train
+from aar_dist.training.loop import Job
 from aar_dist.training.progress import Progress
 from aar_dist.training.ranks import Ranks, from_main
+from aar_dist.training.run import WEIGHTS, Plan, carry_out
 from aar_dist.training.run_directory import RunDirectory
-from aar_dist.training.stopper import Stopper
-
-WEIGHTS = word("weights")
 
 
 @user_entry
@@ -52,12 +45,7 @@ def pretrain(config: PretrainConfig) -> None:
     with ExitStack() as stack:
         streams = [stack.enter_context(closing(stream)) for stream in open_streams(config.data, ranks)]
         objective.backbone.check_duration(max(stream.longest_s for stream in streams))
-        device = stack.enter_context(process_group(ranks))
-        check_zero_options(config.deepspeed)
-        stack.enter_context(lost_peer(ranks, directory.root))
-        stopper = stack.enter_context(Stopper())
-        job, progress = compose(config, ranks, device, directory, objective, streams, stack)
-        finish(job, train(job, progress, stopper))
+        carry_out(plan(config, objective, streams), ranks, directory, finish)
 
 
 def open_streams(data: DataConfig, ranks: Ranks) -> list[SegmentStream]:
@@ -77,100 +65,39 @@ def initial_objective(config: PretrainConfig, directory: RunDirectory) -> Object
     return objective
 
 
-def compose(
-    config: PretrainConfig,
-    ranks: Ranks,
-    device: torch.device,
-    directory: RunDirectory,
-    objective: Objective,
-    streams: Sequence[SegmentStream],
-    stack: ExitStack,
-) -> tuple[Job, Progress]:
-    """Everything the loop needs, restored to where the run stands; ``stack`` closes it. A launch that is refused
-    leaves the run directory as it was."""
-    from_main(lambda: claim(directory, stack))
-    progress = Progress.start(streams[0].identity, config.data, config.train.seed, recipe(config))
-    found = saving.find(directory)
-    if found.saved:
-        saving.check_continues(found.saved, progress, objective, config, ranks, device)
-    from_main(lambda: publishing.check_store(config, directory))
-    directory.open_log(ranks)
-    engine = Engine(objective, config.deepspeed, config.train, config.optim, ranks, device)
-    if found.saved:
-        progress = saving.restore(engine, found.saved)
-    text = dump(SCHEMA, config)
-    from_main(lambda: take_over(directory, text, found))
-    progress = replace(progress, run_id=from_main(lambda: tracking.run_id(directory.root)))
-    total_steps = config.train.total_steps(streams[0].n_segments, step=progress.step, position=progress.position)
-    console = Console(ranks, total_steps)
-    stack.callback(console.close)
-    file, tracker = recorders(config, console, directory, progress, text, stack)
-    job = Job(
+def plan(config: PretrainConfig, objective: Objective, streams: Sequence[SegmentStream]) -> Plan:
+    """What is going to be done."""
+    return Plan(
         config=config,
-        ranks=ranks,
-        engine=engine,
+        text=dump(SCHEMA, config),
+        objective=objective,
         train_stream=streams[0],
         val_stream=streams[1] if len(streams) > 1 else None,
-        directory=directory,
-        file=file,
-        tracker=tracker,
-        console=console,
-        total_steps=total_steps,
+        val_every=config.train.val_every,
+        save_every=config.train.save_every,
+        pictures=config.train.pictures,
+        recipe=recipe(config),
+        about=f"data sets {', '.join(streams[0].datasets)}",
+        warnings=tuple(left_out(config.data, streams)),
     )
-    announce(job, progress, found)
-    return job, progress
 
 
-def claim(directory: RunDirectory, stack: ExitStack) -> None:
-    """Take the run directory for this launch (rank 0)."""
-    stack.enter_context(directory.lock())
-
-
-def take_over(directory: RunDirectory, config: str, found: saving.Found) -> None:
-    """Make the run directory this launch's, now that nothing can refuse it any more (rank 0)."""
-    directory.prepare(config)
-    checkpoints.disown(found.damaged)
-
-
-def recorders(
-    config: PretrainConfig, console: Console, directory: RunDirectory, progress: Progress, text: str, stack: ExitStack
-) -> tuple[metrics.MetricsFile | None, tracking.Run]:
-    """The metrics file, cut back to where the run stands, and its mirror; on rank 0."""
-    if not console.main:
-        return None, tracking.NoTracker()
-    last = metrics.trim(directory.metrics, progress.step if progress.step else -1)
-    file = stack.enter_context(closing(metrics.MetricsFile(directory.metrics)))
-    settings: dict[str, Any] = yaml.safe_load(text)
-    tracker = tracking.start(
-        config.tracking, directory.root, progress.run_id, settings, warn=console.warn, last_step=last
-    )
-    return file, stack.enter_context(closing(tracker))
-
-
-def announce(job: Job, progress: Progress, found: saving.Found) -> None:
-    """Say what is about to happen."""
-    for problem in found.damaged.values():
-        job.console.warn(f"{problem}; going back to the checkpoint before it")
-    n_parameters = sum(torch.Size(shape).numel() for shape in job.engine.parameters.values())
-    where = f"goes on from step {progress.step}" if progress.step else "starts"
-    job.console.say(
-        f"{job.directory.root} {where}: {n_parameters:,} parameters, {job.total_steps} steps of "
-        f"{job.config.train.batch_size} segments, {job.ranks.world_size} rank(s) on {job.engine.device.type}, ZeRO-"
-        f"{job.config.deepspeed.zero_stage}, {job.engine.layout['precision']}; data sets "
-        f"{', '.join(job.train_stream.datasets)}"
-    )
-    if short := job.train_stream.source.too_short:
-        seconds = job.config.data.segment_duration
-        job.console.warn(f"{short} recordings are shorter than a segment of {seconds:g} s and are not drawn from")
-    if job.val_stream is None:
-        job.console.warn("the shards hold no validation subjects with the chosen sensors: nothing will be validated")
+def left_out(data: DataConfig, streams: Sequence[SegmentStream]) -> Iterator[str]:
+    """What of the shard sets the run does without."""
+    source = streams[0].source
+    if source.too_short:
+        yield (
+            f"{source.too_short} recordings are shorter than a segment of {data.segment_duration:g} s and are not "
+            "drawn from"
+        )
+    for name in source.vanished:
+        yield f"no recording of {name} is as long as a segment: it is not drawn from at all"
+    if len(streams) == 1:
+        yield "the shards hold no validation subjects with the chosen sensors: nothing will be validated"
 
 
 def finish(job: Job, progress: Progress) -> None:
-    """Publish the weights and set the marker; or say how to go on."""
-    if progress.step < job.total_steps:
-        job.console.say(f"stopped at step {progress.step} and saved; the same command goes on from there")
-        return
+    """Publish the weights and set the marker."""
     made = from_main(lambda: _publish(job, progress))
     job.console.say(
         f"finished {progress.step} steps: {made.reference} in {publishing.store_path(job.config, job.directory)}\n"
@@ -184,7 +111,14 @@ def finish(job: Job, progress: Progress) -> None:
 def _publish(job: Job, progress: Progress) -> Checkpoint:
     weights = job.engine.consolidate(job.directory.checkpoints, checkpoints.name_of(progress.step))
     about = {"datasets": list(job.train_stream.datasets), "channels": list(job.train_stream.channels)}
-    made = publishing.publish(job.config, job.directory, weights, progress, about)
+    scores = publishing.last_validation(job.directory.metrics)
+    card = publishing.pretraining_card(
+        job.config, scores, progress, about, sum(value.numel() for value in weights.values())
+    )
+    text = job.directory.config.read_text()
+    made = publishing.publish(
+        job.config, job.directory, weights, progress, text=text, card=card, metrics=scores, about=about
+    )
     said = {"step": progress.step, "model": made.reference, "path": str(made.path)}
     job.directory.finish({**said, "store": str(publishing.store_path(job.config, job.directory))})
     return made

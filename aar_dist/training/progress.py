@@ -30,15 +30,15 @@ class Progress:
     skipped: int = 0
     """Steps of these whose gradients were not finite, and which changed nothing."""
     recipe: dict[str, Any] = field(default_factory=dict)
-    """Key -> value of all that makes the model and its training what they are."""
+    """Key -> value of all else that must stay as it was: what makes the model and its training what they are."""
     run_id: str = ""
     """The tracker's id of this run, the same through restarts."""
 
     @classmethod
     def start(cls, shards: str, data: DataConfig, seed: int, recipe: Mapping[str, Any] | None = None) -> "Progress":
         """A run at its beginning."""
-        settings = {key: value for key, value in asdict(data).items() if key not in FREE_DATA_KEYS}
-        return cls(shards=shards, tape={"version": TAPE_VERSION, **settings}, seed=seed, recipe=dict(recipe or {}))
+        tape = {key: value for key, value in asdict(data).items() if key not in FREE_DATA_KEYS}
+        return cls(shards=shards, tape={"version": TAPE_VERSION, **tape}, seed=seed, recipe=dict(recipe or {}))
 
     def advance(self, segments: int, *, applied: bool) -> "Progress":
         """One optimizer step further."""

@@ -8,21 +8,20 @@ from typing import Any
 from torch import Tensor
 
 from aar_dist.base import storage
-from aar_dist.base.config import dump
 from aar_dist.store.checkpoint import Checkpoint
 from aar_dist.store.registry import Store
-from aar_dist.training.config import SCHEMA, PretrainConfig
+from aar_dist.training.config import RunConfig
 from aar_dist.training.metrics import Row, read_rows
 from aar_dist.training.progress import Progress
 from aar_dist.training.run_directory import RunDirectory
 
 
-def store_path(config: PretrainConfig, directory: RunDirectory) -> Path:
+def store_path(config: RunConfig, directory: RunDirectory) -> Path:
     """Folder of the store."""
     return Path(config.store.path).resolve() if config.store.path else directory.root / "store"
 
 
-def check_store(config: PretrainConfig, directory: RunDirectory) -> None:
+def check_store(config: RunConfig, directory: RunDirectory) -> None:
     """Raise ``StorageError`` if nothing can be written where the model will be published."""
     folder = Store(store_path(config, directory)).folder(config.store.name)
     with storage.one_line_errors(folder):
@@ -31,24 +30,33 @@ def check_store(config: PretrainConfig, directory: RunDirectory) -> None:
 
 
 def publish(
-    config: PretrainConfig,
+    config: RunConfig,
     directory: RunDirectory,
     weights: Mapping[str, Tensor],
     progress: Progress,
+    *,
+    text: str,
+    card: str,
+    metrics: Row,
     about: dict[str, Any],
 ) -> Checkpoint:
-    """Publish the weights of the last checkpoint as a new version (rank 0); one that this run had published before it
-    was killed stays the only one."""
+    """Publish a new version (rank 0); one that this run had published before it was killed stays the only one.
+
+    Args:
+        text: The configuration that rebuilds the module (YAML).
+        card: Markdown, for people.
+        metrics: How good it is.
+        about: Further lines of the manifest.
+    """
     store = Store(store_path(config, directory))
     origin = {"shards": progress.shards, "step": progress.step, "run_id": progress.run_id}
     if earlier := store.find(config.store.name, origin):
         return earlier
-    metrics = last_validation(directory.metrics)
     return store.publish(
         config.store.name,
         weights,
-        config=dump(SCHEMA, config),
-        card=card(config, metrics, progress, about, sum(value.numel() for value in weights.values())),
+        config=text,
+        card=card,
         metrics=metrics,
         about={**origin, **about},
     )
@@ -60,8 +68,10 @@ def last_validation(path: Path) -> Row:
     return rows[-1] if rows else {}
 
 
-def card(config: PretrainConfig, metrics: Row, progress: Progress, about: dict[str, Any], n_parameters: int) -> str:
-    """What a person should know of the model, in Markdown."""
+def pretraining_card(
+    config: RunConfig, metrics: Row, progress: Progress, about: dict[str, Any], n_parameters: int
+) -> str:
+    """What a person should know of a pretrained model, in Markdown."""
     losses = [
         (name.removeprefix("val/loss/"), value) for name, value in metrics.items() if name.startswith("val/loss/")
     ]

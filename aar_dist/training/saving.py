@@ -18,7 +18,7 @@ from aar_dist.base.errors import StorageError
 from aar_dist.objectives.base import Objective
 from aar_dist.training import checkpoints
 from aar_dist.training.checkpoints import Saved
-from aar_dist.training.config import PretrainConfig
+from aar_dist.training.config import RunConfig
 from aar_dist.training.engine import Engine, parameter_shapes
 from aar_dist.training.metrics import MetricsFile
 from aar_dist.training.options import layout_of
@@ -102,7 +102,7 @@ def _publish(staging: Path, final: Path, about: dict[str, Any], keep_last: int, 
 
 
 def check_continues(
-    saved: Saved, start: Progress, objective: Objective, config: PretrainConfig, ranks: Ranks, device: torch.device
+    saved: Saved, start: Progress, objective: Objective, config: RunConfig, ranks: Ranks, device: torch.device
 ) -> None:
     """Raise ``CheckpointError`` unless a run that starts so may go on from what was saved."""
     start.check_continues(saved.progress, saved.path)

@@ -12,7 +12,7 @@ from aar_dist.base.plots import reconstruction_figure, save_figure
 from aar_dist.objectives.masked import Reconstruction
 from aar_dist.stream.batch import SegmentBatch
 from aar_dist.stream.loader import SegmentStream
-from aar_dist.training.config import TrainConfig
+from aar_dist.training.config import LoopConfig
 from aar_dist.training.engine import Engine
 from aar_dist.training.metrics import Meter, Row
 from aar_dist.training.ranks import Ranks
@@ -26,16 +26,19 @@ class Reconstructs(Protocol):
         """The batch with the model's prediction."""
 
 
-def validate(engine: Engine, stream: SegmentStream, train: TrainConfig, ranks: Ranks, picture: Path) -> Row:
-    """Metrics of the whole validation tape; rank 0 draws its first segments to ``picture``. Every rank must call it."""
+def validate(
+    engine: Engine, stream: SegmentStream, train: LoopConfig, ranks: Ranks, picture: Path, n_drawn: int
+) -> Row:
+    """Metrics of the whole validation tape; rank 0 draws its first ``n_drawn`` segments to ``picture``. Every rank must
+    call it."""
     micro, _ = train.micro_batches(ranks.world_size)
     meter = Meter(stream.datasets)
     drawn = False
     for batch, weight in stream.evaluation(train.batch_size, micro, engine.device):
         meter.add(engine.evaluate(batch), batch.dataset, weight)
-        if not drawn and train.pictures and isinstance(engine.objective, Reconstructs):
+        if not drawn and n_drawn and isinstance(engine.objective, Reconstructs):
             # Under ZeRO-3 every rank takes part, whoever draws.
-            shown = first(batch, train.pictures)
+            shown = first(batch, n_drawn)
             made = engine.objective.reconstruct(shown)
             if ranks.main:
                 draw(shown, made, stream, picture)

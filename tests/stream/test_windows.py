@@ -95,6 +95,18 @@ def test_chosen_classes_number_as_given(data):
         open_windows(data, WindowConfig(classes=["fly"]))
 
 
+def test_chosen_data_sets(data):
+    _, every = open_windows(data, WindowConfig(min_share=0.7))
+    _, table = open_windows(data, WindowConfig(min_share=0.7, datasets=["slow"]))
+    mine = every.select(every.dataset == "slow")
+    assert 0 < len(table) < len(every)
+    assert table.recording.tolist() == mine.recording.tolist()
+    assert table.start_s.tolist() == mine.start_s.tolist()
+    assert table.label.tolist() == mine.label.tolist()
+    with pytest.raises(ConfigError, match=r"no data set 'quick' in the shards; there are \['fast', 'slow'\]"):
+        open_windows(data, WindowConfig(datasets=["quick"]))
+
+
 def test_a_target_is_the_mean_over_the_window(tmp_path):
     target = np.repeat([60.0, 70.0, np.nan, 80.0], [100, 55, 45, 100])
     acc = SensorData(values=np.ones((300, 1), "<f4"), rate_hz=10.0, units="g", axes=("x",))

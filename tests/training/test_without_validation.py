@@ -1,11 +1,13 @@
-"""A shard set whose subjects all train: the run says so and goes its way."""
+"""Shard sets that lack something: nobody to validate on, recordings too short. The run says so and goes its way."""
 
+import numpy as np
 import pytest
 from launching import finish, start
 
+from aar_dist.recordings.write import SensorData, dataset_to_hdf5
 from aar_dist.shards.build import BuildOptions, build
 from aar_dist.stream.config import DataConfig
-from aar_dist.training.pretrain import open_streams
+from aar_dist.training.pretrain import left_out, open_streams
 from aar_dist.training.ranks import Ranks
 
 
@@ -32,3 +34,17 @@ def test_validation_subjects_without_the_chosen_sensor_are_none(recordings, tmp_
         for stream in streams:
             stream.close()
     assert counts == {"acc": 2, "gyr": 1}
+
+
+def test_what_is_not_drawn_from_is_named(tmp_path):
+    for name, n_samples in (("short", 30), ("long", 300)):
+        acc = SensorData(values=np.ones((n_samples, 1), "<f4"), rate_hz=10.0, units="g", axes=("x",))
+        dataset_to_hdf5(tmp_path / "d" / name, dataset=name, species="cow", subject="a", sensors={"acc": acc})
+    build(tmp_path / "d", tmp_path / "set", BuildOptions(datasets=("long", "short"), train_ratio=1.0), workers=1)
+    data = DataConfig(shards=[str(tmp_path / "set")], segment_duration=5.0)
+    streams = open_streams(data, Ranks(0, 1, 0, 1))
+    said = list(left_out(data, streams))
+    for stream in streams:
+        stream.close()
+    assert "no recording of short is as long as a segment: it is not drawn from at all" in said
+    assert not [line for line in said if "of long" in line]

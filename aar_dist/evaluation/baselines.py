@@ -1,0 +1,126 @@
+"""What a network must beat, in the same folds and on the same windows.
+
+    train Windows, test Windows, n_classes -> Predicted(label (n,), probability (n, K))
+
+``majority`` says the commonest class, ``logistic`` a linear model of :mod:`aar_dist.evaluation.statistics`,
+``minirocket`` ridge regression on random convolutions (Dempster, Schmidt & Webb 2021; aeon's implementation, an extra:
+``pip install 'aar_dist[baselines]'``).
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression, RidgeClassifierCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from aar_dist.base.errors import ConfigError
+from aar_dist.evaluation.arrays import Windows
+from aar_dist.evaluation.statistics import features
+
+ClassWeight = Literal["balanced"] | None
+ALPHAS = np.logspace(-3, 3, 10)
+SHORTEST = 9
+"""Samples of a window that MiniRocket's kernels need."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predicted:
+    """The answer of a baseline on n windows."""
+
+    label: NDArray[np.int64]
+    """(n,)."""
+    probability: NDArray[np.float32] | None
+    """(n, K); None for a method that has none."""
+
+
+Baseline = Callable[..., Predicted]
+
+
+def majority(train: Windows, test: Windows, n_classes: int, **ignored: Any) -> Predicted:
+    """The commonest class of the train side, whatever the window; the first of several as common."""
+    share = np.bincount(train.label, minlength=n_classes) / max(1, len(train))
+    probability = np.tile(share.astype(np.float32), (len(test), 1))
+    return Predicted(label=np.full(len(test), share.argmax(), np.int64), probability=probability)
+
+
+def logistic(
+    train: Windows, test: Windows, n_classes: int, *, class_weight: ClassWeight = None, seed: int = 578
+) -> Predicted:
+    """Logistic regression on standardised statistics of each channel.
+
+    Args:
+        train: Windows of the train side.
+        test: Windows to predict.
+        n_classes: K; classes that the train side lacks get probability 0.
+        class_weight: ``balanced`` gives every class the same share of the loss.
+        seed: Of the solver; the default one draws nothing.
+    """
+    if len(np.unique(train.label)) < 2:
+        return majority(train, test, n_classes)
+    model = make_pipeline(
+        StandardScaler(), LogisticRegression(max_iter=2000, class_weight=class_weight, random_state=seed)
+    )
+    model.fit(features(train.values, train.valid, train.rate_hz), train.label)
+    probability = np.zeros((len(test), n_classes), np.float32)
+    probability[:, model.classes_] = model.predict_proba(features(test.values, test.valid, test.rate_hz))
+    return Predicted(label=probability.argmax(1), probability=probability)
+
+
+def minirocket(
+    train: Windows,
+    test: Windows,
+    n_classes: int,
+    *,
+    class_weight: ClassWeight = None,
+    seed: int = 578,
+    n_kernels: int = 10_000,
+) -> Predicted:
+    """MiniRocket features and ridge regression, its strength chosen by leave-one-out on the train side.
+
+    Raises:
+        ConfigError: aeon is not installed, or windows are too short for its kernels.
+    """
+    if len(np.unique(train.label)) < 2:
+        return majority(train, test, n_classes)
+    length = max(train.values.shape[1], test.values.shape[1])
+    if length < SHORTEST:
+        raise ConfigError(f"baseline minirocket needs windows of {SHORTEST} samples or more, these have {length}")
+    kernels = _kernels(n_kernels, seed)
+    # Its kernels are drawn for channels that are there; what is absent or padded is 0.
+    found = kernels.fit(_series(train, length)).transform(_series(train, length))
+    model = make_pipeline(
+        StandardScaler(with_mean=False), RidgeClassifierCV(alphas=ALPHAS, class_weight=class_weight)
+    ).fit(found, train.label)
+    answer = model.predict(kernels.transform(_series(test, length)))
+    return Predicted(label=np.asarray(answer, np.int64), probability=None)
+
+
+BASELINES: Mapping[str, Baseline] = {"majority": majority, "logistic": logistic, "minirocket": minirocket}
+
+
+def baseline(name: str) -> Baseline:
+    """The baseline of this name."""
+    if name not in BASELINES:
+        raise ConfigError(f"no baseline is called {name!r}; there are {', '.join(BASELINES)}")
+    return BASELINES[name]
+
+
+def _kernels(n_kernels: int, seed: int) -> Any:
+    try:
+        from aeon.transformations.collection.convolution_based import MiniRocket
+    except ImportError as error:
+        raise ConfigError(
+            f"baseline minirocket needs aeon ({error}); pip install 'aar_dist[baselines]', or leave it out"
+        ) from None
+    return MiniRocket(n_kernels=n_kernels, random_state=seed)
+
+
+def _series(windows: Windows, length: int) -> NDArray[np.float32]:
+    """(n, C, length)."""
+    values = windows.values[:, :length]
+    padded = np.pad(values, ((0, 0), (0, length - values.shape[1]), (0, 0)))
+    return np.ascontiguousarray(padded.transpose(0, 2, 1))

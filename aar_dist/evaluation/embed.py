@@ -1,0 +1,142 @@
+"""``aar-dist embed``: what a stored model makes of every window, as Parquet.
+
+aar-dist embed store://aar@latest shard_set embeddings.parquet --store run/store
+aar-dist embed run/store/models/aar/3 shard_set embeddings.parquet --hop_s 5 --all
+
+Columns: dataset, subject (``herd/12``), recording, start_s, stop_s, label (null where none), embedding: the mean over
+the tokens that stand for recorded samples, float32. Windows are those that carry a label; all of a plain grid where the
+set has no labels, or with --all.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from aar_dist.base import storage
+from aar_dist.base.cli import Parser
+from aar_dist.base.errors import ConfigError, user_entry
+from aar_dist.base.progress import progress
+from aar_dist.evaluation.arrays import batches_once
+from aar_dist.models.backbone import Backbone
+from aar_dist.objectives.pooling import average, grouped_tokens
+from aar_dist.store.checkpoint import Checkpoint
+from aar_dist.store.registry import resolve
+from aar_dist.stream.batch import SegmentBatch
+from aar_dist.stream.config import DataConfig
+from aar_dist.stream.windows import WindowConfig, WindowTable, open_windows, window_stream
+from aar_dist.training.pretrained import FOLLOWED
+
+BATCH = 512
+
+
+def stream_of(checkpoint: Checkpoint, shards: Sequence[str]) -> DataConfig:
+    """Segments of these shards as the model was given them in training: length, sensors, normalisation."""
+    trained = checkpoint.config()["data"]
+    return DataConfig(shards=list(shards), **{key: trained[key] for key in FOLLOWED if key in trained})
+
+
+def embed(
+    checkpoint: Checkpoint,
+    shards: Sequence[str],
+    out: Path,
+    *,
+    windows: WindowConfig | None = None,
+    everything: bool = False,
+    batch_size: int = BATCH,
+    device: torch.device | str = "cpu",
+) -> int:
+    """Write the embeddings of all windows, whole or not at all; returns how many.
+
+    Args:
+        checkpoint: A stored model, pretrained or fine-tuned: its backbone is what embeds.
+        shards: Shard sets with the sensors that the model knows.
+        out: The Parquet file; it must not exist.
+        windows: Grid and labels.
+        everything: Windows without a label too.
+        batch_size: Windows at once.
+        device: Where to compute.
+    """
+    if out.exists():
+        raise ConfigError(f"{out}: exists; remove it, or give another name")
+    data = stream_of(checkpoint, shards)
+    source, table = open_windows(data, windows or WindowConfig(), unlabelled=True)
+    carries = table.label >= 0 if table.classes is not None else ~np.isnan(table.label)
+    if carries.any() and not everything:
+        table = table.select(carries)
+    backbone = checkpoint.objective().backbone.to(device)
+    schema = _schema(backbone.d_embedding, table, {"model": checkpoint.reference, "shards": source.identity})
+    staging, done = storage.staging_name(out), 0
+    with storage.one_line_errors(out, staging):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with (
+            window_stream(source, table, data, shuffle=False) as stream,
+            pq.ParquetWriter(staging, schema, compression="zstd") as writer,
+            progress(f"embedding {len(table)} windows", len(table)) as advance,
+        ):
+            for vectors in embeddings(backbone, (b.to(device) for b in batches_once(stream, batch_size))):
+                rows = table.select(np.arange(done, done + len(vectors)))
+                writer.write_table(_table(rows, vectors.numpy(), schema))
+                done += len(vectors)
+                advance(len(vectors))
+        storage.publish(staging, out)
+    return done
+
+
+def embeddings(backbone: Backbone, batches: Iterator[SegmentBatch]) -> Iterator[torch.Tensor]:
+    """(B, d) float32 on the CPU for each batch: the mean over the valid tokens of all channels."""
+    with torch.inference_mode():
+        for batch in batches:
+            tokens, valid = grouped_tokens(backbone, batch)
+            yield average(tokens.flatten(1, 2), valid.flatten(1, 2)).float().cpu()
+
+
+def _schema(width: int, table: WindowTable, about: dict[str, str]) -> pa.Schema:
+    label = pa.string() if table.classes is not None else pa.float32()
+    names = [(name, pa.string()) for name in ("dataset", "subject", "recording")]
+    times = [("start_s", pa.float64()), ("stop_s", pa.float64())]
+    return pa.schema([*names, *times, ("label", label), ("embedding", pa.list_(pa.float32(), width))], metadata=about)
+
+
+def _table(rows: WindowTable, vectors: np.ndarray, schema: pa.Schema) -> pa.Table:
+    classes = rows.classes
+    labels: list[Any] = [
+        (classes[k] if k >= 0 else None) if classes is not None else (None if np.isnan(k) else float(k))
+        for k in rows.label
+    ]
+    columns = [getattr(rows, name).tolist() for name in schema.names[:5]]
+    vector = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1), pa.float32()), vectors.shape[1])
+    arrays = [pa.array(c, schema.field(i).type) for i, c in enumerate([*columns, labels])]
+    return pa.Table.from_arrays([*arrays, vector], schema=schema)
+
+
+@user_entry
+def main(argv: Sequence[str] | None = None) -> None:
+    """Embed every window of shard sets."""
+    parser = Parser(__doc__, prog="aar-dist embed")
+    parser.add_argument("checkpoint", help="a stored model: store://name@version, or the folder of a version")
+    parser.add_argument("shards", nargs="+", help="shard sets")
+    parser.add_argument("out", type=Path, help="the Parquet file to write")
+    parser.add_argument("--store", help="root of the store that store:// speaks of")
+    parser.add_argument("--hop_s", type=float, help="from one window to the next [s] (default: their length)")
+    parser.add_argument("--min_share", type=float, default=1.0, help="share of a window its label covers (%(default)s)")
+    parser.add_argument("--all", action="store_true", help="windows without a label too")
+    parser.add_argument("--batch_size", type=int, default=BATCH, help="windows at once (%(default)s)")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="(%(default)s)")
+    args = parser.parse_args(argv)
+    if args.batch_size < 1:
+        raise ConfigError(f"--batch_size must be at least 1, got {args.batch_size}")
+    n = embed(
+        resolve(args.checkpoint, args.store),
+        args.shards,
+        args.out,
+        windows=WindowConfig(hop_s=args.hop_s, min_share=args.min_share),
+        everything=args.all,
+        batch_size=args.batch_size,
+        device=args.device,
+    )
+    print(f"{args.out}: {n} windows")

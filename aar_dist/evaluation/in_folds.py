@@ -1,0 +1,54 @@
+"""A baseline in one fold, answered in the same form as a network's, so that both are written and scored alike.
+
+Windows, WindowTable, Folds -> train on the train and validation subjects, say the test ones -> Predictions
+"""
+
+from typing import Any
+
+import numpy as np
+
+from aar_dist.base.errors import ConfigError
+from aar_dist.evaluation.arrays import Windows
+from aar_dist.evaluation.baselines import ClassWeight, baseline
+from aar_dist.evaluation.folds import Folds
+from aar_dist.stream.windows import WindowTable
+from aar_dist.training.predictions import Predictions
+
+
+def baseline_in_fold(
+    name: str,
+    windows: Windows,
+    table: WindowTable,
+    folds: Folds,
+    number: int,
+    *,
+    class_weight: ClassWeight = None,
+    seed: int = 578,
+    **more: Any,
+) -> Predictions:
+    """What a baseline says of the test side of a fold.
+
+    It has no need of selection, so it also learns from the subjects that a network holds out for that.
+
+    Args:
+        name: One of :data:`aar_dist.evaluation.baselines.BASELINES`.
+        windows: All windows of ``table``, in its order.
+        table: Windows with classes.
+        folds: Made for these windows.
+        number: Of the fold, from 0.
+        class_weight: ``balanced`` gives every class the same share.
+        seed: Of what the method draws.
+        more: Arguments of that method alone (``n_kernels``).
+    """
+    if table.classes is None:
+        raise ConfigError(f"baseline {name} tells classes apart, but the labels of these windows are a target")
+    fold = folds.fold(number)
+    train, test = np.isin(table.subject, [*fold.train, *fold.validation]), np.isin(table.subject, fold.test)
+    if not train.any() or not test.any():
+        raise ConfigError(f"fold {number} has no window on its {'test' if train.any() else 'train'} side")
+    said = baseline(name)(
+        windows.select(train), windows.select(test), len(table.classes), class_weight=class_weight, seed=seed, **more
+    )
+    # A method without probabilities is sure of what it says.
+    sure = np.eye(len(table.classes), dtype=np.float32)[said.label]
+    return Predictions(table.select(test), sure if said.probability is None else said.probability)

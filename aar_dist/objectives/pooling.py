@@ -1,0 +1,97 @@
+"""From the tokens of a backbone to a few numbers for each segment.
+
+    tokens (B, G, P, d), valid (B, G, P) -> pooled (B, G, d) -> dropout -> Linear(G * d) -> (B, outputs)
+
+B segments, G groups of tokens (the channels, where a backbone keeps them apart; else one), P tokens of a group
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from aar_dist.base.errors import ConfigError
+from aar_dist.models.backbone import Backbone, PatchBackbone
+from aar_dist.stream.batch import SegmentBatch
+
+Pooling = Literal["last", "average", "cls"]
+
+
+class PooledHead(nn.Module):
+    """One token for each channel, side by side, through dropout and a linear layer.
+
+    Tokens that stand for nothing recorded take no part, and an absent channel gives zeros: a batch may have fewer
+    channels than the head was made for.
+    """
+
+    def __init__(
+        self, backbone: Backbone, *, n_channels: int, n_outputs: int, pooling: Pooling, dropout: float
+    ) -> None:
+        """
+        Args:
+            n_channels: Channels of a segment.
+            pooling: ``last``: the last recorded token of each channel; ``average``: the mean over its recorded ones;
+                ``cls``: the backbone's token for the whole segment.
+
+        Raises:
+            ConfigError: a value out of range, by its key, or a backbone without such a token.
+        """
+        super().__init__()
+        if n_channels < 1:
+            raise ConfigError(f"objective.n_channels must be 1 or more, got {n_channels}")
+        if not 0 <= dropout < 1:
+            raise ConfigError(f"objective.head_dropout must lie in [0, 1), got {dropout}")
+        if pooling == "cls" and backbone.cls_token is None:
+            raise ConfigError(
+                f"objective.pooling is cls, but {type(backbone).__name__} has no token for the whole segment; "
+                "use last or average"
+            )
+        self.pooling, self.cls_token = pooling, backbone.cls_token
+        self.n_groups = n_channels if isinstance(backbone, PatchBackbone) else 1
+        self.dropout = nn.Dropout(dropout)
+        self.linear = nn.Linear(self.n_groups * backbone.d_embedding, n_outputs)
+
+    def forward(self, tokens: Tensor, valid: Tensor) -> Tensor:
+        """Grouped tokens (B, G, P, d) and which of them are recorded (B, G, P) -> (B, outputs) float32."""
+        missing = self.n_groups - tokens.shape[1]
+        if missing < 0:
+            raise ConfigError(
+                f"the model was trained on {self.n_groups} channels and a segment has {tokens.shape[1]}; choose the "
+                "sensors it was trained on with data.sensors and data.kinds"
+            )
+        pooled = nn.functional.pad(self.pool(tokens, valid), (0, 0, 0, missing))
+        outputs: Tensor = self.linear(self.dropout(pooled.flatten(1)))
+        return outputs.float()
+
+    def pool(self, tokens: Tensor, valid: Tensor) -> Tensor:
+        """(B, G, P, d), (B, G, P) -> (B, G, d), 0 where a group has no valid token."""
+        if self.pooling == "cls":
+            assert self.cls_token is not None, "checked when the head was made"
+            return tokens[:, :, self.cls_token]
+        return average(tokens, valid) if self.pooling == "average" else last(tokens, valid)
+
+
+def grouped_tokens(backbone: Backbone, batch: SegmentBatch) -> tuple[Tensor, Tensor]:
+    """Tokens (B, G, P, d) and which of them are recorded (B, G, P): by channel where the backbone keeps channels
+    apart, else in one group."""
+    if isinstance(backbone, PatchBackbone):
+        patches = backbone.patches(batch)
+        return backbone.encode_patches(patches.values, patches.present), patches.present
+    valid = backbone.token_valid(batch)
+    if backbone.cls_token is not None:
+        # It stands for the whole segment, for no recorded sample.
+        valid = valid.index_fill(1, torch.tensor(backbone.cls_token % valid.shape[1], device=valid.device), False)
+    return backbone.encode(batch)[:, None], valid[:, None]
+
+
+def last(tokens: Tensor, valid: Tensor) -> Tensor:
+    """The last valid one of (…, P, d) tokens: (…, d), 0 where none is."""
+    place = (valid * torch.arange(valid.shape[-1], device=valid.device)).amax(-1)
+    index = place[..., None, None].expand(*place.shape, 1, tokens.shape[-1])
+    return tokens.gather(-2, index)[..., 0, :] * valid.any(-1, keepdim=True)
+
+
+def average(tokens: Tensor, valid: Tensor) -> Tensor:
+    """The mean of the valid ones of (…, P, d) tokens: (…, d), 0 where none is."""
+    total = (tokens * valid[..., None]).sum(-2)
+    return total / valid.sum(-1, keepdim=True).clamp(min=1)

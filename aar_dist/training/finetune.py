@@ -1,0 +1,199 @@
+"""Fine-tuning from end to end: one fold, or a final model on all subjects.
+
+config -> stored backbone + head, labelled windows of three sides -> train, select by validation
+       -> the best weights: predictions on the test side, the store -> finished
+"""
+
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from dataclasses import asdict, replace
+from functools import partial
+from typing import Any
+
+import torch
+
+from aar_dist.base.config import ClassSpec, arguments, dump
+from aar_dist.base.errors import ConfigError, user_entry
+from aar_dist.base.hashing import hash_int
+from aar_dist.objectives.base import Objective
+from aar_dist.store.checkpoint import Checkpoint, build_objective, load_weights
+from aar_dist.stream.loader import SegmentStream
+from aar_dist.stream.windows import WindowTable, window_stream
+from aar_dist.training import checkpoints, finetune_card, predictions, publishing
+from aar_dist.training.config import recipe
+from aar_dist.training.finetune_config import RESOLVED, SCHEMA, FinetuneConfig
+from aar_dist.training.freezing import freeze
+from aar_dist.training.loop import Job
+from aar_dist.training.metrics import read_rows
+from aar_dist.training.pretrained import check_architecture, load_backbone, load_config, pinned, source_of
+from aar_dist.training.progress import Progress
+from aar_dist.training.ranks import Ranks, from_main
+from aar_dist.training.run import WEIGHTS, Plan, carry_out
+from aar_dist.training.run_directory import RunDirectory
+from aar_dist.training.task import Task, open_task, resolved
+
+
+@user_entry
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command: ``--config FILE`` and dotted overrides. See docs/finetuning.md."""
+    finetune(load_config(arguments() if argv is None else argv))
+
+
+def finetune(config: FinetuneConfig) -> None:
+    """Train, or go on training, until the run is finished or asked to stop. One process may call it again and again."""
+    ranks = Ranks.from_environment()
+    config.train.micro_batches(ranks.world_size)
+    directory = RunDirectory.of(config.out)
+    said = directory.finished()
+    if said:
+        if ranks.main:
+            print(f"{directory.root} is finished: {said['model']} in {said['store']}. A new run needs another --out")
+        return
+    source = source_of(config)
+    if source:
+        check_architecture(config, source)
+    task = open_task(config)
+    config, head = resolved(pinned(config, source), task)
+    objective = initial_objective(config, head, source)
+    objective.backbone.check_duration(config.data.segment_duration)
+    with ExitStack() as stack:
+        plan = make_plan(config, task, objective, ranks, stack)
+        carry_out(plan, ranks, directory, partial(finish, config=config, head=head, task=task))
+
+
+def initial_objective(config: FinetuneConfig, head: ClassSpec, source: Checkpoint | None) -> Objective:
+    """The model before its first step: the stored backbone under a new head, and what is frozen of it."""
+    torch.manual_seed(hash_int(config.train.seed, WEIGHTS))
+    objective = build_objective(config.model, head)
+    if not isinstance(objective, predictions.Predicts):
+        raise ConfigError(f"objective {type(objective).__name__} predicts nothing; choose Classification or Regression")
+    if source and not config.from_scratch:
+        load_backbone(objective.backbone, source)
+    freeze(objective, config.freeze)
+    return objective
+
+
+def make_plan(config: FinetuneConfig, task: Task, objective: Objective, ranks: Ranks, stack: ExitStack) -> Plan:
+    """What is going to be done; ``stack`` closes its streams."""
+
+    def stream(table: WindowTable, *, shuffle: bool) -> SegmentStream:
+        rank, world = ranks.rank, ranks.world_size
+        made = window_stream(task.source, table, config.data, shuffle=shuffle, rank=rank, world_size=world)
+        return stack.enter_context(closing(made))
+
+    epoch = max(1, round(len(task.train) / config.train.batch_size))
+    warnings = [f"no window to train on has the class {', '.join(task.missing)}"] if task.missing else []
+    return Plan(
+        config=config,
+        text=dump(SCHEMA, config),
+        objective=objective,
+        train_stream=stream(task.train, shuffle=True),
+        val_stream=stream(task.validation, shuffle=False) if len(task.validation) else None,
+        val_every=epoch,
+        save_every=epoch,
+        patience=config.train.patience,
+        recipe=recipe(config) | _unchangeable(config, task),
+        about=_about(config, task),
+        warnings=tuple(warnings),
+    )
+
+
+def _unchangeable(config: FinetuneConfig, task: Task) -> dict[str, Any]:
+    """What else a resume may not change: the windows, who is on which side, what is trained and from where."""
+    sides = {f"split.{name}": list(subjects) for name, subjects in asdict(task.sides).items()}
+    keys = {"init_from": config.init_from, "from_scratch": config.from_scratch}
+    keys["train.class_weights"] = config.train.class_weights
+    keys |= {f"windows.{name}": value for name, value in asdict(config.windows).items()}
+    return keys | {f"freeze.{name}": value for name, value in asdict(config.freeze).items()} | sides
+
+
+def _about(config: FinetuneConfig, task: Task) -> str:
+    label = "a target" if task.classes is None else f"{len(task.classes)} classes"
+    sides = ", ".join(
+        f"{len(table)} windows of {len(subjects)} subjects {verb}"
+        for verb, table, subjects in (
+            ("train", task.train, task.sides.train),
+            ("select", task.validation, task.sides.validation),
+            ("test", task.test, task.sides.test),
+        )
+        if subjects
+    )
+    start = "random weights" if config.from_scratch or not config.init_from else config.init_from
+    return f"{label} from {start}, {config.freeze}; {sides}"
+
+
+def finish(job: Job, progress: Progress, *, config: FinetuneConfig, head: ClassSpec, task: Task) -> None:
+    """Test the best weights, publish them and set the marker."""
+    made = from_main(lambda: _conclude(job, progress, config, head, task))
+    job.console.say("\n".join(made))
+
+
+def _conclude(job: Job, progress: Progress, config: FinetuneConfig, head: ClassSpec, task: Task) -> list[str]:
+    """On rank 0, with the fp32 weights that are published and no engine: what is told is what the stored model does."""
+    folder = job.directory.checkpoints
+    chosen = checkpoints.read(checkpoints.best(folder) or checkpoints.complete(folder)[-1])
+    weights = job.engine.consolidate(folder, chosen.path.name)
+    about = {
+        "fold": config.split.fold,
+        "best_step": chosen.step,
+        "val_loss": chosen.val_loss,
+        "steps": progress.step,
+        "split": {name: list(subjects) for name, subjects in asdict(task.sides).items()},
+        "init_from": None if config.from_scratch else config.init_from,
+    }
+    scores = _tested(job, config, head, task, weights, about)
+    told = publishing.publish(
+        job.config,
+        job.directory,
+        weights,
+        replace(progress, step=chosen.step),
+        text=dump(RESOLVED, replace(config, objective=head)),
+        card=finetune_card.card(config, scores, task, about),
+        metrics=scores or about,
+        about={**about, **_rebuild(config, task)},
+    )
+    store = publishing.store_path(job.config, job.directory)
+    said = {"step": progress.step, "model": told.reference, "path": str(told.path), "store": str(store)}
+    job.directory.finish({**said, "fold": config.split.fold, "scores": finetune_card.headline(scores)})
+    early = f", stopped early (patience {config.train.patience})" if progress.step < job.total_steps else ""
+    return [
+        f"finished {progress.step} steps{early}, best at {chosen.step}: {told.reference} in {store}",
+        f"  test            {finetune_card.headline_text(scores)}",
+        f"  predictions     {job.directory.root}",
+        f"  every number    {job.directory.metrics}",
+    ]
+
+
+def _tested(
+    job: Job,
+    config: FinetuneConfig,
+    head: ClassSpec,
+    task: Task,
+    weights: dict[str, torch.Tensor],
+    about: dict[str, Any],
+) -> dict[str, Any]:
+    """Predictions on the test side, written; {} without one."""
+    if not len(task.test):
+        return {}
+    step = about["steps"]
+    model = build_objective(config.model, head)
+    load_weights(model, weights, "the best checkpoint")
+    model = model.to(job.engine.device).eval()
+    assert isinstance(model, predictions.Predicts), "checked at the start"
+    with closing(window_stream(task.source, task.test, config.data, shuffle=False)) as stream:
+        made = predictions.predict(model, stream, task.test, config.train.batch_size, job.engine.device)
+    scores = predictions.write(made, job.directory.root, config.split.fold, about)
+    if not any("test/n" in row for row in read_rows(job.directory.metrics)):
+        tested = {f"test/{name}": value for name, value in finetune_card.headline(scores).items()}
+        job.record({"step": step, "test/n": len(task.test), **tested})
+    return scores
+
+
+def _rebuild(config: FinetuneConfig, task: Task) -> dict[str, Any]:
+    """What prediction needs to know beside the module."""
+    return {
+        "classes": None if task.classes is None else list(task.classes),
+        "windows": {"segment_duration": config.data.segment_duration, **asdict(config.windows)},
+        "datasets": list(task.datasets),
+        "channels": list(task.source.channels),
+    }

@@ -1,0 +1,105 @@
+"""Everything a fine-tuning run may be told; names and defaults are those of the first system."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from aar_dist.base.config import Choice, ClassSpec, Schema
+from aar_dist.models.backbone import Backbone
+from aar_dist.objectives.base import Objective
+from aar_dist.stream.windows import WindowConfig
+from aar_dist.training.config import ENCODER, LINKS, AdamConfig, LoopConfig, RunConfig, StoreConfig, require
+from aar_dist.training.freezing import FreezeConfig
+from aar_dist.training.split import SplitConfig
+
+CLASSIFICATION = "aar_dist.objectives.classification.Classification"
+
+FROM_LABELS = ("n_classes", "n_channels", "class_weights", "target_mean", "target_std")
+"""Arguments of the objectives that follow from the labelled windows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneTrainConfig(LoopConfig):
+    """How long. Each epoch ends with a validation and a checkpoint."""
+
+    batch_size: int = 128
+    """Windows in one optimizer step, over all ranks."""
+    epochs: int = 50
+    """Times every labelled window is seen."""
+    patience: int | None = None
+    """Stop after this many epochs in a row without a lower validation loss; null: run all epochs."""
+    class_weights: Literal["none", "inverse"] = "none"
+    """``inverse``: every class has the same share of the loss, by its windows on the train side."""
+    allow_missing_classes: bool = False
+    """Go on though a class has no window on the train side."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            self.patience is None or self.patience >= 1, "train.patience", "1 or more, or null for never", self.patience
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneOptimConfig(AdamConfig):
+    """AdamW with a constant learning rate."""
+
+    lr: float = 1e-4
+    """Learning rate."""
+    beta2: float = 0.999
+    """Memory of the squared gradient."""
+    eps: float = 1e-8
+    """Added to the root of the squared gradient."""
+    weight_decay: float = 0.0
+    """Decay of the weights, times the learning rate, in each step."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.lr > 0, "optim.lr", "positive", self.lr)
+
+    def rate(self, step: int, *, d_embedding: int) -> float:
+        """The same in every step."""
+        return self.lr
+
+    @property
+    def slower(self) -> str:
+        """The one key."""
+        return "lower optim.lr"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneConfig(RunConfig):
+    """Training of a backbone and a head on labelled windows, tested on subjects it has not seen."""
+
+    from_scratch: bool = False
+    """Take the architecture of ``init_from`` and leave its weights: what pretraining is to be compared with."""
+    n_classes: int | None = None
+    """Number of classes; not needed, checked against the labels if given."""
+    avg_pool: bool = False
+    """Average over the tokens of a channel instead of its last one; the same as objective.pooling average."""
+    objective: ClassSpec = field(default_factory=lambda: ClassSpec(CLASSIFICATION))
+    """Classification or Regression; it is given the backbone and what follows from the labels."""
+    windows: WindowConfig = field(default_factory=WindowConfig)
+    split: SplitConfig = field(default_factory=SplitConfig)
+    freeze: FreezeConfig = field(default_factory=FreezeConfig)
+    train: FinetuneTrainConfig = field(default_factory=FinetuneTrainConfig)
+    optim: FinetuneOptimConfig = field(default_factory=FinetuneOptimConfig)
+    store: StoreConfig = field(default_factory=lambda: StoreConfig(name="finetuned"))
+
+
+def _schema(given: tuple[str, ...]) -> Schema[FinetuneConfig]:
+    return Schema(
+        FinetuneConfig,
+        choices={
+            "model": Choice(Backbone, ENCODER),
+            "objective": Choice(Objective, CLASSIFICATION, given=given),
+        },
+        links=LINKS,
+        aliases={"--data_path": "data.shards", "--output_dir": "out", "--pretrained_model_path": "init_from"},
+    )
+
+
+SCHEMA = _schema(("backbone", *FROM_LABELS))
+"""What a user says."""
+
+RESOLVED = _schema(("backbone",))
+"""What a stored model says: with all that is needed to rebuild it."""

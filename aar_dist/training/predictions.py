@@ -1,0 +1,80 @@
+"""What a finished model says of the windows it was not trained on, and how often it is right.
+
+model, windows -> probabilities (n, K) or values (n,) -> y_*_fold_k.npy, predictions_fold_k.parquet, metrics.json
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from numpy.typing import NDArray
+
+from aar_dist.base import storage
+from aar_dist.base.metrics import classification_scores, regression_scores
+from aar_dist.stream.batch import SegmentBatch
+from aar_dist.stream.loader import SegmentStream
+from aar_dist.stream.windows import WindowTable
+
+METRICS = "metrics.json"
+
+
+@runtime_checkable
+class Predicts(Protocol):
+    """An objective that says what a segment is."""
+
+    def predict(self, batch: SegmentBatch) -> torch.Tensor:
+        """Probabilities (B, n_classes), or values (B,)."""
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Labels of n windows beside what a model says."""
+
+    table: WindowTable
+    said: NDArray[np.float32]
+    """(n, n_classes) probabilities, or (n,) values."""
+
+    @property
+    def predicted(self) -> NDArray[Any]:
+        """(n,) the most probable class, int64, or the value, float32."""
+        return self.said if self.table.classes is None else self.said.argmax(axis=1)
+
+    def scores(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        if self.table.classes is None:
+            return regression_scores(self.table.label, self.predicted)
+        return classification_scores(self.table.label, self.predicted, self.table.classes)
+
+
+def predict(
+    model: Predicts, stream: SegmentStream, table: WindowTable, batch_size: int, device: torch.device
+) -> Predictions:
+    """What a model in eval mode says of every window of a stream that serves ``table`` in its order, to one rank."""
+    parts = [
+        model.predict(batch)[weight > 0].cpu().numpy()
+        for batch, weight in stream.evaluation(batch_size, batch_size, device)
+    ]
+    return Predictions(table, np.concatenate(parts))
+
+
+def write(made: Predictions, folder: Path, fold: int | str, about: dict[str, Any]) -> dict[str, Any]:
+    """Write everything into a run directory; returns what stands in metrics.json."""
+    table = made.table
+    arrays = {"y_true": table.label, "y_pred": made.predicted}
+    if table.classes is not None:
+        arrays["y_prob"] = made.said
+    for name, array in arrays.items():
+        with storage.one_line_errors(folder):
+            np.save(folder / f"{name}_fold_{fold}.npy", array)
+    rows = {name: getattr(table, name) for name in ("dataset", "subject", "recording", "start_s", "stop_s")}
+    columns = {name: pa.array(column.tolist()) for name, column in rows.items()}
+    columns |= {name: pa.array(arrays[name]) for name in ("y_true", "y_pred")}
+    with storage.one_line_errors(folder):
+        pq.write_table(pa.table(columns), folder / f"predictions_fold_{fold}.parquet")
+    scores = {"fold": fold, **made.scores(), **about}
+    storage.write_json(folder / METRICS, scores)
+    return scores

@@ -1,0 +1,87 @@
+"""Where fine-tuning starts: the architecture and the weights of a stored model.
+
+init_from -> Checkpoint, verified -> defaults below what the user says -> no contradiction -> backbone's weights
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from aar_dist.base.config import ClassSpec, load
+from aar_dist.base.errors import ConfigError
+from aar_dist.models.backbone import Backbone
+from aar_dist.store.checkpoint import Checkpoint, load_weights, specs
+from aar_dist.store.registry import SCHEME, resolve
+from aar_dist.training.finetune_config import SCHEMA, FinetuneConfig
+
+FOLLOWED = ("segment_duration", "max_window_length", "normalize", "sensors", "kinds")
+"""What the stream hands on follows the pretraining's, unless the user says otherwise."""
+OWNER = "backbone."
+
+
+def load_config(argv: Sequence[str]) -> FinetuneConfig:
+    """The configuration of these arguments, on top of what ``init_from`` was trained with. Raises ``ConfigError``,
+    ``CheckpointError``."""
+    config = load(SCHEMA, [argument for argument in argv if argument != "--print_config"])
+    source = source_of(config)
+    return load(SCHEMA, argv, _defaults(source) if source else None)
+
+
+def source_of(config: FinetuneConfig) -> Checkpoint | None:
+    """The stored model that a run starts from; None from scratch. A run that has begun stays with the version that was
+    the latest then. Raises ``CheckpointError`` if there is none, or if it is damaged."""
+    if not config.init_from:
+        return None
+    return resolve(_begun_with(config) or config.init_from, config.store.path)
+
+
+def pinned(config: FinetuneConfig, source: Checkpoint | None) -> FinetuneConfig:
+    """The configuration with the version's number in place of ``latest``."""
+    if source and str(config.init_from).startswith(SCHEME):
+        return replace(config, init_from=source.reference)
+    return config
+
+
+def check_architecture(config: FinetuneConfig, source: Checkpoint) -> None:
+    """Raise ``ConfigError`` if the configuration asks for another model than the stored one."""
+    stored, _ = specs(source.config())
+    asked = config.model
+    pairs = {"model.class_path": (stored.class_path, asked.class_path)}
+    if stored.class_path == asked.class_path:
+        pairs |= {f"model.{key}": (stored.init_args.get(key, value), value) for key, value in asked.init_args.items()}
+    for key, (old, new) in pairs.items():
+        if old != new:
+            name = SCHEMA.links.get(key, key)
+            raise ConfigError(
+                f"{name} is {new}, but {config.init_from} has {old}: the architecture is read from the stored model; "
+                f"leave {name} out, or start from another model"
+            )
+
+
+def load_backbone(backbone: Backbone, source: Checkpoint) -> None:
+    """Give a backbone the stored weights. Raises ``CheckpointError`` if they do not fit."""
+    weights = {name.removeprefix(OWNER): w for name, w in source.weights().items() if name.startswith(OWNER)}
+    load_weights(backbone, weights, str(source.path))
+
+
+def _defaults(source: Checkpoint) -> dict[str, Any]:
+    config = source.config()
+    model: ClassSpec = specs(config)[0]
+    arguments = {key: value for key, value in model.init_args.items() if f"model.{key}" not in SCHEMA.links}
+    data = {key: config["data"][key] for key in FOLLOWED if key in config["data"]}
+    return {"model": {"class_path": model.class_path, "init_args": arguments}, "data": data}
+
+
+def _begun_with(config: FinetuneConfig) -> str | None:
+    """The version that the run in ``out`` began with, if ``latest`` of the same model is asked for."""
+    file = Path(config.out) / "config.yaml"
+    if not config.out or not str(config.init_from).endswith("@latest") or not file.is_file():
+        return None
+    settings = yaml.safe_load(file.read_text())
+    before = str(settings.get("init_from")) if isinstance(settings, dict) else ""
+    name = str(config.init_from).removesuffix("latest")
+    return before if re.fullmatch(re.escape(name) + r"\d+", before) else None

@@ -1,0 +1,155 @@
+"""What every kind of run does between its plan and its end.
+
+plan -> run directory claimed -> engine, restored -> Job, Progress  (-> loop -> publishing)
+"""
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+import yaml
+
+from aar_dist.base.hashing import word
+from aar_dist.objectives.base import Objective
+from aar_dist.stream.loader import SegmentStream
+from aar_dist.training import checkpoints, metrics, publishing, saving, tracking
+from aar_dist.training.config import RunConfig
+from aar_dist.training.console import Console
+from aar_dist.training.engine import Engine, check_zero_options, lost_peer, process_group
+from aar_dist.training.loop import Job, train
+from aar_dist.training.patience import Patience
+from aar_dist.training.progress import Progress
+from aar_dist.training.ranks import Ranks, from_main
+from aar_dist.training.run_directory import RunDirectory
+from aar_dist.training.stopper import Stopper
+
+WEIGHTS = word("weights")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a run is going to do; nothing of it has been done."""
+
+    config: RunConfig
+    text: str
+    """The resolved configuration (YAML)."""
+    objective: Objective
+    train_stream: SegmentStream
+    val_stream: SegmentStream | None
+    val_every: int
+    save_every: int
+    recipe: Mapping[str, Any]
+    """Key -> value of what may not change on the way, beside the data and the seed."""
+    about: str
+    """What the first line says of the data."""
+    pictures: int = 0
+    patience: int | None = None
+    """Validations in a row without a better loss that end the run; None: none do."""
+    warnings: tuple[str, ...] = ()
+
+
+def carry_out(plan: Plan, ranks: Ranks, directory: RunDirectory, finish: Callable[[Job, Progress], None]) -> None:
+    """Train, or go on training; ``finish`` is called on every rank with all that is left to do."""
+    with ExitStack() as stack:
+        device = stack.enter_context(process_group(ranks))
+        check_zero_options(plan.config.deepspeed)
+        stack.enter_context(lost_peer(ranks, directory.root))
+        stopper = stack.enter_context(Stopper())
+        job, progress = compose(plan, ranks, device, directory, stack)
+        progress = train(job, progress, stopper)
+        if job.complete(progress):
+            finish(job, progress)
+        else:
+            job.console.say(f"stopped at step {progress.step} and saved; the same command goes on from there")
+
+
+def compose(
+    plan: Plan, ranks: Ranks, device: torch.device, directory: RunDirectory, stack: ExitStack
+) -> tuple[Job, Progress]:
+    """Everything the loop needs, restored to where the run stands; ``stack`` closes it. A launch that is refused
+    leaves the run directory as it was."""
+    config, stream = plan.config, plan.train_stream
+    from_main(lambda: claim(directory, stack))
+    progress = Progress.start(stream.identity, config.data, config.train.seed, plan.recipe)
+    found = saving.find(directory)
+    if found.saved:
+        saving.check_continues(found.saved, progress, plan.objective, config, ranks, device)
+    from_main(lambda: publishing.check_store(config, directory))
+    directory.open_log(ranks)
+    engine = Engine(plan.objective, config.deepspeed, config.train, config.optim, ranks, device)
+    stack.callback(engine.close)
+    if found.saved:
+        progress = saving.restore(engine, found.saved)
+    from_main(lambda: take_over(directory, plan.text, found))
+    progress = replace(progress, run_id=from_main(lambda: tracking.run_id(directory.root)))
+    total_steps = config.train.total_steps(stream.n_segments, step=progress.step, position=progress.position)
+    console = Console(ranks, total_steps)
+    stack.callback(console.close)
+    file, tracker = recorders(config, console, directory, progress, plan.text, stack)
+    job = Job(
+        config=config,
+        ranks=ranks,
+        engine=engine,
+        train_stream=stream,
+        val_stream=plan.val_stream,
+        directory=directory,
+        file=file,
+        tracker=tracker,
+        console=console,
+        total_steps=total_steps,
+        val_every=plan.val_every,
+        save_every=plan.save_every,
+        pictures=plan.pictures,
+        patience=from_main(lambda: Patience(plan.patience, past_validations(directory, progress))),
+    )
+    announce(job, plan, progress, found)
+    return job, progress
+
+
+def claim(directory: RunDirectory, stack: ExitStack) -> None:
+    """Take the run directory for this launch (rank 0)."""
+    stack.enter_context(directory.lock())
+
+
+def take_over(directory: RunDirectory, config: str, found: saving.Found) -> None:
+    """Make the run directory this launch's, now that nothing can refuse it any more (rank 0)."""
+    directory.prepare(config)
+    checkpoints.disown(found.damaged)
+
+
+def recorders(
+    config: RunConfig, console: Console, directory: RunDirectory, progress: Progress, text: str, stack: ExitStack
+) -> tuple[metrics.MetricsFile | None, tracking.Run]:
+    """The metrics file, cut back to where the run stands, and its mirror; on rank 0."""
+    if not console.main:
+        return None, tracking.NoTracker()
+    last = metrics.trim(directory.metrics, progress.step if progress.step else -1)
+    file = stack.enter_context(closing(metrics.MetricsFile(directory.metrics)))
+    settings: dict[str, Any] = yaml.safe_load(text)
+    tracker = tracking.start(
+        config.tracking, directory.root, progress.run_id, settings, warn=console.warn, last_step=last
+    )
+    return file, stack.enter_context(closing(tracker))
+
+
+def past_validations(directory: RunDirectory, progress: Progress) -> list[float | None]:
+    """Validation losses of the steps so far; that of the untrained model is none of them."""
+    rows = metrics.read_rows(directory.metrics)
+    return [row["val/loss"] for row in rows if "val/loss" in row and 0 < row["step"] <= progress.step]
+
+
+def announce(job: Job, plan: Plan, progress: Progress, found: saving.Found) -> None:
+    """Say what is about to happen."""
+    for problem in found.damaged.values():
+        job.console.warn(f"{problem}; going back to the checkpoint before it")
+    n_parameters = sum(torch.Size(shape).numel() for shape in job.engine.parameters.values())
+    where = f"goes on from step {progress.step}" if progress.step else "starts"
+    job.console.say(
+        f"{job.directory.root} {where}: {n_parameters:,} parameters, {job.total_steps} steps of "
+        f"{job.config.train.batch_size} segments, {job.ranks.world_size} rank(s) on {job.engine.device.type}, ZeRO-"
+        f"{job.config.deepspeed.zero_stage}, {job.engine.layout['precision']}; {plan.about}"
+    )
+    for warning in plan.warnings:
+        job.console.warn(warning)

@@ -1,0 +1,178 @@
+"""Which subjects train, which are held out for selection, which are tested on.
+
+folds.json, or lists of subjects  ->  Sides  ->  masks over a WindowTable
+"""
+
+import difflib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aar_dist.base.errors import ConfigError, one_line
+from aar_dist.base.hashing import hash_int, word
+from aar_dist.stream.windows import WindowTable
+
+VALIDATION = word("selection")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitConfig:
+    """Subjects of each side, ``<data set>/<subject>``."""
+
+    folds: str | None = None
+    """A folds.json; ``fold`` chooses from it."""
+    fold: int | Literal["all"] = 0
+    """Fold of ``folds``, from 0; ``all`` trains on every subject: no selection, no test."""
+    train: list[str] = field(default_factory=list)
+    """Without ``folds``: subjects to train on; empty for all that are in no other list."""
+    validation: list[str] = field(default_factory=list)
+    """Without ``folds``: subjects of the train side held out for selection; empty to draw ``validation_share``."""
+    test: list[str] = field(default_factory=list)
+    """Without ``folds``: subjects to test on."""
+    validation_share: float = 0.2
+    """Share of the train side's subjects held out for selection where none are named; at least one."""
+    selection_seed: int = 578
+    """Seed of that draw."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.validation_share < 1:
+            raise ConfigError(f"split.validation_share must lie between 0 and 1, got {self.validation_share}")
+        if isinstance(self.fold, int) and self.fold < 0:
+            raise ConfigError(f"split.fold must be 0 or more, or all, got {self.fold}")
+        if self.folds and (self.train or self.validation or self.test):
+            raise ConfigError("split.folds and lists of subjects exclude each other; give one of them")
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Subjects of each side; no subject stands on two."""
+
+    train: tuple[str, ...]
+    validation: tuple[str, ...]
+    """Empty without selection."""
+    test: tuple[str, ...]
+    """Empty without a test."""
+
+
+def sides(config: SplitConfig, table: WindowTable, identity: str) -> Sides:
+    """The subjects of each side, all of which have labelled windows.
+
+    Args:
+        identity: Of the shard sets.
+
+    Raises:
+        ConfigError: no such fold, subjects or classes of another set, a subject on two sides, an empty side.
+    """
+    present = [str(name) for name in np.unique(table.subject)]
+    if config.fold == "all":
+        return Sides(tuple(present), (), ())
+    if config.folds:
+        made, where = _of_fold(config, table, present, identity), f"{config.folds}, fold {config.fold}"
+    else:
+        made, where = _of_lists(config, present), "split"
+    for one, other in (("train", "validation"), ("train", "test"), ("validation", "test")):
+        if both := sorted({*getattr(made, one)} & {*getattr(made, other)}):
+            raise ConfigError(f"{where}: subject {both[0]} stands on two sides, {one} and {other}")
+    if not made.train:
+        raise ConfigError(f"{where}: no subject is left to train on; there are {_some(present)}")
+    if made.validation:
+        return made
+    return hold_out(made, table, config)
+
+
+def select(table: WindowTable, subjects: Sequence[str]) -> WindowTable:
+    """The windows of these subjects."""
+    mask: NDArray[np.bool_] = np.isin(table.subject, list(subjects))
+    return table.select(mask)
+
+
+def hold_out(made: Sides, table: WindowTable, config: SplitConfig) -> Sides:
+    """Draw validation subjects from the train side, passing over one without whom a class would be lost."""
+    if len(made.train) < 2:
+        raise ConfigError(
+            f"one subject only to train on ({made.train[0]}): nobody can be held out for selection; "
+            "label more subjects, or train the final model on all with --fold all"
+        )
+    wanted = max(1, round(config.validation_share * len(made.train)))
+    order = sorted(made.train, key=lambda name: hash_int(config.selection_seed, VALIDATION, word(name)))
+    held: list[str] = []
+    for name in order:
+        rest = [s for s in made.train if s not in (*held, name)]
+        if len(held) < wanted and rest and _classes(table, rest) >= _classes(table, made.train):
+            held.append(name)
+    held = held or order[:1]
+    return Sides(tuple(s for s in made.train if s not in held), tuple(sorted(held)), made.test)
+
+
+def _classes(table: WindowTable, subjects: Sequence[str]) -> set[int]:
+    return set() if table.classes is None else set(select(table, subjects).label.tolist())
+
+
+def _of_lists(config: SplitConfig, present: Sequence[str]) -> Sides:
+    if not config.test and not config.train:
+        raise ConfigError(
+            "split: nobody to test on; give split.folds (a folds.json), subjects as split.test, or --fold all for a "
+            "final model on every subject"
+        )
+    for key in ("train", "validation", "test"):
+        _known(getattr(config, key), present, f"split.{key}")
+    others = {*config.test, *config.validation}
+    train = config.train or [name for name in present if name not in others]
+    if not train and len(present) == 1:
+        raise ConfigError(f"one subject only ({present[0]}): nobody to test on; label more subjects, or use --fold all")
+    return Sides(tuple(sorted(train)), tuple(sorted(config.validation)), tuple(sorted(config.test)))
+
+
+def _of_fold(config: SplitConfig, table: WindowTable, present: Sequence[str], identity: str) -> Sides:
+    """A fold of the file; ``validation`` there are subjects inside its ``train``."""
+    said = read_folds(str(config.folds))
+    classes = said.get("classes")
+    if classes and list(classes) != list(table.classes or ()):
+        raise ConfigError(
+            f"{config.folds} was made for the classes {list(classes)}, the windows carry {list(table.classes or ())}; "
+            "set windows.classes as it was, or make the folds again"
+        )
+    if said.get("shards") not in (None, "", identity):
+        raise ConfigError(
+            f"{config.folds} was made for the shards {said['shards'][:12]}, these are {identity[:12]}; give those "
+            "in data.shards, or make the folds again"
+        )
+    folds = said["folds"]
+    assert isinstance(config.fold, int), "all has been answered"
+    if config.fold >= len(folds):
+        raise ConfigError(f"split.fold {config.fold} is out of range: {config.folds} has folds 0 to {len(folds) - 1}")
+    fold = folds[config.fold]
+    named = {side: [str(s) for s in fold.get(side) or ()] for side in ("train", "validation", "test")}
+    for side, subjects in named.items():
+        _known(subjects, present, f"{config.folds}, fold {config.fold}, {side}")
+    train = [s for s in named["train"] if s not in named["validation"]]
+    return Sides(tuple(sorted(train)), tuple(sorted(named["validation"])), tuple(sorted(named["test"])))
+
+
+def read_folds(path: str) -> dict[str, Any]:
+    """A folds.json. Raises ``ConfigError`` if it is none."""
+    try:
+        said: dict[str, Any] = json.loads(Path(path).read_text())
+        whole = bool(said["folds"]) and all(fold["train"] and fold["test"] for fold in said["folds"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"split.folds: {path} is no folds.json: {one_line(error)}") from None
+    if not whole:
+        raise ConfigError(f"split.folds: {path} has no folds, or one without subjects to train or to test on")
+    return said
+
+
+def _known(names: Sequence[str], present: Sequence[str], where: str) -> None:
+    for name in names:
+        if name not in present:
+            near = difflib.get_close_matches(name, present, 1)
+            said = f"did you mean {near[0]}?" if near else f"there are {_some(present)}"
+            raise ConfigError(f"{where}: no labelled window of a subject {name!r} in the shards; {said}")
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")

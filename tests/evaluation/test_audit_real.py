@@ -1,0 +1,79 @@
+"""The audit on the published files: it names exactly what is known to be there twice."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from aar_dist.base.errors import ConfigError
+from aar_dist.evaluation.audit import SAMPLES, audited, find_shared, leaks
+from aar_dist.evaluation.folds import make_folds
+from aar_dist.evaluation.tracks import tracks_of_recordings, tracks_of_shards
+from aar_dist.recordings.contract import find_recordings
+from aar_dist.recordings.convert import CONVERTERS, convert
+from aar_dist.recordings.converter import Options
+from aar_dist.shards.build import BuildOptions, build
+
+pytestmark = pytest.mark.real
+CONFIGS = Path(__file__).parents[2] / "configs/convert"
+TWINS = {(290, 291): 141}
+OVERLAPS = {(61, 62): 51, (103, 106): 51, (104, 106): 81, (105, 106): 51, (278, 283): 91, (243, 246): 271,
+            (271, 289): 111}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def cattle(tmp_path_factory, shared_data) -> Path:
+    out = tmp_path_factory.mktemp("cattle")
+    source = Options(source=shared_data / "cow_walking_raw.tar.xz")
+    return convert(CONVERTERS["cow_walking"], out, source, keep_duplicates=True)[0]
+
+
+def test_cattle(cattle, tmp_path):
+    """290 is 291, and they lie in one cow, as the other pairs do: folds by cow leak none of them."""
+    recordings = find_recordings(cattle)
+    number = {(r.dataset, r.recording): int(r.source.split("_")[0]) for r in recordings}
+    options = BuildOptions(datasets=("cow_walking",), longest_segment_s=6.0)
+    shards = build(cattle.parent, tmp_path / "set", options, workers=1).folder
+    tracks = {"recordings": tracks_of_recordings(recordings), "shards": tracks_of_shards([shards])}
+    for of in tracks.values():
+        shared = find_shared(of)
+        pairs = {tuple(sorted(number[place] for place in s.places)): s for s in shared}
+        assert {pair: round(10 * s.duration_s) for pair, s in pairs.items()} == TWINS | OVERLAPS
+        assert {s.what for s in shared} == {SAMPLES}
+        assert all(s.first.subject == s.second.subject for s in shared)
+    folds = make_folds([t.subject for t in tracks["shards"]], 5)
+    audit = audited(folds, tracks["shards"]).audit
+    assert (audit["recordings"], len(audit["shared"]), audit["leaks"]) == (439, 8, [])
+    # A split by file, every second one tested, would leak all that fall apart.
+    side = {place: "test" if n % 2 else "train" for place, n in number.items()}
+    apart = {pair for pair in TWINS | OVERLAPS if (pair[0] - pair[1]) % 2}
+    assert {tuple(sorted(number[p] for p in s.places)) for s in leaks(shared, side)} == apart
+    assert (290, 291) in apart
+
+
+def test_the_start_times_alone_tell_the_overlaps_of_cattle(cattle):
+    """With samples that cannot agree, the eight pairs are found by their times."""
+    tracks = tracks_of_recordings(find_recordings(cattle))
+    mute = [t for t in tracks if t.sensor == "acc"]
+    silent = [type(t)(**{**vars(t), "read": lambda a, b, r=t.read: r(a, b)[:, :1] * 0}) for t in mute]
+    found = {tuple(sorted(int(t.name.split("_")[0]) for t in (s.first, s.second))) for s in find_shared(silent)}
+    assert found == {*TWINS, *OVERLAPS}
+
+
+def test_motionsense_split_by_trial(tmp_path, shared_data):
+    """`sit_5/sub_1` is `sit_13/sub_1`: a split by trial leaks it and is refused by name, a split by person is not."""
+    layout = yaml.safe_load((CONFIGS / "motionsense.yaml").read_text())
+    (tmp_path / "by_trial.yaml").write_text(yaml.safe_dump(layout | {"subject": {"path": "trial"}}))
+    options = Options(source=shared_data / "motionsense_raw.tar.xz", yaml=tmp_path / "by_trial.yaml")
+    folder, _ = convert(CONVERTERS["table"], tmp_path / "data", options, keep_duplicates=True)
+    tracks = tracks_of_recordings(find_recordings(folder))
+    (shared,) = find_shared(tracks)
+    assert {t.name for t in (shared.first, shared.second)} == {
+        "A_DeviceMotion_data/sit_5/sub_1.csv", "A_DeviceMotion_data/sit_13/sub_1.csv"
+    }  # fmt: skip
+    assert shared.duration_s == shared.first.duration_s == shared.second.duration_s
+    trials = [t.subject for t in tracks]
+    with pytest.raises(ConfigError, match=r"sit_13/sub_1\.csv of motionsense/13 from 0 s and .*sit_5/sub_1\.csv"):
+        audited(make_folds(trials, "leave_one_out"), tracks)
+    person = {(t.dataset, t.recording): t.name.split("sub_")[1] for t in tracks}
+    assert leaks([shared], person) == []
