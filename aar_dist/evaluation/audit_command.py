@@ -12,10 +12,10 @@ from pathlib import Path
 from aar_dist.base.cli import Parser
 from aar_dist.base.errors import user_entry
 from aar_dist.evaluation.audit import audited, find_shared
-from aar_dist.evaluation.folds_file import read_folds
 from aar_dist.evaluation.tracks import Track, tracks_of_recordings, tracks_of_shards
 from aar_dist.recordings.contract import find_recordings
 from aar_dist.shards.format import INFO, MANIFEST
+from aar_dist.training.folds import read_folds
 
 
 @user_entry

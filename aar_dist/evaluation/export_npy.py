@@ -22,11 +22,10 @@ from aar_dist.base.cli import Parser
 from aar_dist.base.errors import ConfigError, user_entry
 from aar_dist.base.progress import progress
 from aar_dist.evaluation.arrays import batches_once
-from aar_dist.evaluation.folds import Folds, Side
-from aar_dist.evaluation.folds_file import read_folds
 from aar_dist.stream.config import DataConfig, MixtureConfig
 from aar_dist.stream.loader import SegmentStream, has_split, open_stream
 from aar_dist.stream.windows import WindowConfig, open_windows, window_stream
+from aar_dist.training.folds import Folds, Side, read_folds
 
 BATCH = 256
 SPLITS: tuple[Literal["train", "val"], ...] = ("train", "val")

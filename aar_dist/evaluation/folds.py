@@ -9,7 +9,7 @@ train side lacks a class that subjects outside its test side carry; if there is 
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -18,63 +18,11 @@ from numpy.typing import NDArray
 from aar_dist.base.errors import ConfigError
 from aar_dist.base.hashing import hash_np, word
 from aar_dist.stream.windows import WindowTable
+from aar_dist.training.folds import Fold, Folds
 
 ATTEMPTS = 1000
-Side = Literal["train", "validation", "test"]
-SIDES: tuple[Side, ...] = ("train", "validation", "test")
 Carried = Mapping[str, Collection[str]]
 """Subject -> the classes it carries."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Fold:
-    """Subjects (``herd/12``) of the three sides, sorted."""
-
-    train: tuple[str, ...]
-    validation: tuple[str, ...]
-    """Held inside the train side, for selection and early stopping."""
-    test: tuple[str, ...]
-
-    def side_of(self) -> dict[str, str]:
-        """Subject -> side."""
-        return {subject: side for side in SIDES for subject in getattr(self, side)}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Folds:
-    """All folds over one set of subjects."""
-
-    folds: tuple[Fold, ...]
-    classes: tuple[str, ...] | None = None
-    """In the order of their numbers; None where the label is a target."""
-    shards: str = ""
-    """Identity of the shard sets they were made for."""
-    carried: dict[str, list[str]] = field(default_factory=dict)
-    """Subject -> the classes it carries."""
-    audit: dict[str, Any] = field(default_factory=dict)
-    """What :func:`aar_dist.evaluation.audit.audited` found."""
-
-    def __len__(self) -> int:
-        return len(self.folds)
-
-    def fold(self, number: int) -> Fold:
-        """The fold of this number, from 0."""
-        if not 0 <= number < len(self.folds):
-            raise ConfigError(f"fold {number}: there are {len(self.folds)}, expected 0 to {len(self.folds) - 1}")
-        return self.folds[number]
-
-    def select(self, table: WindowTable, number: int, *sides: Side) -> WindowTable:
-        """The windows of one side of a fold, or of several."""
-        subjects = [subject for side in sides for subject in getattr(self.fold(number), side)]
-        return table.select(np.isin(table.subject, subjects))
-
-    def check_shards(self, identity: str) -> None:
-        """Refuse folds of other shard sets: their labels and subjects may differ."""
-        if self.shards != identity:
-            raise ConfigError(
-                f"the folds were made for shards {self.shards[:12]}, but these are {identity[:12]}; "
-                "give the shard sets they were made for, or make new folds"
-            )
 
 
 def make_folds(

@@ -10,8 +10,8 @@ import numpy as np
 from aar_dist.base.errors import ConfigError
 from aar_dist.evaluation.arrays import Windows
 from aar_dist.evaluation.baselines import ClassWeight, baseline
-from aar_dist.evaluation.folds import Folds
 from aar_dist.stream.windows import WindowTable
+from aar_dist.training.folds import Folds
 from aar_dist.training.predictions import Predictions
 
 

@@ -4,18 +4,17 @@ folds.json, or lists of subjects  ->  Sides  ->  masks over a WindowTable
 """
 
 import difflib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aar_dist.base.errors import ConfigError, one_line
+from aar_dist.base.errors import ConfigError
 from aar_dist.base.hashing import hash_int, word
 from aar_dist.stream.windows import WindowTable
+from aar_dist.training.folds import SIDES, read_folds
 
 VALIDATION = word("selection")
 
@@ -129,41 +128,25 @@ def _of_lists(config: SplitConfig, present: Sequence[str]) -> Sides:
 
 
 def _of_fold(config: SplitConfig, table: WindowTable, present: Sequence[str], identity: str) -> Sides:
-    """A fold of the file; ``validation`` there are subjects inside its ``train``."""
-    said = read_folds(str(config.folds))
-    classes = said.get("classes")
-    if classes and list(classes) != list(table.classes or ()):
+    folds = read_folds(str(config.folds))
+    classes = list(table.classes or ())
+    if folds.classes and list(folds.classes) != classes:
         raise ConfigError(
-            f"{config.folds} was made for the classes {list(classes)}, the windows carry {list(table.classes or ())}; "
+            f"{config.folds} was made for the classes {list(folds.classes)}, the windows carry {classes}; "
             "set windows.classes as it was, or make the folds again"
         )
-    if said.get("shards") not in (None, "", identity):
+    if folds.shards not in ("", identity):
         raise ConfigError(
-            f"{config.folds} was made for the shards {said['shards'][:12]}, these are {identity[:12]}; give those "
+            f"{config.folds} was made for the shards {folds.shards[:12]}, these are {identity[:12]}; give those "
             "in data.shards, or make the folds again"
         )
-    folds = said["folds"]
     assert isinstance(config.fold, int), "all has been answered"
     if config.fold >= len(folds):
         raise ConfigError(f"split.fold {config.fold} is out of range: {config.folds} has folds 0 to {len(folds) - 1}")
-    fold = folds[config.fold]
-    named = {side: [str(s) for s in fold.get(side) or ()] for side in ("train", "validation", "test")}
-    for side, subjects in named.items():
-        _known(subjects, present, f"{config.folds}, fold {config.fold}, {side}")
-    train = [s for s in named["train"] if s not in named["validation"]]
-    return Sides(tuple(sorted(train)), tuple(sorted(named["validation"])), tuple(sorted(named["test"])))
-
-
-def read_folds(path: str) -> dict[str, Any]:
-    """A folds.json. Raises ``ConfigError`` if it is none."""
-    try:
-        said: dict[str, Any] = json.loads(Path(path).read_text())
-        whole = bool(said["folds"]) and all(fold["train"] and fold["test"] for fold in said["folds"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"split.folds: {path} is no folds.json: {one_line(error)}") from None
-    if not whole:
-        raise ConfigError(f"split.folds: {path} has no folds, or one without subjects to train or to test on")
-    return said
+    fold = folds.fold(config.fold)
+    for side in SIDES:
+        _known(getattr(fold, side), present, f"{config.folds}, fold {config.fold}, {side}")
+    return Sides(*(tuple(sorted(getattr(fold, side))) for side in SIDES))
 
 
 def _known(names: Sequence[str], present: Sequence[str], where: str) -> None:

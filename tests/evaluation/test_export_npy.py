@@ -11,12 +11,12 @@ import pytest
 from aar_dist.base.errors import ConfigError
 from aar_dist.evaluation.export_npy import export_folds, export_pretraining, main
 from aar_dist.evaluation.folds import folds_of
-from aar_dist.evaluation.folds_file import keep_folds
 from aar_dist.recordings.write import SensorData, dataset_to_hdf5
 from aar_dist.shards.build import BuildOptions, build
 from aar_dist.stream.config import DataConfig, MixtureConfig
 from aar_dist.stream.loader import open_stream
 from aar_dist.stream.windows import WindowConfig, open_windows
+from aar_dist.training.folds import keep_folds
 
 CLASSES = ("eat", "rest", "walk")
 LENGTH_S, LONGEST = 2.0, 60

@@ -17,9 +17,9 @@ from aar_dist.evaluation.folds import (
     require_classes,
     usable_classes,
 )
-from aar_dist.evaluation.folds_file import keep_folds, read_folds
 from aar_dist.stream.config import DataConfig
 from aar_dist.stream.windows import WindowConfig, open_windows
+from aar_dist.training.folds import keep_folds, read_folds
 from aar_dist.training.split import SplitConfig, sides
 
 COWS = [f"herd/{i}" for i in range(10)]
@@ -140,9 +140,9 @@ def test_usable_classes(table):
     [
         ({"folds": [{"train": ["a"], "validation": ["b"], "test": ["a"]}]}, "a is twice in fold 0"),
         ({"folds": [{"train": ["a"], "validation": [], "test": ["b"]}] * 2}, "b is on two test sides"),
-        ({"folds": [{"train": ["a"], "test": ["b"]}]}, "fold 0 needs lists of subjects under train, validation"),
+        ({"folds": [{"train": ["a"], "test": "b"}]}, "fold 0 needs lists of subjects under train, validation"),
         ({"folds": [{"train": [], "validation": ["a"], "test": ["b"]}]}, "empty train or test side"),
-        ({"shards": None}, "shards is missing or of another kind"),
+        ({"shards": 3}, "shards is 3; expected"),
     ],
 )
 def test_a_bad_file_is_named(tmp_path, changes, said):

@@ -9,10 +9,11 @@ from aar_dist.base.errors import ConfigError
 from aar_dist.evaluation import in_folds
 from aar_dist.evaluation.arrays import Windows, window_arrays
 from aar_dist.evaluation.baselines import Predicted
-from aar_dist.evaluation.folds import Fold, Folds, folds_of
+from aar_dist.evaluation.folds import folds_of
 from aar_dist.evaluation.in_folds import baseline_in_fold
 from aar_dist.stream.config import DataConfig
 from aar_dist.stream.windows import WindowConfig, open_windows
+from aar_dist.training.folds import Fold, Folds
 from aar_dist.training.predictions import write
 
 

@@ -13,11 +13,11 @@ from aar_dist.evaluation.audit import SAMPLES, TIME, audited, find_shared, leaks
 from aar_dist.evaluation.audit_command import main
 from aar_dist.evaluation.fingerprints import SHORTEST, anchors, find_copies
 from aar_dist.evaluation.folds import make_folds
-from aar_dist.evaluation.folds_file import keep_folds
 from aar_dist.evaluation.tracks import Track, tracks_of_recordings, tracks_of_shards
 from aar_dist.recordings.contract import find_recordings
 from aar_dist.recordings.write import SensorData, dataset_to_hdf5
 from aar_dist.shards.build import BuildOptions, build
+from aar_dist.training.folds import keep_folds
 
 RNG = np.random.default_rng(5)
 START = np.datetime64("2024-05-13T14:00:00.000")

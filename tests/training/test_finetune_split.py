@@ -111,7 +111,7 @@ def test_a_class_the_train_side_lacks_is_named_and_allowed_by_a_flag(uneven):
         ({"test": ["toy/s0"], "train": ["toy/s1"]}, "one subject only to train on"),
         ({"test": [f"toy/s{i}" for i in range(6)]}, "no subject is left to train on"),
         ({"folds": "FOLDS", "fold": 1}, "split.fold 1 is out of range: .* has folds 0 to 0"),
-        ({"folds": "nowhere.json"}, "nowhere.json is no folds.json"),
+        ({"folds": "nowhere.json"}, "nowhere.json: No such file or directory; expected a folds.json"),
         ({"folds": "EMPTY"}, "has no folds"),
         ({"folds": "OTHER_SUBJECTS"}, "no labelled window of a subject 'herd/1'"),
         ({"folds": "OTHER_CLASSES"}, r"was made for the classes \['grazing'\], the windows carry"),
