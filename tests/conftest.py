@@ -14,6 +14,7 @@ from aar_dist.recordings.write import SensorData, dataset_to_hdf5
 from aar_dist.shards.build import BuildOptions, build
 from aar_dist.stream.batch import SegmentBatch
 
+ROOT = Path(__file__).parents[1]
 LONGEST_S = 1.0
 CLASSES = ("rest", "walk", "run")
 
@@ -49,6 +50,14 @@ def write_dataset(
                 classes=CLASSES,
                 first_index=k,
             )
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Where the published recordings are."""
+    folder = Path(os.environ.get("SHARED_DATA", ROOT / "../shared/data")).resolve()
+    assert folder.is_dir(), f"{folder}: no published recordings; set SHARED_DATA to the folder of the archives"
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from aar_dist.base.errors import AarError, StorageError
@@ -18,6 +19,23 @@ R = TypeVar("R")
 
 RETRIES = 3
 CONNECT_TIMEOUT_S = 5.0
+TICK_S = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workers:
+    """Who does the jobs."""
+
+    count: int
+    """At most so many at a time on this machine."""
+    address: str | None = None
+    """Of a Ray cluster; then as many as it has room for."""
+    cores: int = 1
+    """Of each job."""
+    gpus: int = 0
+    """Of each job."""
+    always_apart: bool = False
+    """A single job, or a single worker, has a process of its own too."""
 
 
 def available_cores() -> int:
@@ -28,23 +46,34 @@ def available_cores() -> int:
 def run_jobs(
     job: Callable[[T], R],
     items: Sequence[T],
+    workers: Workers,
     *,
-    workers: int,
-    address: str | None = None,
     on_done: Callable[[R], None] = lambda result: None,
+    on_crash: Callable[[T, str], R] | None = None,
+    on_tick: Callable[[], None] = lambda: None,
 ) -> list[R]:
     """Run ``job`` on every item and return the results in order.
 
-    One worker without a cluster runs in this process; otherwise Ray schedules, at most ``workers`` at a time on this
-    machine, or as many as the cluster at ``address`` has cores for. An ``AarError`` in a job ends the run.
+    One worker without a cluster runs in this process; otherwise Ray schedules. An ``AarError`` in a job ends the run.
+
+    Args:
+        job: A function of one item.
+        items: What there is to do.
+        workers: Who does it.
+        on_done: Told of each result as it comes.
+        on_crash: Makes the result of a job whose process died again and again; without it that ends the run.
+        on_tick: Called about once a second while Ray works.
     """
-    if address is None and (workers <= 1 or len(items) <= 1):
+    if not items:
+        return []
+    alone = workers.count <= 1 or len(items) == 1
+    if workers.address is None and alone and not workers.always_apart:
         results = []
         for item in items:
             results.append(job(item))
             on_done(results[-1])
         return results
-    return _run_on_ray(job, items, workers, address, on_done)
+    return _run_on_ray(job, items, workers, on_done, on_crash, on_tick)
 
 
 def _check_reachable(address: str) -> None:
@@ -60,7 +89,8 @@ def _check_reachable(address: str) -> None:
         ) from None
 
 
-def _start_ray(workers: int, address: str | None) -> Any:
+def _start_ray(workers: Workers) -> Any:
+    address = workers.address
     if address is not None:
         _check_reachable(address)
     # Ray reads these at import: no usage report, no token between processes of one machine, and for a local
@@ -74,7 +104,8 @@ def _start_ray(workers: int, address: str | None) -> Any:
     common = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
     try:
         if address is None:
-            ray.init(address="local", num_cpus=workers, include_dashboard=False, **common)
+            room = {"num_cpus": workers.count * workers.cores, "num_gpus": workers.count * workers.gpus}
+            ray.init(address="local", include_dashboard=False, **room, **common)
         else:
             ray.init(address=address, **common)
     except (ConnectionError, RuntimeError, ValueError) as error:
@@ -85,24 +116,31 @@ def _start_ray(workers: int, address: str | None) -> Any:
 
 
 def _run_on_ray(
-    job: Callable[[T], R], items: Sequence[T], workers: int, address: str | None, on_done: Callable[[R], None]
+    job: Callable[[T], R],
+    items: Sequence[T],
+    workers: Workers,
+    on_done: Callable[[R], None],
+    on_crash: Callable[[T, str], R] | None,
+    on_tick: Callable[[], None],
 ) -> list[R]:
-    ray = _start_ray(workers, address)
+    ray = _start_ray(workers)
     try:
-        remote = ray.remote(max_retries=RETRIES)(job)
+        remote = ray.remote(max_retries=RETRIES, num_cpus=workers.cores, num_gpus=workers.gpus)(job)
         pending = {remote.remote(item): index for index, item in enumerate(items)}
         results: dict[int, R] = {}
         while pending:
-            done, _ = ray.wait(list(pending), num_returns=1)
-            result = _result(ray, done[0])
-            results[pending.pop(done[0])] = result
-            on_done(result)
+            done, _ = ray.wait(list(pending), num_returns=1, timeout=TICK_S)
+            for reference in done:
+                index = pending.pop(reference)
+                results[index] = _result(ray, reference, items[index], on_crash)
+                on_done(results[index])
+            on_tick()
         return [results[index] for index in range(len(items))]
     finally:
         ray.shutdown()
 
 
-def _result(ray: Any, reference: Any) -> Any:
+def _result(ray: Any, reference: Any, item: T, on_crash: Callable[[T, str], R] | None) -> Any:
     """The value of a finished task; the user error it raised, without Ray's wrapping."""
     try:
         return ray.get(reference)
@@ -111,3 +149,7 @@ def _result(ray: Any, reference: Any) -> Any:
         if isinstance(cause, AarError | OSError):
             raise cause from None
         raise
+    except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:
+        if on_crash is None:
+            raise
+        return on_crash(item, f"its process died {RETRIES + 1} times ({type(error).__name__})")

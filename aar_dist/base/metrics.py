@@ -9,7 +9,7 @@ was wrongly predicted as such a class still costs the recall of its own.
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +18,8 @@ from aar_dist.base.hashing import below_np, hash_np, word
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-Score = Literal["accuracy", "balanced_accuracy", "macro_f1"]
-SCORES: tuple[Score, ...] = ("accuracy", "balanced_accuracy", "macro_f1")
+SCORES = ("accuracy", "balanced_accuracy", "macro_f1")
+ERRORS = ("mae", "rmse", "r")
 LEVEL = 0.95
 
 
@@ -87,35 +87,51 @@ def classification_scores(y_true: NDArray[Any], y_pred: NDArray[Any], classes: S
     }
 
 
-def bootstrap_over_subjects(
+def resampled_scores(
     subject: NDArray[Any],
     y_true: NDArray[Any],
     y_pred: NDArray[Any],
-    classes: Sequence[str],
-    score: Score,
+    classes: Sequence[str] | None,
     n: int = 2000,
     seed: int = 578,
-) -> Interval:
-    """Mean and 95 % interval of a score when whole subjects are drawn with replacement, n times.
+) -> dict[str, Floats]:
+    """Each score, (n,), when whole subjects are drawn with replacement n times.
 
-    Windows of one animal are alike, so it is animals that are drawn. One subject alone has no interval: NaN.
+    Windows of one animal are alike, so it is animals that are drawn. The draws depend on the names of the subjects
+    and the seed alone: two methods tested on the same subjects can be subtracted draw by draw.
 
     Args:
         subject: (n_windows,) names.
-        y_true: (n_windows,) index into ``classes``.
+        y_true: (n_windows,) index into ``classes``, or targets.
         y_pred: (n_windows,) likewise.
+        classes: None for targets.
     """
     names, of = np.unique(np.asarray(subject), return_inverse=True)
-    k = len(classes)
-    each = np.stack([confusion_matrix(y_true[of == s], y_pred[of == s], k) for s in range(len(names))])
-    place = np.arange(len(names))
-    drawn = below_np(hash_np(seed, word("bootstrap"), np.arange(n)[:, None], place), len(names))
-    times = (drawn[:, :, None] == place).sum(1)  # (n, subjects)
-    values = scores_of(np.tensordot(times, each, axes=1))[score]
-    if len(names) < 2:
-        return Interval(float(values.mean()), np.nan, np.nan)
+    times = _times_drawn(len(names), n, seed)
+    if classes is None:
+        sums = np.stack([np.bincount(of, weights=w) for w in _moments(y_true, y_pred)], axis=1)
+        return _regression_of(times.astype(np.float64) @ sums)
+    each = [confusion_matrix(y_true[of == s], y_pred[of == s], len(classes)) for s in range(len(names))]
+    scores = scores_of(np.tensordot(times, np.stack(each), axes=1))
+    return {name: scores[name] for name in SCORES}
+
+
+def interval(values: Floats) -> Interval:
+    """Mean and 95 % interval of resampled values; those that are not defined are left out. Values that are all alike,
+    such as those of one subject, have no interval."""
+    values = values[~np.isnan(values)]
+    if not len(values) or values.min() == values.max():
+        return Interval(float(values[0]) if len(values) else np.nan, np.nan, np.nan)
     low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(float(values.mean()), float(low), float(high))
+
+
+def _times_drawn(n_subjects: int, n: int, seed: int) -> Ints:
+    """(n, subjects) how often each is drawn."""
+    place = np.arange(n_subjects)
+    drawn = below_np(hash_np(seed, word("bootstrap"), np.arange(n)[:, None], place), n_subjects)
+    times: Ints = (drawn[:, :, None] == place).sum(1)
+    return times
 
 
 def regression_scores(y_true: NDArray[Any], y_pred: NDArray[Any]) -> dict[str, Any]:
@@ -123,10 +139,26 @@ def regression_scores(y_true: NDArray[Any], y_pred: NDArray[Any]) -> dict[str, A
     t, p = np.asarray(y_true, np.float64), np.asarray(y_pred, np.float64)
     if t.shape != p.shape or t.ndim != 1 or not t.size:
         raise ValueError(f"targets of shapes {t.shape} and {p.shape}, expected two of the same length, not empty")
+    found = _regression_of(np.array([[w.sum() for w in _moments(t, p)]]))
+    return {name: _plain(values[0]) for name, values in found.items()} | {"n": len(t)}
+
+
+def _moments(t: NDArray[Any], p: NDArray[Any]) -> list[Floats]:
+    """What the scores of a target are sums of, each (n,)."""
+    t, p = np.asarray(t, np.float64), np.asarray(p, np.float64)
     error = p - t
-    spread = float(np.sqrt(((t - t.mean()) ** 2).sum() * ((p - p.mean()) ** 2).sum()))
-    r = float(((t - t.mean()) * (p - p.mean())).sum() / spread) if spread > 0 else None
-    return {"mae": float(np.abs(error).mean()), "rmse": float(np.sqrt((error**2).mean())), "r": r, "n": len(t)}
+    t, p = t - t.mean(), p - p.mean()  # r does not change, and its sums keep their digits
+    return [np.ones_like(t), np.abs(error), error**2, t, p, t * t, p * p, t * p]
+
+
+def _regression_of(sums: Floats) -> dict[str, Floats]:
+    """Scores of sums (…, 8) of the moments; r is NaN where targets or predictions are constant."""
+    n, off, square, t, p, tt, pp, tp = np.moveaxis(sums, -1, 0)
+    vt, vp = tt - t * t / n, pp - p * p / n
+    # Sums of squares lose digits: what is left of a constant is rounding.
+    varies = (vt > 1e-9 * np.maximum(tt, 1e-300)) & (vp > 1e-9 * np.maximum(pp, 1e-300))
+    r = np.where(varies, (tp - t * p / n) / np.sqrt(np.where(varies, vt * vp, 1.0)), np.nan)
+    return {"mae": off / n, "rmse": np.sqrt(square / n), "r": np.clip(r, -1, 1)}
 
 
 def _ratio(above: NDArray[Any], below: NDArray[Any], otherwise: float) -> Floats:

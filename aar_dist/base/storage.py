@@ -157,6 +157,11 @@ def write_json(path: str | Path, value: Any) -> Path:
     return write_text(path, json.dumps(value, indent=1) + "\n")
 
 
+def read_json(path: str | Path) -> Any:
+    """What :func:`write_json` wrote."""
+    return json.loads(Path(path).read_text())
+
+
 def hash_tree(folder: str | Path) -> dict[str, str]:
     """Relative POSIX name -> sha256 of every file below a folder, sorted by name."""
     folder = Path(folder)

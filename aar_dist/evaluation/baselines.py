@@ -2,18 +2,20 @@
 
     train Windows, test Windows, n_classes -> Predicted(label (n,), probability (n, K))
 
-``majority`` says the commonest class, ``logistic`` a linear model of :mod:`aar_dist.evaluation.statistics`,
-``minirocket`` ridge regression on random convolutions (Dempster, Schmidt & Webb 2021; aeon's implementation, an extra:
-``pip install 'aar_dist[baselines]'``).
+Of classes: ``majority`` says the commonest one, ``logistic`` is a linear model of the statistics in
+:mod:`aar_dist.evaluation.statistics`, ``minirocket`` ridge regression on random convolutions (Dempster, Schmidt & Webb
+2021; aeon's implementation, an extra: ``pip install 'aar_dist[baselines]'``). Of targets: ``mean`` says their mean,
+``ridge`` is a linear model of the same statistics.
 """
 
+import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression, RidgeClassifierCV
+from sklearn.linear_model import LogisticRegression, RidgeClassifierCV, RidgeCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -31,8 +33,8 @@ SHORTEST = 9
 class Predicted:
     """The answer of a baseline on n windows."""
 
-    label: NDArray[np.int64]
-    """(n,)."""
+    label: NDArray[Any]
+    """(n,) int64 class, or float32 value of a target."""
     probability: NDArray[np.float32] | None
     """(n, K); None for a method that has none."""
 
@@ -99,7 +101,30 @@ def minirocket(
     return Predicted(label=np.asarray(answer, np.int64), probability=None)
 
 
-BASELINES: Mapping[str, Baseline] = {"majority": majority, "logistic": logistic, "minirocket": minirocket}
+def mean(train: Windows, test: Windows, n_classes: int, **ignored: Any) -> Predicted:
+    """The mean target of the train side, whatever the window."""
+    return Predicted(label=np.full(len(test), train.label.mean(), np.float32), probability=None)
+
+
+def ridge(train: Windows, test: Windows, n_classes: int, **ignored: Any) -> Predicted:
+    """Ridge regression on standardised statistics of each channel, its strength chosen on the train side."""
+    model = make_pipeline(StandardScaler(), RidgeCV(alphas=ALPHAS))
+    model.fit(features(train.values, train.valid, train.rate_hz), train.label)
+    answer = model.predict(features(test.values, test.valid, test.rate_hz))
+    return Predicted(label=np.asarray(answer, np.float32), probability=None)
+
+
+OF_CLASSES: Mapping[str, Baseline] = {"majority": majority, "logistic": logistic, "minirocket": minirocket}
+OF_TARGETS: Mapping[str, Baseline] = {"mean": mean, "ridge": ridge}
+BASELINES = {**OF_CLASSES, **OF_TARGETS}
+DRAWS = ("minirocket",)
+"""Those whose answer depends on the seed."""
+
+
+def available(*, targets: bool) -> list[str]:
+    """Baselines for classes, or for targets, that can run here."""
+    found = importlib.util.find_spec("aeon") is not None
+    return [name for name in (OF_TARGETS if targets else OF_CLASSES) if name != "minirocket" or found]
 
 
 def baseline(name: str) -> Baseline:

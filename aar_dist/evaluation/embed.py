@@ -20,6 +20,7 @@ import torch
 from aar_dist.base import storage
 from aar_dist.base.cli import Parser
 from aar_dist.base.errors import ConfigError, user_entry
+from aar_dist.base.hashing import hash_np, word
 from aar_dist.base.progress import progress
 from aar_dist.evaluation.arrays import batches_once
 from aar_dist.models.backbone import Backbone
@@ -32,6 +33,7 @@ from aar_dist.stream.windows import WindowConfig, WindowTable, open_windows, win
 from aar_dist.training.pretrained import FOLLOWED
 
 BATCH = 512
+DRAWN = word("embedded windows")
 
 
 def stream_of(checkpoint: Checkpoint, shards: Sequence[str]) -> DataConfig:
@@ -45,8 +47,10 @@ def embed(
     shards: Sequence[str],
     out: Path,
     *,
+    data: DataConfig | None = None,
     windows: WindowConfig | None = None,
     everything: bool = False,
+    limit: int | None = None,
     batch_size: int = BATCH,
     device: torch.device | str = "cpu",
 ) -> int:
@@ -56,18 +60,22 @@ def embed(
         checkpoint: A stored model, pretrained or fine-tuned: its backbone is what embeds.
         shards: Shard sets with the sensors that the model knows.
         out: The Parquet file; it must not exist.
+        data: How windows are cut and normalised; None for the way of the model's training.
         windows: Grid and labels.
         everything: Windows without a label too.
+        limit: At most so many windows, drawn evenly by their place.
         batch_size: Windows at once.
         device: Where to compute.
     """
     if out.exists():
         raise ConfigError(f"{out}: exists; remove it, or give another name")
-    data = stream_of(checkpoint, shards)
+    data = data or stream_of(checkpoint, shards)
     source, table = open_windows(data, windows or WindowConfig(), unlabelled=True)
     carries = table.label >= 0 if table.classes is not None else ~np.isnan(table.label)
     if carries.any() and not everything:
         table = table.select(carries)
+    if limit and len(table) > limit:
+        table = table.select(np.sort(np.argsort(hash_np(DRAWN, np.arange(len(table))), kind="stable")[:limit]))
     backbone = checkpoint.objective().backbone.to(device)
     schema = _schema(backbone.d_embedding, table, {"model": checkpoint.reference, "shards": source.identity})
     staging, done = storage.staging_name(out), 0
@@ -125,9 +133,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--hop_s", type=float, help="from one window to the next [s] (default: their length)")
     parser.add_argument("--min_share", type=float, default=1.0, help="share of a window its label covers (%(default)s)")
     parser.add_argument("--all", action="store_true", help="windows without a label too")
+    parser.add_argument("--limit", type=int, help="at most so many windows, drawn evenly (default: all)")
     parser.add_argument("--batch_size", type=int, default=BATCH, help="windows at once (%(default)s)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="(%(default)s)")
     args = parser.parse_args(argv)
+    if args.limit is not None and args.limit < 1:
+        raise ConfigError(f"--limit must be at least 1, got {args.limit}")
     if args.batch_size < 1:
         raise ConfigError(f"--batch_size must be at least 1, got {args.batch_size}")
     n = embed(
@@ -136,6 +147,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         args.out,
         windows=WindowConfig(hop_s=args.hop_s, min_share=args.min_share),
         everything=args.all,
+        limit=args.limit,
         batch_size=args.batch_size,
         device=args.device,
     )

@@ -9,7 +9,7 @@ import numpy as np
 
 from aar_dist.base.errors import ConfigError
 from aar_dist.evaluation.arrays import Windows
-from aar_dist.evaluation.baselines import ClassWeight, baseline
+from aar_dist.evaluation.baselines import BASELINES, OF_TARGETS, ClassWeight, baseline
 from aar_dist.stream.windows import WindowTable
 from aar_dist.training.folds import Folds
 from aar_dist.training.predictions import Predictions
@@ -33,22 +33,24 @@ def baseline_in_fold(
     Args:
         name: One of :data:`aar_dist.evaluation.baselines.BASELINES`.
         windows: All windows of ``table``, in its order.
-        table: Windows with classes.
+        table: Windows with classes, or with targets.
         folds: Made for these windows.
         number: Of the fold, from 0.
         class_weight: ``balanced`` gives every class the same share.
         seed: Of what the method draws.
         more: Arguments of that method alone (``n_kernels``).
     """
-    if table.classes is None:
-        raise ConfigError(f"baseline {name} tells classes apart, but the labels of these windows are a target")
+    if name in BASELINES and (name in OF_TARGETS) != (table.classes is None):
+        kinds = ("classes", "targets") if table.classes is None else ("targets", "classes")
+        raise ConfigError(f"baseline {name} is for {kinds[0]}, but the labels of these windows are {kinds[1]}")
     fold = folds.fold(number)
     train, test = np.isin(table.subject, [*fold.train, *fold.validation]), np.isin(table.subject, fold.test)
     if not train.any() or not test.any():
         raise ConfigError(f"fold {number} has no window on its {'test' if train.any() else 'train'} side")
-    said = baseline(name)(
-        windows.select(train), windows.select(test), len(table.classes), class_weight=class_weight, seed=seed, **more
-    )
+    sides, n_classes = (windows.select(train), windows.select(test)), len(table.classes or ())
+    said = baseline(name)(*sides, n_classes, class_weight=class_weight, seed=seed, **more)
+    if table.classes is None:
+        return Predictions(table.select(test), said.label)
     # A method without probabilities is sure of what it says.
     sure = np.eye(len(table.classes), dtype=np.float32)[said.label]
     return Predictions(table.select(test), sure if said.probability is None else said.probability)

@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from aar_dist.base import storage
 from aar_dist.base.errors import ConfigError, RecordingError, ShardError
-from aar_dist.base.jobs import available_cores, run_jobs
+from aar_dist.base.jobs import Workers, available_cores, run_jobs
 from aar_dist.base.progress import progress
 from aar_dist.recordings.contract import Recording, check_values, raise_together, scan_recordings
 from aar_dist.shards import format as layout
@@ -78,7 +78,7 @@ def build(
     skip_bad: bool = False,
 ) -> BuildResult:
     """Build a shard set, or finish one that was begun with the same recordings and options."""
-    run = partial(run_jobs, workers=workers or available_cores(), address=ray_address)
+    run = partial(run_jobs, workers=Workers(count=workers or available_cores(), address=ray_address))
     found, bad = find_all(data_root, options)
     if (output_folder / layout.MANIFEST).exists():
         return _already_built(output_folder, options, _fingerprint(found))

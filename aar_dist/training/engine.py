@@ -70,7 +70,12 @@ def process_group(ranks: Ranks) -> Iterator[torch.device]:
         torch.cuda.set_device(device)
     barrier()
     environment.remove_shared_buffers(ranks)
-    yield device
+    try:
+        yield device
+    except BaseException:
+        if ranks.world_size == 1:  # nobody else to wait for, and this process may be given another run
+            deepspeed.comm.destroy_process_group()
+        raise
     barrier()
     # DeepSpeed's own farewell: it forgets its groups too, so that this process may have another run.
     deepspeed.comm.destroy_process_group()

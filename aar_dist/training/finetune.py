@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from aar_dist.base.config import ClassSpec, arguments, dump
-from aar_dist.base.errors import ConfigError, user_entry
+from aar_dist.base.errors import ConfigError, run_door, user_entry
 from aar_dist.base.hashing import hash_int
 from aar_dist.objectives.base import Objective
 from aar_dist.store.checkpoint import Checkpoint, build_objective, load_weights
@@ -197,3 +197,7 @@ def _rebuild(config: FinetuneConfig, task: Task) -> dict[str, Any]:
         "datasets": list(task.datasets),
         "channels": list(task.source.channels),
     }
+
+
+if __name__ == "__main__":  # several ranks of a fold: deepspeed --module aar_dist.training.finetune
+    run_door(main)

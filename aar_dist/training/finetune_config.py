@@ -1,7 +1,7 @@
 """Everything a fine-tuning run may be told; names and defaults are those of the first system."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from aar_dist.base.config import Choice, ClassSpec, Schema
 from aar_dist.models.backbone import Backbone
@@ -67,6 +67,53 @@ class FinetuneOptimConfig(AdamConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
+class CrossValidationConfig:
+    """What launch/folds.py does with the recipe; launch/finetune.py passes it over."""
+
+    n_folds: int | Literal["leave_one_out"] = 5
+    """Test sides that the subjects are dealt to, where ``split.folds`` names no file."""
+    fold_seed: int = 578
+    """Another seed, another deal."""
+    min_windows: int = 1
+    """Without ``windows.classes``: take the classes with so many windows …"""
+    min_subjects: int = 2
+    """… of so many subjects."""
+    seeds: list[int] = field(default_factory=lambda: [578])
+    """Every fold is trained once with each: first weights, order, dropout."""
+    strategies: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Name -> settings laid over the recipe. Empty: ``pretrained`` as it stands and ``scratch`` with
+    ``from_scratch: true``; without ``init_from`` the latter alone."""
+    baselines: list[str] = field(default_factory=lambda: ["auto"])
+    """What the network is compared with; ``auto`` for all that suit the labels and are installed, ``none``."""
+    n_kernels: int = 2000
+    """Of MiniRocket."""
+    final: bool = True
+    """Train a last model on all subjects, as the first strategy, for as many epochs as its folds needed."""
+    allow_leaks: bool = False
+    """Go on though a recording stands on two sides of a fold."""
+    workers: int | None = None
+    """Folds trained at a time on this machine; null for one a GPU, or one a core."""
+    ranks: int = 1
+    """Processes of each fold; more than one are started by DeepSpeed's launcher."""
+    ray_address: str | None = None
+    """A Ray cluster whose machines see the same folders, such as ``auto``; null for this machine."""
+    retries: int = 2
+    """Times a fold that failed is tried again."""
+
+    def __post_init__(self) -> None:
+        where = "cross_validation"
+        require(self.n_folds == "leave_one_out" or self.n_folds >= 2, f"{where}.n_folds", "2 or more", self.n_folds)
+        for name in ("min_windows", "min_subjects", "ranks", "n_kernels"):
+            require(getattr(self, name) >= 1, f"{where}.{name}", "1 or more", getattr(self, name))
+        require(self.retries >= 0, f"{where}.retries", "0 or more", self.retries)
+        require(self.workers is None or self.workers >= 1, f"{where}.workers", "1 or more, or null", self.workers)
+        require(bool(self.seeds) and len({*self.seeds}) == len(self.seeds), f"{where}.seeds", "different", self.seeds)
+        for name in self.strategies:
+            plain = name.replace("-", "").replace("_", "")
+            require(plain.isalnum(), f"{where}.strategies", "names of letters, digits, '-' and '_'", name)
+
+
+@dataclass(frozen=True, kw_only=True)
 class FinetuneConfig(RunConfig):
     """Training of a backbone and a head on labelled windows, tested on subjects it has not seen."""
 
@@ -84,6 +131,7 @@ class FinetuneConfig(RunConfig):
     train: FinetuneTrainConfig = field(default_factory=FinetuneTrainConfig)
     optim: FinetuneOptimConfig = field(default_factory=FinetuneOptimConfig)
     store: StoreConfig = field(default_factory=lambda: StoreConfig(name="finetuned"))
+    cross_validation: CrossValidationConfig = field(default_factory=CrossValidationConfig)
 
 
 def _schema(given: tuple[str, ...]) -> Schema[FinetuneConfig]:

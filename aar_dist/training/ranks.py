@@ -6,6 +6,7 @@ Works on torch.distributed alone, and with one process without a process group.
 """
 
 import os
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -99,3 +100,11 @@ def barrier() -> None:
     """Wait until every rank is here."""
     if _together():
         dist.barrier()
+
+
+def free_port() -> int:
+    """A port for a launch of its own on this machine."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port: int = s.getsockname()[1]
+    return port

@@ -1,9 +1,12 @@
 """Jobs give the same results in this process and on Ray, and user errors come through."""
 
+import os
+import signal
+
 import pytest
 
 from aar_dist.base.errors import ShardError
-from aar_dist.base.jobs import run_jobs
+from aar_dist.base.jobs import Workers, run_jobs
 
 
 @pytest.mark.launch
@@ -14,11 +17,28 @@ def test_ray_keeps_the_order_and_hands_on_errors():
         return x * x
 
     seen = []
-    assert run_jobs(square, list(range(6)), workers=2, on_done=seen.append) == [x * x for x in range(6)]
+    assert run_jobs(square, list(range(6)), Workers(count=2), on_done=seen.append) == [x * x for x in range(6)]
     assert sorted(seen) == [x * x for x in range(6)]
     with pytest.raises(ShardError, match="99 is bad"):
-        run_jobs(square, [1, 99], workers=2)
+        run_jobs(square, [1, 99], Workers(count=2))
 
 
 def test_one_worker_runs_here():
-    assert run_jobs(lambda x: x + 1, [1, 2], workers=1) == [2, 3]
+    assert run_jobs(lambda x: x + 1, [1, 2], Workers(count=1)) == [2, 3]
+    assert run_jobs(lambda x: x + 1, [], Workers(count=4)) == []
+
+
+@pytest.mark.launch
+def test_a_process_that_dies_is_told_and_the_others_go_on():
+    def kill_itself(x: int) -> str:
+        if x == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return f"{x} by {os.getpid() != parent}"
+
+    parent, ticks = os.getpid(), []
+    apart = Workers(count=1, always_apart=True)
+    made = run_jobs(
+        kill_itself, [0, 1, 2], apart, on_crash=lambda item, why: f"{item}: {why}", on_tick=lambda: ticks.append(1)
+    )
+    assert made == ["0 by True", "1: its process died 4 times (WorkerCrashedError)", "2 by True"]
+    assert ticks

@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from aar_dist.base.metrics import (
-    bootstrap_over_subjects,
     classification_scores,
     confusion_matrix,
+    interval,
     regression_scores,
+    resampled_scores,
     scores_of,
 )
 
@@ -65,7 +66,7 @@ def test_the_bootstrap_is_a_plain_one_over_subjects():
     subject = np.array([f"s{i}" for i in rng.integers(0, 6, 400)])
     y_true = rng.integers(0, 3, 400)
     y_pred = np.where(rng.random(400) < 0.2 + 0.1 * (subject == "s3") * 5, y_true, rng.integers(0, 3, 400))
-    got = bootstrap_over_subjects(subject, y_true, y_pred, "abc", "macro_f1", n=3000)
+    got = interval(resampled_scores(subject, y_true, y_pred, "abc", n=3000)["macro_f1"])
     plain = []
     for _ in range(3000):
         at = np.concatenate([np.flatnonzero(subject == f"s{i}") for i in rng.integers(0, 6, 6)])
@@ -79,15 +80,15 @@ def test_the_bootstrap_depends_on_the_seed_and_not_on_the_order_of_windows():
     rng = np.random.default_rng(1)
     subject, y = np.repeat(["x", "y", "z"], 50), rng.integers(0, 2, 150)
     p, at = np.where(rng.random(150) < 0.7, y, 1 - y), rng.permutation(150)
-    first = bootstrap_over_subjects(subject, y, p, "ab", "accuracy", 100, seed=3)
-    assert first == bootstrap_over_subjects(subject[at], y[at], p[at], "ab", "accuracy", 100, seed=3)
-    assert first != bootstrap_over_subjects(subject, y, p, "ab", "accuracy", 100, seed=4)
+    first = interval(resampled_scores(subject, y, p, "ab", 100, seed=3)["accuracy"])
+    assert first == interval(resampled_scores(subject[at], y[at], p[at], "ab", 100, seed=3)["accuracy"])
+    assert first != interval(resampled_scores(subject, y, p, "ab", 100, seed=4)["accuracy"])
     assert first.low < first.mean < first.high
 
 
 def test_one_subject_has_no_interval():
     y = np.array([0, 1, 1])
-    got = bootstrap_over_subjects(np.array(["x"] * 3), y, y, "ab", "accuracy")
+    got = interval(resampled_scores(np.array(["x"] * 3), y, y, "ab")["accuracy"])
     assert got.mean == 1.0
     assert np.isnan([got.low, got.high]).all()
 
@@ -113,3 +114,27 @@ def test_regression_scores_are_those_of_scikit_learn(pairs):
     assert regression_scores(np.ones(3), np.arange(3.0))["r"] is None
     with pytest.raises(ValueError, match="not empty"):
         regression_scores(np.ones(0), np.ones(0))
+
+
+def test_targets_are_resampled_over_subjects_too():
+    rng = np.random.default_rng(0)
+    subject = np.array([f"s{i}" for i in rng.integers(0, 5, 300)])
+    t = rng.normal(80, 10, 300)
+    p = t + rng.normal(0, 4, 300) * (1 + 3 * (subject == "s1"))
+    got = {name: interval(values) for name, values in resampled_scores(subject, t, p, None, n=2000).items()}
+    plain = []
+    for _ in range(2000):
+        at = np.concatenate([np.flatnonzero(subject == f"s{i}") for i in rng.integers(0, 5, 5)])
+        plain.append([np.abs(p - t)[at].mean(), np.sqrt(((p - t)[at] ** 2).mean()), np.corrcoef(t[at], p[at])[0, 1]])
+    for k, name in enumerate(("mae", "rmse", "r")):
+        low, high = np.quantile(np.array(plain)[:, k], [0.025, 0.975])
+        assert got[name].mean == pytest.approx(np.mean(plain, axis=0)[k], rel=0.02)
+        assert (got[name].low, got[name].high) == pytest.approx((low, high), rel=0.06)
+
+
+def test_two_methods_share_the_draws():
+    subject, y = np.repeat(["x", "y", "z"], 30), np.tile([0, 1], 45)
+    better, worse = y.copy(), y.copy()
+    better[:3], worse[:9] = 1 - y[:3], 1 - y[:9]
+    a, b = (resampled_scores(subject, y, p, "ab")["accuracy"] for p in (better, worse))
+    assert (a >= b).all(), "in every draw, though the intervals overlap"

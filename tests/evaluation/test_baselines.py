@@ -10,7 +10,7 @@ import pytest
 
 from aar_dist.base.errors import ConfigError
 from aar_dist.evaluation.arrays import Windows, batches_once, window_arrays
-from aar_dist.evaluation.baselines import BASELINES, baseline, logistic, majority, minirocket
+from aar_dist.evaluation.baselines import available, baseline, logistic, majority, minirocket
 from aar_dist.evaluation.statistics import NAMES, features
 from aar_dist.stream.config import DataConfig
 from aar_dist.stream.windows import WindowConfig, open_windows, window_stream
@@ -166,7 +166,8 @@ def test_class_weights_help_the_rare_class():
 def test_what_cannot_be_done_is_told(monkeypatch):
     with pytest.raises(ConfigError, match="no baseline is called 'rocket'; there are majority, logistic, minirocket"):
         baseline("rocket")
-    assert {*BASELINES} == {"majority", "logistic", "minirocket"}
+    assert available(targets=False) == ["majority", "logistic", "minirocket"]
+    assert available(targets=True) == ["mean", "ridge"]
     short = waves(20, 1, length=8)
     with pytest.raises(ConfigError, match="9 samples or more, these have 8"):
         minirocket(short, short, 3)

@@ -67,5 +67,21 @@ def test_what_has_no_answer_is_told(labelled):
     target = table.select(np.arange(3))
     target = type(target)(**{**vars(target), "classes": None})
     none = Windows(values=np.zeros((3, 1, 1)), valid=np.zeros((3, 1, 1)), rate_hz=np.ones(3), label=np.zeros(3))
-    with pytest.raises(ConfigError, match="labels of these windows are a target"):
+    with pytest.raises(ConfigError, match="majority is for classes, but the labels of these windows are targets"):
         baseline_in_fold("majority", none, target, folds, 0)
+    with pytest.raises(ConfigError, match="ridge is for targets, but the labels of these windows are classes"):
+        baseline_in_fold("ridge", windows, table, folds, 0)
+
+
+@pytest.mark.parametrize("name", ["mean", "ridge"])
+def test_targets_have_baselines_too(labelled, name):
+    table, windows, folds = labelled
+    target = (3 * windows.values.mean(axis=(1, 2)) + 70).astype(np.float32)
+    table = type(table)(**{**vars(table), "classes": None, "label": target})
+    windows = Windows(**{**vars(windows), "label": target})
+    said = baseline_in_fold(name, windows, table, folds, 1)
+    assert set(said.table.subject.tolist()) == set(folds.fold(1).test)
+    error = np.abs(said.predicted - said.table.label).mean()
+    spread = np.abs(said.table.label - said.table.label.mean()).mean()
+    assert error < (0.1 if name == "ridge" else 1.1) * spread
+    assert said.scores()["mae"] == pytest.approx(error)

@@ -1,6 +1,5 @@
 """The published recordings, each set converted once for all tests."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,13 +25,6 @@ class Converted:
     def of(self, source: str) -> list[Recording]:
         """The recordings that a published file has become."""
         return [r for r in self.recordings if r.source == source]
-
-
-@pytest.fixture(scope="session")
-def shared_data() -> Path:
-    folder = Path(os.environ.get("SHARED_DATA", ROOT / "../shared/data")).resolve()
-    assert folder.is_dir(), f"{folder}: no published recordings; set SHARED_DATA to the folder of the archives"
-    return folder
 
 
 def converted(tmp_path_factory: pytest.TempPathFactory, name: str, path: Path, **options):

@@ -3,15 +3,15 @@
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 from aar_dist.training.metrics import read_rows
+from aar_dist.training.ranks import free_port
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 DEEPSPEED = str(Path(sys.executable).with_name("deepspeed"))
 
 # The first system's model, tiny: 101,376 parameters, on segments of one second.
@@ -37,12 +37,6 @@ TINY = {
 def environment(**more: str) -> dict[str, str]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith("WANDB")}
     return kept | {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1", **more}
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def flags(settings: dict) -> list[str]:

@@ -1,0 +1,222 @@
+"""Every fold of every method, then what they say together: what ``launch/folds.py`` does.
+
+Study -> jobs on Ray (done ones are kept, killed ones go on) -> final model -> embeddings -> results.json
+"""
+
+import importlib.metadata
+import shlex
+import statistics
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from aar_dist.base import storage
+from aar_dist.base.errors import AarError
+from aar_dist.base.jobs import Workers, available_cores, run_jobs
+from aar_dist.evaluation.embed import embed
+from aar_dist.evaluation.fold_jobs import FoldJob, Outcome, carry_out, network_job
+from aar_dist.evaluation.fold_table import FoldTable
+from aar_dist.evaluation.folds import carried_classes
+from aar_dist.evaluation.results import gather
+from aar_dist.evaluation.results_text import as_markdown, headline
+from aar_dist.evaluation.study import FOLDS, Study, open_study, settings_of
+from aar_dist.stream.windows import WindowTable
+from aar_dist.training.folds import Folds
+from aar_dist.training.run_directory import RunDirectory
+
+EMBEDDINGS, RESULTS, TEXT, FINAL = "embeddings.parquet", "results.json", "results.md", "final"
+MAPPED = 2000
+"""Windows of the embedding map."""
+PACKAGES = ("aar_dist", "torch", "deepspeed", "numpy", "scikit-learn", "aeon", "webdataset")
+
+
+class FoldsFailed(AarError):
+    """Some folds failed; all others are done, and what they say is written."""
+
+
+def cross_validate(argv: Sequence[str]) -> Path:
+    """Train what is left to train and write the results; returns the folder.
+
+    Raises:
+        ConfigError: bad settings; nothing has been written then.
+        FoldsFailed: names the folds that failed.
+    """
+    study = open_study(argv)
+    with ExitStack() as stack:
+        stack.enter_context(RunDirectory.of(study.config.out).lock())
+        study.write()
+        announce(study)
+        jobs = study.jobs()
+        failed = run(study, jobs)
+        if study.options.final:
+            failed += final_model(study, jobs)
+        map_embeddings(study)
+        results = write_results(study, jobs, failed, argv)
+    print(headline(results))
+    if failed:
+        names = "; ".join(f"{o.job.name} ({o.failed})" for o in failed[:3])
+        raise FoldsFailed(
+            f"{len(failed)} of {len(jobs)} failed: {names}{' and others' if len(failed) > 3 else ''}. The others are "
+            f"done and in {study.out}; the same command tries these again"
+        )
+    return study.out
+
+
+def announce(study: Study) -> None:
+    """Say what is about to happen."""
+    table, folds = study.table, study.folds
+    subjects = len(np.unique(table.subject))
+    print(f"{study.out}: {len(table)} windows of {subjects} subjects, {len(folds)} folds by subject")
+    for line in _balance(table):
+        print(f"  {line}")
+    if study.left_out:
+        print(f"  left out, too little data: {', '.join(study.left_out)}")
+    pairs = len(folds.audit.get("shared", []))
+    leaks = len(folds.audit["leaks"])
+    across = f"WARNING: {leaks} of them across sides" if leaks else "none of them across sides"
+    print(f"  audit: {folds.audit['recordings']} recordings, {pairs} pairs share samples or time, {across}")
+    for line in study.lacking:
+        print(f"  WARNING: {line}")
+
+
+def run(study: Study, jobs: Sequence[FoldJob]) -> list[Outcome]:
+    """Carry out what is not done; returns what failed."""
+    left = [job for job in jobs if not job.done]
+    if len(left) < len(jobs):
+        print(f"{len(jobs) - len(left)} of {len(jobs)} runs are done already", flush=True)
+    with FoldTable(jobs) as table:
+        outcomes = run_jobs(
+            carry_out,
+            left,
+            workers(study),
+            on_done=table.finished,
+            on_crash=Outcome,
+            on_tick=table.tick,
+        )
+    return [outcome for outcome in outcomes if outcome.failed]
+
+
+def workers(study: Study) -> Workers:
+    """One fold a GPU, or a core. Each has a process apart, whose settings do not depend on how many there are."""
+    options, gpus = study.options, torch.cuda.device_count()
+    count = options.workers or max(1, (gpus or available_cores()) // options.ranks)
+    return Workers(
+        count=count,
+        address=options.ray_address,
+        cores=options.ranks,
+        gpus=options.ranks if gpus else 0,
+        always_apart=True,
+    )
+
+
+def final_model(study: Study, jobs: Sequence[FoldJob]) -> list[Outcome]:
+    """Train on every subject, as the first strategy, for the median of the epochs that its folds were best at."""
+    first = next(iter(study.strategies))
+    runs = [job for job in jobs if job.method == first]
+    if not all(job.done for job in runs):
+        return []
+    epochs = max(1, round(statistics.median(_best_epoch(study, job) for job in runs)))
+    recipe = study.strategies[first]
+    job = network_job(first, recipe, study.out, 0, study.options.seeds[0], study.out / FOLDS, study.options)
+    config = replace(
+        job.config,
+        out=str(study.out / FINAL),
+        split=replace(recipe.split, folds=None, fold="all"),
+        train=replace(job.config.train, epochs=epochs, max_steps=None, patience=None),
+        store=recipe.store,
+        tracking=replace(job.config.tracking, name="final"),
+    )
+    job = replace(job, config=config, fold="all")
+    if not job.done:
+        print(f"the final model: all subjects, {epochs} epochs", flush=True)
+    return run(study, [job])
+
+
+def _best_epoch(study: Study, job: FoldJob) -> float:
+    """Epochs after which the validation loss of a fold was least."""
+    best = storage.read_json(job.folder / "metrics.json")["best_step"]
+    n = len(study.folds.select(study.table, int(job.fold), "train"))
+    return float(best) / max(1, round(n / job.config.train.batch_size))
+
+
+def map_embeddings(study: Study) -> None:
+    """What the stored model makes of the windows, before any label."""
+    out = study.out / EMBEDDINGS
+    if study.checkpoint is None or out.exists():
+        return
+    data, windows = study.config.data, study.config.windows
+    embed(study.checkpoint, data.shards, out, data=data, windows=windows, limit=MAPPED)
+
+
+def write_results(study: Study, jobs: Sequence[FoldJob], failed: Sequence[Outcome], argv: Sequence[str]) -> Any:
+    """results.json and results.md; returns the former."""
+    table, folds, seen = study.table, study.folds, study.pretrained_on()
+    classes = None if table.classes is None else list(table.classes)
+    unseen = [name for name, of in seen.items() if of is False]
+    results = {
+        "name": study.config.store.name,
+        "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "datasets": sorted(set(table.dataset.tolist())),
+        "simulated": study.simulated(),
+        "classes": classes,
+        "shards": study.source.identity,
+        "init_from": study.config.init_from,
+        "n_folds": len(folds),
+        "seeds": list(study.options.seeds),
+        "windows": settings_of(study),
+        "subjects": _subjects(table, folds, seen),
+        **gather(jobs, classes, unseen if len(unseen) < len(seen) else ()),
+        "failed": [
+            {"method": o.job.method, "seed": o.job.seed, "fold": o.job.fold, "reason": o.failed} for o in failed
+        ],
+        "audit": folds.audit,
+        "command": shlex.join(["python", "launch/folds.py", *argv]),
+        "versions": _versions(),
+        "hashes": _hashes(study.out, jobs),
+    }
+    storage.write_json(study.out / RESULTS, results)
+    storage.write_text(study.out / TEXT, as_markdown(results))
+    return results
+
+
+def _subjects(table: WindowTable, folds: Folds, seen: dict[str, bool | None]) -> dict[str, Any]:
+    """Who was tested in which fold, with how many windows."""
+    fold_of = {subject: k for k, fold in enumerate(folds.folds) for subject in fold.test}
+    made = {}
+    for subject in carried_classes(table):
+        label = table.label[table.subject == subject]
+        windows = {name: int((label == k).sum()) for k, name in enumerate(table.classes or ())}
+        made[subject] = {"fold": fold_of.get(subject), "windows": windows or {"all": len(label)}}
+        made[subject]["pretrained_on"] = seen[subject]
+    return made
+
+
+def _balance(table: WindowTable) -> list[str]:
+    counts = Counter(table.label.tolist()) if table.classes is not None else {}
+    return [
+        f"{name}: {counts[k]} windows of {len(np.unique(table.subject[table.label == k]))} subjects"
+        for k, name in enumerate(table.classes or ())
+    ]
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _hashes(out: Path, jobs: Sequence[FoldJob]) -> dict[str, str]:
+    """sha256 of what the results were made from; another machine can compare."""
+    files = [out / FOLDS, *(job.folder / f"predictions_fold_{job.fold}.parquet" for job in jobs if job.done)]
+    return {str(file.relative_to(out)): storage.sha256(file) for file in files}

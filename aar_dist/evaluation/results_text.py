@@ -1,0 +1,141 @@
+"""results.json in words and Markdown tables.
+
+results -> headline (a few lines for the terminal), as_markdown (a page)
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from aar_dist.base.metrics import ERRORS, SCORES
+
+NAMES = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
+    "mae": "MAE",
+    "rmse": "RMSE",
+    "r": "r",
+}
+DASH = "–"
+Results = Mapping[str, Any]
+
+
+def headline(results: Results) -> str:
+    """What a person wants to know first."""
+    lines = [f"{results['name']}: all test windows of {results['n_folds']} folds, 95 % intervals over subjects"]
+    if results["simulated"]:
+        lines.append(f"  SIMULATED data ({', '.join(results['simulated'])}): this says nothing about animals")
+    width = max(len(method["name"]) for method in results["methods"])
+    for method in results["methods"]:
+        scores = method["scores"]
+        said = "  ".join(f"{NAMES[n]} {_with_interval(s)}" for n, s in scores.items()) if scores else "not complete"
+        lines.append(f"  {method['name']:<{width}}  {said}")
+    return "\n".join(lines)
+
+
+def as_markdown(results: Results) -> str:
+    """All tables."""
+    names = ERRORS if results["classes"] is None else SCORES
+    seeds = ", ".join(map(str, results["seeds"]))
+    lines = [
+        f"# {results['name']}",
+        "",
+        f"{', '.join(results['datasets'])}; windows of {results['windows']['segment_duration']:g} s; "
+        f"{results['n_folds']} folds by subject, seeds {seeds}; started from "
+        f"{results['init_from'] or 'random weights'}.",
+    ]
+    if results["simulated"]:
+        lines += ["", f"**Simulated data** ({', '.join(results['simulated'])}): this says nothing about animals."]
+    lines += ["", "All test windows of all folds together, with 95 % intervals over subjects:", ""]
+    lines += _table(
+        ["method", *(NAMES[n] for n in names), "over folds", "over seeds"],
+        [_method_row(m, names) for m in results["methods"]],
+    )
+    unseen = [m for m in results["methods"] if m.get("unseen")]
+    if unseen:
+        lines += ["", "The same, of the subjects that pretraining had no recording of:", ""]
+        rows = [[m["name"], *(_with_interval(m["unseen"][n]) for n in names)] for m in unseen]
+        lines += _table(["method", *(NAMES[n] for n in names)], rows)
+    lines += _differences(results, names)
+    lines += _classes(results)
+    lines += _subjects(results, names[1])
+    for failed in results["failed"]:
+        lines += ["", f"FAILED: {failed['method']}, seed {failed['seed']}, fold {failed['fold']}: {failed['reason']}"]
+    return "\n".join([*lines, "", f"`{results['command']}`"]) + "\n"
+
+
+def _method_row(method: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+    scores = method["scores"]
+    if not scores:
+        return [method["name"], *(["not complete"] * len(names)), DASH, DASH]
+    main = scores[names[1]]
+    spread = f"{NAMES[names[1]]} {_number(main['folds_mean'])} ± {_number(main['folds_sd'])}"
+    return [method["name"], *(_with_interval(scores[n]) for n in names), spread, f"± {_number(main['seeds_sd'])}"]
+
+
+def _differences(results: Results, names: Sequence[str]) -> list[str]:
+    rows: dict[tuple[str, str], dict[str, str]] = {}
+    for pair in results["comparisons"]:
+        rows.setdefault((pair["a"], pair["b"]), {})[pair["score"]] = _difference(pair)
+    if not rows:
+        return []
+    title = "Differences on the same subjects; an interval without zero is a difference:"
+    table = [[f"{a} − {b}", *(of.get(n, DASH) for n in names)] for (a, b), of in rows.items()]
+    return ["", title, "", *_table(["", *(NAMES[n] for n in names)], table)]
+
+
+def _classes(results: Results) -> list[str]:
+    whole = [m for m in results["methods"] if m.get("per_class")]
+    if not whole:
+        return []
+    rows = [
+        [name, str(_windows(results, name)), *(_number(m["per_class"][name]["f1"]) for m in whole)]
+        for name in results["classes"]
+    ]
+    return [
+        "",
+        "F1 of each class:",
+        "",
+        *_table(["class", "windows", *(m["name"] for m in whole)], rows),
+    ]
+
+
+def _windows(results: Results, name: str) -> int:
+    return sum(of["windows"].get(name, 0) for of in results["subjects"].values() if of["fold"] is not None)
+
+
+def _subjects(results: Results, score: str) -> list[str]:
+    whole = [m for m in results["methods"] if m.get("per_subject")]
+    if not whole:
+        return []
+    seen = {True: "yes", False: "no", None: "?"}
+    rows = [
+        [name, str(of["fold"]), seen[of["pretrained_on"]], str(sum(of["windows"].values()))]
+        + [_number(m["per_subject"][name][score]) for m in whole if name in m["per_subject"]]
+        for name, of in results["subjects"].items()
+        if of["fold"] is not None
+    ]
+    title = f"{NAMES[score]} of each subject:"
+    heads = ["subject", "fold", "unlabelled in pretraining", "windows", *(m["name"] for m in whole)]
+    return ["", title[0].upper() + title[1:], "", *_table(heads, rows)]
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|", *(f"| {' | '.join(row)} |" for row in rows)]
+
+
+def _number(value: float | None) -> str:
+    return DASH if value is None else f"{value:.3f}"
+
+
+def _with_interval(score: Mapping[str, Any]) -> str:
+    if score["low"] is None:
+        return _number(score["value"])
+    return f"{_number(score['value'])} [{score['low']:.3f}, {score['high']:.3f}]"
+
+
+def _difference(pair: Mapping[str, Any]) -> str:
+    if pair["difference"] is None:
+        return DASH
+    limits = f" [{pair['low']:+.3f}, {pair['high']:+.3f}]" if pair["low"] is not None else ""
+    return f"{pair['difference']:+.3f}{limits}"

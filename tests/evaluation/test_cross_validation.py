@@ -1,0 +1,247 @@
+"""All folds of all methods: killed and run again, failing, compared; and what is refused before anything is trained."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import sklearn.metrics as sk
+from finetune_toys import QUICK, make_shards, publish_backbone
+from launching import ROOT, environment, flags
+
+from aar_dist.base.errors import ConfigError
+from aar_dist.evaluation.cross_validation import cross_validate
+from aar_dist.evaluation.study import open_study
+from aar_dist.recordings.write import SensorData, dataset_to_hdf5
+from aar_dist.shards.build import BuildOptions, build
+from aar_dist.store.registry import Store
+
+SCRIPT = str(ROOT / "launch" / "folds.py")
+FOLDS = QUICK | {"train.epochs": 4, "train.patience": 2, "n_folds": 3, "baselines": '["majority", "logistic"]'}
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory) -> Path:
+    return make_shards(tmp_path_factory.mktemp("toys"))
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory) -> str:
+    """Folder of store://toy@1."""
+    return str(publish_backbone(tmp_path_factory.mktemp("store")).path)
+
+
+def settings(shards: Path, backbone: str, out: Path, **more: object) -> dict:
+    return FOLDS | {"data.shards": shards, "init_from": backbone, "store.path": out / "store", "out": out, **more}
+
+
+def start(said: dict) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, SCRIPT, *flags(said)],
+        cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+    )  # fmt: skip
+
+
+def folds(said: dict) -> tuple[int, str]:
+    process = start(said)
+    text, _ = process.communicate(timeout=300)
+    return process.returncode, text
+
+
+@pytest.fixture(scope="module")
+def undisturbed(shards, backbone, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("undisturbed") / "folds"
+    code, text = folds(settings(shards, backbone, out))
+    assert code == 0, text
+    (out / "said").write_text(text)
+    return out
+
+
+def results(out: Path) -> dict:
+    """All but what differs from run to run: times, and where it stands."""
+    made = json.loads((out / "results.json").read_text())
+    for method in made["methods"]:
+        for run in method["runs"]:
+            assert run.pop("seconds") >= 0
+    return {key: value for key, value in made.items() if key not in ("made_at", "command")}
+
+
+@pytest.mark.launch
+def test_scores_are_those_of_all_test_windows_together(undisturbed):
+    made = results(undisturbed)
+    assert [m["name"] for m in made["methods"]] == ["pretrained", "scratch", "majority", "logistic"]
+    for method in made["methods"]:
+        files = sorted((undisturbed / "runs" / method["name"] / "seed_578").glob("fold_*/predictions*.parquet"))
+        rows = [row for file in files for row in pq.read_table(file).to_pylist()]
+        truth, said = ([row[name] for row in rows] for name in ("y_true", "y_pred"))
+        assert {row["subject"] for row in rows} == {f"toy/s{i}" for i in range(6)}
+        scores = method["scores"]
+        assert scores["accuracy"]["value"] == pytest.approx(sk.accuracy_score(truth, said))
+        assert scores["macro_f1"]["value"] == pytest.approx(sk.f1_score(truth, said, average="macro"))
+        assert np.array_equal(method["confusion"], sk.confusion_matrix(truth, said))
+        folds = [sk.accuracy_score(*zip(*[(r["y_true"], r["y_pred"]) for r in pq.read_table(f).to_pylist()], strict=True))
+                 for f in files]  # fmt: skip
+        assert scores["accuracy"]["folds_sd"] == pytest.approx(np.std(folds, ddof=1))
+        assert scores["accuracy"]["seeds_sd"] is None
+        for subject, of in method["per_subject"].items():
+            mine = [(r["y_true"], r["y_pred"]) for r in rows if r["subject"] == subject]
+            assert of["balanced_accuracy"] == pytest.approx(sk.balanced_accuracy_score(*zip(*mine, strict=True)))
+    scores = {m["name"]: m["scores"]["balanced_accuracy"]["value"] for m in made["methods"]}
+    assert scores["majority"] == pytest.approx(1 / 3)
+    assert scores["pretrained"] > 0.9
+    assert {(c["a"], c["b"]) for c in made["comparisons"]} == {
+        ("pretrained", "scratch"), ("pretrained", "majority"), ("pretrained", "logistic"), ("scratch", "majority"),
+        ("scratch", "logistic"),
+    }  # fmt: skip
+    best = next(c for c in made["comparisons"] if (c["b"], c["score"]) == ("majority", "accuracy"))
+    assert best["low"] > 0, "better than saying one class"
+
+
+@pytest.mark.launch
+def test_what_is_left_behind(undisturbed, backbone):
+    assert {p.name for p in undisturbed.iterdir()} >= {
+        "config.yaml", "folds.json", "runs", "final", "embeddings.parquet", "results.json", "results.md", "store",
+    }  # fmt: skip
+    store = Store(undisturbed / "store")
+    assert store.names() == sorted(
+        ["finetuned", *(f"finetuned.{s}.seed578.fold{k}" for s in ("pretrained", "scratch") for k in range(3))]
+    )
+    final = store.get("finetuned")
+    assert len(final.manifest["split"]["train"]) == 6
+    assert final.manifest["classes"] == ["rest", "run", "walk"]
+    assert not list(undisturbed.glob("runs/**/checkpoints")), "what only a resume needs is gone"
+    said = (undisturbed / "said").read_text()
+    assert "12/12" in said
+    assert "audit: 6 recordings, 0 pairs share samples or time, none of them across sides" in said
+    text = (undisturbed / "results.md").read_text()
+    assert "| pretrained − scratch |" in text
+    assert "SIMULATED" not in said
+
+
+@pytest.mark.launch
+def test_killed_and_run_again_it_ends_with_the_same_and_trains_nothing_twice(undisturbed, shards, backbone, tmp_path):
+    out = tmp_path / "folds"
+    process = start(settings(shards, backbone, out))
+    deadline = time.monotonic() + 120
+    while len(list(out.glob("runs/*/*/*/finished"))) < 2 or not list(out.glob("runs/*/*/*/checkpoints/step_*")):
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline, "the folds do not get on"
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    done = {file: file.stat().st_mtime_ns for file in out.glob("runs/*/*/*/*") if (file.parent / "finished").exists()}
+    assert not (out / "results.json").exists()
+    code, text = folds(settings(shards, backbone, out))
+    assert code == 0, text
+    assert f"{len({file.parent for file in done})} of 12 runs are done already" in text
+    assert {file: file.stat().st_mtime_ns for file in done} == done
+    assert results(out) == results(undisturbed)
+    assert all(Store(out / "store").versions(name) == [1] for name in Store(out / "store").names())
+    code, text = folds(settings(shards, backbone, out))
+    assert code == 0
+    assert "12 of 12 runs are done already" in text
+
+
+@pytest.mark.launch
+def test_a_failing_fold_is_tried_again_and_named_and_the_others_are_done(shards, backbone, tmp_path):
+    bad = {"good": {}, "bad": {"optim.lr": 1e30, "train.max_skipped_steps": 2}, "odd": {"store.path": 3}}
+    with pytest.raises(ConfigError, match=r"cross_validation\.strategies\.odd: "):
+        open_study(flags(settings(shards, backbone, tmp_path / "f", strategies=json.dumps(bad | {"odd": {"lrr": 1}}))))
+    del bad["odd"]
+    more = {"strategies": json.dumps(bad), "n_folds": 2, "baselines": "none", "final": "false"}
+    code, text = folds(settings(shards, backbone, tmp_path / "f", **more))
+    assert code == 2
+    assert "error: 2 of 4 failed: bad, seed 578, fold 0 (" in text.splitlines()[-1]
+    assert "gradients were not finite" in text or "gradients that are not finite" in text
+    made = results(tmp_path / "f")
+    scores = {method["name"]: method["scores"] for method in made["methods"]}
+    assert scores["bad"] is None
+    assert scores["good"]["accuracy"]["value"] > 0.5
+    assert [(f["method"], f["fold"]) for f in made["failed"]] == [("bad", 0), ("bad", 1)]
+
+
+@pytest.mark.launch
+def test_targets_two_seeds_and_two_ranks_a_fold(backbone, tmp_path):
+    rng = np.random.default_rng(0)
+    for subject in range(4):
+        beats = np.repeat(rng.uniform(50, 150, 40), 40)
+        wave = np.sin(np.cumsum(2 * np.pi * beats / 60 / 20))
+        acc = SensorData(
+            values=(wave[:, None] * [1, 0.5, -1] + 0.1 * rng.normal(size=(len(beats), 3))).astype("<f4"),
+            rate_hz=20.0, units="g", axes=("x", "y", "z"),
+        )  # fmt: skip
+        target = {"species": "man", "sensors": {"acc": acc}, "label": beats}
+        dataset_to_hdf5(tmp_path / "recordings" / "hr", dataset="hr", subject=f"p{subject}", **target)
+    hr = build(tmp_path / "recordings", tmp_path / "set", BuildOptions(datasets=("hr",), longest_segment_s=2.0), workers=1)
+    said = settings(hr.folder, backbone, tmp_path / "f", n_folds=2, seeds="[1, 2]", baselines="auto", final="false")
+    said |= {"objective": "aar_dist.objectives.regression.Regression", "strategies": '{"net": {}}', "ranks": 2}
+    code, text = folds(said)
+    assert code == 0, text
+    made = results(tmp_path / "f")
+    scores = {m["name"]: m["scores"] for m in made["methods"]}
+    assert set(scores) == {"net", "mean", "ridge"}
+    assert scores["net"]["mae"]["seeds_sd"] > 0
+    assert scores["net"]["mae"]["value"] < scores["mean"]["mae"]["value"]
+    assert scores["mean"]["r"]["value"] is None or scores["mean"]["r"]["value"] < 0.2
+    assert made["classes"] is None
+    assert "| net − ridge |" in (tmp_path / "f" / "results.md").read_text()
+    logs = list((tmp_path / "f" / "runs" / "net").glob("seed_*/fold_*/log/rank_1.log"))
+    assert len(logs) == 4, "each fold had two ranks"
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"out": ""}, "out is missing"),
+        ({"n_folds": 7}, "n_folds must lie between 2 and the number of subjects, 6; got 7"),
+        ({"n_folds": 1}, r"cross_validation\.n_folds must be 2 or more, got 1"),
+        ({"seeds": "[1, 1]"}, r"cross_validation\.seeds must be different"),
+        ({"baselines": "rocket"}, "no baseline is called 'rocket'"),
+        ({"strategies": '{"a/b": {}}'}, r"strategies must be names of letters.*a/b"),
+        ({"strategies": '{"a": {"data.segment_duration": 0.5}}'}, "a sets data.segment_duration, but all must be tested"),
+        ({"strategies": '{"a": {"optim": {"lrr": 1}}}'}, r"strategies\.a: unknown flag --optim\.lrr .did you mean optim\.lr"),
+        ({"windows.classes": '["graze"]'}, "no label 'graze' in the shards"),
+        ({"min_subjects": 7}, "0 classes have 1 windows or more of 7 subjects"),
+        ({"init_from": "store://none@1"}, "has no model 'none'"),
+        ({"model.d_embedding": 128}, "d_embedding is 128, but .* has 64"),
+        ({"split.folds": "nowhere.json"}, "nowhere.json: No such file"),
+    ],
+)  # fmt: skip
+def test_what_is_refused_before_anything_is_written(shards, backbone, tmp_path, more, said):
+    with pytest.raises(ConfigError if "init_from" not in more else Exception, match=said):
+        cross_validate(flags(settings(shards, backbone, tmp_path / "f") | more))
+    assert not (tmp_path / "f").exists()
+
+
+def test_a_class_that_a_train_side_lacks_is_named_and_allowed_by_a_flag(backbone, tmp_path):
+    shown = {"a": [1, 2], "b": [0, 1], "c": [0, 1], "d": [1], "e": [0, 1]}
+    odd = make_shards(tmp_path, name="odd", classes_of=shown)
+    said = settings(odd, backbone, tmp_path / "f", min_subjects=1)
+    with pytest.raises(ConfigError, match="the train side of fold . has no window of 'run'.*--allow_missing_classes"):
+        open_study(flags(said))
+    study = open_study(flags(said | {"allow_missing_classes": "true"}))
+    assert "'run'" in study.lacking[0]
+    study = open_study(flags(settings(odd, backbone, tmp_path / "f")))
+    assert study.left_out == ("run",)
+    assert study.config.windows.classes == ["rest", "walk"]
+
+
+def test_a_folder_of_other_settings_is_refused(shards, backbone, tmp_path):
+    said = settings(shards, backbone, tmp_path / "f")
+    open_study(flags(said)).write()
+    open_study(flags(said | {"seeds": "[578, 2]", "workers": 7, "store.path": tmp_path / "s"})).write()
+    with pytest.raises(ConfigError, match=r"was made with optim\.lr 0\.001, now it is 0\.01; go on"):
+        open_study(flags(said | {"optim.lr": 0.01})).write()
+    more = {"strategies": '{"pretrained": {"optim.lr": 0.1}, "new": {}}'}
+    open_study(flags(said | {"strategies": '{"new": {}}'})).write()
+    with pytest.raises(ConfigError, match=r"strategies\.new"):
+        open_study(flags(said | {"strategies": more["strategies"].replace("{}", '{"optim.lr": 0.5}')})).write()
+    with pytest.raises(ConfigError, match="holds other folds"):
+        (tmp_path / "f" / "config.yaml").unlink()
+        open_study(flags(said | {"fold_seed": 1})).write()
