@@ -10,10 +10,10 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: quickstart real test test-all check format clean
 
-quickstart: $(VENV)/core        ## simulated herd -> HDF5 -> shards -> pretraining on 2 ranks -> store
+quickstart: $(VENV)/core        ## simulated herd -> HDF5 -> shards -> pretraining on 2 ranks -> store -> folds -> page
 	launch/quickstart.sh $(OUT)/quickstart
 
-real: $(VENV)/core              ## published recordings -> HDF5 -> shards -> pretraining on 2 ranks, ZeRO-2 -> store
+real: $(VENV)/baselines         ## published recordings -> shards -> pretraining with ZeRO-2 -> folds of three data sets -> page
 	launch/real.sh $(DATA) $(OUT)/real
 
 test: $(VENV)/dev
@@ -38,6 +38,10 @@ $(VENV)/core: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+$(VENV)/baselines: $(VENV)/core
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[baselines]'
 	touch $@
 
 $(VENV)/dev: $(VENV)/core

@@ -117,11 +117,11 @@ def resampled_scores(
 
 
 def interval(values: Floats) -> Interval:
-    """Mean and 95 % interval of resampled values; those that are not defined are left out. Values that are all alike,
-    such as those of one subject, have no interval."""
+    """Mean and 95 % interval of resampled values; those that are not defined are left out. Of one subject there is
+    nothing to resample: its values are all alike, and say nothing of others."""
     values = values[~np.isnan(values)]
-    if not len(values) or values.min() == values.max():
-        return Interval(float(values[0]) if len(values) else np.nan, np.nan, np.nan)
+    if not len(values):
+        return Interval(np.nan, np.nan, np.nan)
     low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(float(values.mean()), float(low), float(high))
 

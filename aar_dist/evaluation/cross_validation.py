@@ -74,6 +74,8 @@ def announce(study: Study) -> None:
     table, folds = study.table, study.folds
     subjects = len(np.unique(table.subject))
     print(f"{study.out}: {len(table)} windows of {subjects} subjects, {len(folds)} folds by subject")
+    if study.simulated():
+        print(f"  SIMULATED data: {', '.join(study.simulated())}; what comes out says nothing about animals")
     for line in _balance(table):
         print(f"  {line}")
     if study.left_out:

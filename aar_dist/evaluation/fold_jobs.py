@@ -102,7 +102,9 @@ def network_job(
         data=replace(config.data, random_seed=seed),
         train=replace(config.train, seed=seed),
         store=replace(config.store, name=f"{config.store.name}.{name}.seed{seed}.fold{fold}"),
-        tracking=replace(config.tracking, name=f"{name} seed {seed} fold {fold}"),
+        tracking=replace(
+            config.tracking, name=f"{name} seed {seed} fold {fold}", group=config.tracking.group or out.name
+        ),
         cross_validation=CrossValidationConfig(),
     )
     more = {"ranks": options.ranks, "retries": options.retries}

@@ -86,11 +86,11 @@ def test_the_bootstrap_depends_on_the_seed_and_not_on_the_order_of_windows():
     assert first.low < first.mean < first.high
 
 
-def test_one_subject_has_no_interval():
+def test_one_subject_gives_the_same_in_every_draw():
     y = np.array([0, 1, 1])
-    got = interval(resampled_scores(np.array(["x"] * 3), y, y, "ab")["accuracy"])
-    assert got.mean == 1.0
-    assert np.isnan([got.low, got.high]).all()
+    values = resampled_scores(np.array(["x"] * 3), y, y, "ab")["accuracy"]
+    assert interval(values) == (1.0, 1.0, 1.0)
+    assert np.isnan(interval(np.full(3, np.nan))).all()
 
 
 def test_scores_of_many_matrices_at_once():

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -139,7 +140,8 @@ def test_killed_and_run_again_it_ends_with_the_same_and_trains_nothing_twice(und
     assert not (out / "results.json").exists()
     code, text = folds(settings(shards, backbone, out))
     assert code == 0, text
-    assert f"{len({file.parent for file in done})} of 12 runs are done already" in text
+    kept = int(re.search(r"(\d+) of 12 runs are done already", text)[1])
+    assert kept >= len({file.parent for file in done}) >= 2, "more if another was finished before its process was gone"
     assert {file: file.stat().st_mtime_ns for file in done} == done
     assert results(out) == results(undisturbed)
     assert all(Store(out / "store").versions(name) == [1] for name in Store(out / "store").names())
@@ -178,7 +180,9 @@ def test_targets_two_seeds_and_two_ranks_a_fold(backbone, tmp_path):
         )  # fmt: skip
         target = {"species": "man", "sensors": {"acc": acc}, "label": beats}
         dataset_to_hdf5(tmp_path / "recordings" / "hr", dataset="hr", subject=f"p{subject}", **target)
-    hr = build(tmp_path / "recordings", tmp_path / "set", BuildOptions(datasets=("hr",), longest_segment_s=2.0), workers=1)
+    hr = build(
+        tmp_path / "recordings", tmp_path / "set", BuildOptions(datasets=("hr",), longest_segment_s=2.0), workers=1
+    )
     said = settings(hr.folder, backbone, tmp_path / "f", n_folds=2, seeds="[1, 2]", baselines="auto", final="false")
     said |= {"objective": "aar_dist.objectives.regression.Regression", "strategies": '{"net": {}}', "ranks": 2}
     code, text = folds(said)

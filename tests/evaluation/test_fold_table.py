@@ -1,0 +1,57 @@
+"""The table of folds: what stands in a cell follows from what stands on the disk."""
+
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from aar_dist.evaluation.fold_jobs import FoldJob, Outcome
+from aar_dist.evaluation.fold_table import FoldTable
+from aar_dist.training.finetune_config import FinetuneConfig
+
+
+def job(out: Path, method: str, fold: int, kind="network") -> FoldJob:
+    return FoldJob(
+        method=method, kind=kind, seed=1, fold=fold, config=FinetuneConfig(out=str(out / method / str(fold)))
+    )
+
+
+@pytest.fixture
+def jobs(tmp_path) -> list[FoldJob]:
+    """One is done, one trains, one waits, one has failed, and a baseline is done."""
+    made = [job(tmp_path, "net", k) for k in range(4)] + [job(tmp_path, "majority", 0, "baseline")]
+    for one, score in ((made[0], 0.8125), (made[4], 0.25)):
+        one.folder.mkdir(parents=True)
+        (one.folder / "metrics.json").write_text(json.dumps({"accuracy": 0.5, "balanced_accuracy": score}))
+    (made[0].folder / "finished").write_text("{}")
+    made[1].folder.mkdir(parents=True)
+    (made[1].folder / "metrics.jsonl").write_text('{"step": 7}\n{"step": 40}\n{"step"')
+    return made
+
+
+def rendered(table: FoldTable) -> str:
+    console = Console(width=100, force_terminal=False)
+    with console.capture() as captured:
+        console.print(table._table())
+    return captured.get()
+
+
+def test_a_cell_tells_how_a_fold_stands(jobs):
+    table = FoldTable(jobs)
+    table._failed[jobs[3].name] = "boom"
+    text = rendered(table)
+    row = next(line for line in text.splitlines() if "net" in line)
+    assert [cell.strip() for cell in row.split("│")[1:-1]] == ["net  seed 1", "0.812", "step 40", "·", "failed"]
+    assert "0.250" in next(line for line in text.splitlines() if "majority" in line)
+    assert "balanced accuracy of each fold" in text
+
+
+def test_a_log_has_a_line_for_each(jobs, capsys):
+    with FoldTable(jobs) as table:
+        table.tick()
+        table.finished(Outcome(jobs[3], "boom"))
+        table.finished(Outcome(jobs[0]))
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "FAILED net, seed 1, fold 3: boom"
+    assert said[1].startswith("2/3  net, seed 1, fold 0: accuracy 0.5000  balanced_accuracy 0.8125  (0.0 min")
