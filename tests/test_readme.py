@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from finetune_toys import make_shards, publish_backbone
 
 from aar_dist.base.config import load
+from aar_dist.evaluation.study import open_study
 from aar_dist.recordings.layout import read_layout
 from aar_dist.store.checkpoint import build_objective
 from aar_dist.training.config import SCHEMA
@@ -54,6 +56,7 @@ def test_the_commands_of_the_readme_run_in_order(tmp_path):
         (tmp_path / name).symlink_to(ROOT / name)
     for command in commands:
         command += f" {FEW_STEPS}" if "launch/pretrain.py" in command else ""
+        command += " --train.max_steps 3 --n_folds 2 --baselines majority" if "launch/folds.py" in command else ""
         done = subprocess.run(command, shell=True, cwd=tmp_path, env=environment(), capture_output=True, text=True)
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     assert (tmp_path / "run" / "finished").is_file()
@@ -80,6 +83,31 @@ def test_training_configurations_run(path, shard_set, tmp_path):
     done = subprocess.run(command, shell=True, env=environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "run" / "finished").is_file()
+
+
+@pytest.fixture(scope="module")
+def toys(tmp_path_factory) -> list[str]:
+    """Flags for a labelled shard set and a stored model to start from, in place of what a recipe names."""
+    root = tmp_path_factory.mktemp("toys")
+    backbone = publish_backbone(root / "store").path
+    windows = ["--windows.datasets=toy", '--windows.classes=["rest", "walk", "run"]', "--data.segment_duration=1"]
+    return [f"--data.shards={make_shards(root)}", f"--init_from={backbone}", f"--store.path={root / 'store'}", *windows]
+
+
+@pytest.mark.launch
+@pytest.mark.parametrize("path", sorted(ROOT.glob("configs/finetune/*.yaml")), ids=lambda p: p.stem)
+def test_finetuning_configurations_run(path, toys, tmp_path):
+    flags = [f"--config={path}", *toys, f"--out={tmp_path / 'run'}", "--split.test=toy/s0", "--train.max_steps=1"]
+    command = [sys.executable, ROOT / "launch/finetune.py", *flags, "--tracking.mode=disabled"]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "run" / "metrics.json").is_file()
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("configs/finetune/*.yaml")), ids=lambda p: p.stem)
+def test_the_folds_of_a_recipe_are_understood(path, toys, tmp_path):
+    study = open_study([f"--config={path}", *toys, f"--out={tmp_path / 'folds'}", "--n_folds=2"])
+    assert {job.kind for job in study.jobs()} == {"network", "baseline"}
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("configs/convert/*.yaml")), ids=lambda p: p.stem)

@@ -8,7 +8,7 @@ path and its arguments). Every problem is a ``ConfigError`` of one line that nam
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar, cast
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 
-from aar_dist.base.config_problems import diagnose, flat, nearest, short, tidy, unknown
+from aar_dist.base.config_problems import diagnose, flat, list_keys, nearest, short, tidy, unknown
 from aar_dist.base.errors import AarError, ConfigError, one_line
 
 C = TypeVar("C")
@@ -73,7 +73,7 @@ def load(schema: Schema[C], argv: Sequence[str], defaults: Mapping[str, Any] | N
     problems = [*unknown(settings, keys, schema.choices, schema.links), *problems]
     if problems:
         raise ConfigError("; ".join(problems))
-    settings = _listed(keys, settings)
+    settings = _listed(list_keys(schema.config), settings)
     try:
         parsed = parser.parse_args(flags, namespace=parser.parse_object(settings))
     except Exception as error:
@@ -233,6 +233,7 @@ def _flag_pairs(flags: Sequence[str]) -> list[tuple[str, list[str]]]:
 def _full_flags(schema: Schema[C], keys: Mapping[str, Any], flags: Sequence[str]) -> tuple[list[str], list[str]]:
     """The flags with full keys and list values in one piece; and the problems found."""
     full, problems = [], []
+    lists = list_keys(schema.config)
     for flag, values in _flag_pairs(flags):
         if flag == "--help":
             full.append(flag)
@@ -244,7 +245,7 @@ def _full_flags(schema: Schema[C], keys: Mapping[str, Any], flags: Sequence[str]
         elif not values and not isinstance(keys.get(key), bool):
             problems.append(f"{flag} needs a value")
         else:
-            full += [f"--{key}", _one_value(keys.get(key), values or ["true"])]
+            full += [f"--{key}", _one_value(values or ["true"], to_list=key in lists)]
     return full, problems
 
 
@@ -258,8 +259,8 @@ def _key_of(schema: Schema[C], keys: Mapping[str, Any], name: str) -> str | None
     return ends[0] if len(ends) == 1 else None
 
 
-def _one_value(default: Any, values: list[str]) -> str:
-    many = len(values) > 1 or (isinstance(default, list) and not values[0].lstrip().startswith("["))
+def _one_value(values: list[str], *, to_list: bool) -> str:
+    many = len(values) > 1 or (to_list and not values[0].lstrip().startswith("[") and values[0] != "null")
     return json.dumps(values) if many else values[0]
 
 
@@ -279,13 +280,13 @@ def _sections(schema: Schema[C], keys: Mapping[str, Any], settings: dict[str, An
     return made
 
 
-def _listed(keys: Mapping[str, Any], settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def _listed(keys: Set[str], settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """The settings with a lone value of a list key (``shards: folder``) as a list."""
     made = {}
     for key, value in settings.items():
         if isinstance(value, dict):
             value = _listed(keys, value, f"{prefix}{key}.")
-        elif isinstance(keys.get(short(prefix + key)), list) and isinstance(value, str):
+        elif prefix + key in keys and isinstance(value, str | int | float):
             value = [value]
         made[key] = value
     return made

@@ -2,8 +2,10 @@
 
 import difflib
 from collections.abc import Callable, Container, Iterator, Mapping
+from dataclasses import is_dataclass
 from functools import partial
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, Union, cast, get_args, get_origin, get_type_hints
 
 from jsonargparse import ArgumentParser
 
@@ -20,6 +22,23 @@ def flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 def short(key: str) -> str:
     return key.replace(".init_args.", ".")
+
+
+def list_keys(config: type, prefix: str = "") -> set[str]:
+    """Keys of a dataclass whose value is a list, or nothing: a lone value there is a list of one."""
+    found = set()
+    for name, hint in get_type_hints(config).items():
+        kinds = [kind for kind in get_args(hint) if kind is not NoneType] if _is_union(hint) else [hint]
+        if all(get_origin(kind) is list for kind in kinds):
+            found.add(prefix + name)
+        elif is_dataclass(hint):
+            found |= list_keys(cast(type, hint), f"{prefix}{name}.")
+    return found
+
+
+def _is_union(hint: Any) -> bool:
+    """True of ``A | B``."""
+    return get_origin(hint) in (Union, UnionType)
 
 
 def unknown(

@@ -27,6 +27,8 @@ class Data:
     shards: list[str] = field(default_factory=list)
     window: int = 7
     sensors: str | list[str] = "each"
+    only: list[str] | None = None
+    seeds: list[int] = field(default_factory=lambda: [1])
 
     def __post_init__(self) -> None:
         if self.window <= 0:
@@ -128,6 +130,13 @@ def test_complaints_name_the_key(tmp_path, text, flags, said):
         config(tmp_path, text, *flags)
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_lone_value_of_a_list_is_a_list_of_one(tmp_path):
+    assert load(SCHEMA, ["--only", "a", "--seeds", "3"]).data == Data(only=["a"], seeds=[3])
+    assert load(SCHEMA, ["--only", "a", "7", "--seeds", "3", "4"]).data == Data(only=["a", "7"], seeds=[3, 4])
+    assert load(SCHEMA, ["--only=null", "--sensors", "acc"]).data == Data(sensors="acc")
+    assert config(tmp_path, "data: {only: a, seeds: 5}").data == Data(only=["a"], seeds=[5])
 
 
 def test_a_section_with_nothing_behind_it_says_nothing(tmp_path):
