@@ -21,7 +21,7 @@ from aar_dist.base import storage
 from aar_dist.base.errors import AarError
 from aar_dist.base.jobs import Workers, available_cores, run_jobs
 from aar_dist.evaluation.embed import embed
-from aar_dist.evaluation.fold_jobs import FoldJob, Outcome, carry_out, network_job
+from aar_dist.evaluation.fold_jobs import FoldJob, Outcome, carry_out, network_job, tidy
 from aar_dist.evaluation.fold_table import FoldTable
 from aar_dist.evaluation.folds import carried_classes
 from aar_dist.evaluation.results import gather
@@ -91,6 +91,9 @@ def announce(study: Study) -> None:
 def run(study: Study, jobs: Sequence[FoldJob]) -> list[Outcome]:
     """Carry out what is not done; returns what failed."""
     left = [job for job in jobs if not job.done]
+    for job in jobs:
+        if job.done:
+            tidy(job)
     if len(left) < len(jobs):
         print(f"{len(jobs) - len(left)} of {len(jobs)} runs are done already", flush=True)
     with FoldTable(jobs) as table:

@@ -171,7 +171,12 @@ def _timed(job: FoldJob) -> None:
             finetune(job.config)
     if job.done:
         storage.write_json(job.folder / TIMING, {"seconds": round(time.monotonic() - before, 1)})
-        shutil.rmtree(job.folder / "checkpoints", ignore_errors=True)  # for resuming; the weights are in the store
+        tidy(job)
+
+
+def tidy(job: FoldJob) -> None:
+    """Remove what only a resume needs, of a job that is done: the weights are in the store."""
+    shutil.rmtree(job.folder / "checkpoints", ignore_errors=True)
 
 
 def _baseline(job: FoldJob) -> None:

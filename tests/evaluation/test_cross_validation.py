@@ -143,7 +143,11 @@ def test_killed_and_run_again_it_ends_with_the_same_and_trains_nothing_twice(und
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-    done = {file: file.stat().st_mtime_ns for file in out.glob("runs/*/*/*/*") if (file.parent / "finished").exists()}
+    done = {
+        file: file.stat().st_mtime_ns
+        for marker in out.glob("runs/*/*/*/finished")
+        for file in (marker, *marker.parent.glob("*.parquet"), marker.with_name("metrics.jsonl"))
+    }
     assert not (out / "results.json").exists()
     code, text = folds(settings(shards, backbone, out))
     assert code == 0, text
