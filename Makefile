@@ -44,8 +44,9 @@ $(VENV)/baselines: $(VENV)/core
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[baselines]'
 	touch $@
 
-$(VENV)/dev: $(VENV)/core
+$(VENV)/dev: $(VENV)/core launch/browser.sh
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	launch/browser.sh
 	touch $@
 
 clean:

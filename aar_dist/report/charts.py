@@ -1,0 +1,114 @@
+"""The figures that several sections draw: rows with dots, panels with lines, clouds of points.
+
+Each is a small dataclass that a macro of the template lays out; see svg.py for how it fills its width.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from aar_dist.report.svg import Points, Scale, Tick, dots, line, path, picture, thinned
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A dot in a row."""
+
+    value: float
+    style: str
+    """CSS classes: ``m0`` is a method's colour and shape, ``small`` a faint one."""
+    title: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """A name, a picture and, in words, what it says."""
+
+    name: str
+    svg: Markup
+    text: str = ""
+    flag: str = ""
+    """Stands after the name, such as: seen in pretraining."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows over one axis."""
+
+    title: str
+    rows: list[Row]
+    ticks: list[Tick]
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a panel."""
+
+    points: Points
+    style: str
+    title: str
+    colour: str = ""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Lines, or a cloud, over two axes."""
+
+    title: str
+    svg: Markup
+    x_ticks: list[Tick]
+    y_ticks: list[Tick]
+    x_name: str = ""
+
+
+def dot_row(
+    scale: Scale, marks: Sequence[Mark], alt: str, interval: tuple[float, float] | None = None, style: str = "m0"
+) -> Markup:
+    """Dots on a line, the last one on top; the interval as a bar through them."""
+    parts = [path(f"M{tick.at:g} 0V100", "grid") for tick in scale.ticks()]
+    if interval:
+        low, high = (scale.at(v) for v in interval)
+        parts.append(path(f"M{low:g} 50H{high:g}", f"interval {style}"))
+    for mark in marks:
+        at = dots([(scale.at(mark.value), 50.0)])
+        parts.append(path(at, f"dot {mark.style}", mark.title))
+        parts.append(path(at, f"hole {mark.style}"))
+    return picture(parts, alt, "strip")
+
+
+def bar_row(scale: Scale, value: float, alt: str, colour: str = "") -> Markup:
+    """A bar from the lower end."""
+    grid = [path(f"M{tick.at:g} 0V100", "grid") for tick in scale.ticks()]
+    return picture([*grid, path(f"M0 50H{scale.at(value):g}", "bar", colour=colour)], alt, "strip")
+
+
+def line_panel(
+    title: str, lines: Sequence[Line], alt: str, *, x: Scale, y: Scale, x_name: str = "step", marks: Sequence[Line] = ()
+) -> Panel:
+    """Lines in one panel; ``marks`` are single points on them."""
+    parts = [path(f"M0 {100 - tick.at:g}H100", "grid") for tick in y.ticks()]
+    for one in lines:
+        at = [(x.at(a), 100 - y.at(b)) for a, b in thinned(one.points)]
+        if len(at) == 1:
+            parts.append(path(dots(at), f"dot {one.style}", one.title, one.colour))
+        parts.append(path(line(_rounded(at)), f"line {one.style}", one.title, one.colour))
+    for one in marks:
+        at = [(x.at(a), 100 - y.at(b)) for a, b in one.points]
+        parts.append(path(dots(at), f"dot {one.style}", one.title, one.colour))
+    return Panel(title, picture(parts, alt, "area"), x.ticks(4), y.ticks(), x_name)
+
+
+def cloud_panel(title: str, groups: Sequence[Line], alt: str) -> Panel:
+    """Points without axes: where they lie beside one another is all that counts."""
+    everything = [p for group in groups for p in group.points]
+    x, y = Scale.of(p[0] for p in everything), Scale.of(p[1] for p in everything)
+    parts = [
+        path(dots(_rounded([(x.at(a), 100 - y.at(b)) for a, b in g.points])), f"point {g.style}", g.title, g.colour)
+        for g in groups
+    ]
+    return Panel(title, picture(parts, alt, "cloud"), [], [])
+
+
+def _rounded(points: Points) -> list[tuple[float, float]]:
+    return [(round(x, 1), round(y, 1)) for x, y in points]

@@ -1,0 +1,44 @@
+"""``aar-dist report``: one page that shows what a model is worth.
+
+aar-dist report out/folds                           # out/folds/report.html
+aar-dist report out/run out/folds --out page.html   # a pretraining and what came of it, on one page
+
+RUN is a folds folder (results.json), a pretraining run or a fine-tuning run, finished or not. The page needs nothing
+beside it: mail it, put it on a server, open it on a phone.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from aar_dist.base.cli import Parser, human_bytes
+from aar_dist.base.errors import ConfigError, user_entry
+
+NAME = "report.html"
+GENERATOR = b'<meta name="generator" content="aar_dist report">'
+
+
+@user_entry
+def main(argv: Sequence[str] | None = None) -> None:
+    """Write the page."""
+    parser = Parser(__doc__, prog="aar-dist report")
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a folds folder or a run directory")
+    parser.add_argument("--out", type=Path, help=f"the HTML file (default: {NAME} in the first RUN)")
+    parser.add_argument("--overwrite", action="store_true", help="replace a file that is no report")
+    args = parser.parse_args(argv)
+    out = args.out or args.runs[0] / NAME
+    if out.is_dir():
+        raise ConfigError(f"{out}: is a folder, expected the name of an HTML file")
+    if not args.overwrite and not _replaceable(out):
+        raise ConfigError(f"{out}: exists and is no page of this program; give another name, or --overwrite")
+    from aar_dist.report.page import write_page
+
+    write_page(args.runs, out)
+    print(f"{out}: {human_bytes(out.stat().st_size)}")
+
+
+def _replaceable(out: Path) -> bool:
+    """True where nothing stands, or a page that can be made again."""
+    if not out.exists():
+        return True
+    with open(out, "rb") as file:
+        return GENERATOR in file.read(1000)

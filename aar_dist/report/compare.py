@@ -1,0 +1,186 @@
+"""Who is compared with whom, and what may be said of it.
+
+results.json -> ours, best baseline, scratch -> one sentence that the numbers carry, and what stands beside it
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from aar_dist.report.folders import Folds
+from aar_dist.report.numbers import Measure, count, known, listed, measures_of, number, signed, with_interval
+
+Method = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """The methods in the order of the page, and who stands for what."""
+
+    methods: list[Method]
+    ours: Method
+    baseline: Method | None
+    """The best one by the main score: picked by the test subjects, which favours it."""
+    scratch: Method | None
+    measures: list[Measure]
+    """The scores there are."""
+
+    @property
+    def measure(self) -> Measure:
+        """What the headline goes by."""
+        return self.measures[0]
+
+    def style(self, method: Method) -> str:
+        """CSS class of a method's colour and shape."""
+        return f"m{min(self.methods.index(method), 7)}"
+
+
+def comparison(folds: Folds) -> Comparison:
+    """Ours is ``pretrained``, or the first network that is not from scratch; never the one with the best test score."""
+    methods = folds.methods
+    networks = [m for m in methods if m["kind"] == "network"]
+    baselines = [m for m in methods if m["kind"] != "network"]
+    trained = [m for m in networks if not m["name"].startswith("scratch")]
+    named = [m for m in trained if m["name"] == "pretrained"]
+    ours = (named or trained or networks or baselines)[0]
+    measures = measures_of(("macro_f1", "balanced_accuracy", "accuracy") if folds.classes else ("mae", "rmse", "r"))
+    best: Method | None = None
+    for method in (m for m in baselines if m is not ours):
+        value = score_of(method, measures[0]).get("value")
+        if known(value) and (best is None or measures[0].better(value, score_of(best, measures[0])["value"])):
+            best = method
+    return Comparison(
+        methods=[ours, *(m for m in networks if m is not ours), *(m for m in baselines if m is not ours)],
+        ours=ours,
+        baseline=best,
+        scratch=next((m for m in networks if m["name"].startswith("scratch") and m is not ours), None),
+        measures=measures,
+    )
+
+
+def headline(folds: Folds, of: Comparison) -> str:
+    """One sentence: how good, on whom, against what, and whether that is beyond doubt."""
+    measure, ours = of.measure, score_of(of.ours, of.measure)
+    subjects = count(len(folds.results["subjects"]), "held-out subject")
+    start = f"{of.ours['name']}: {measure.name} {with_interval(ours)} on {subjects}"
+    if not known(ours.get("value")):
+        return f"{of.ours['name']} has no score yet: not all of its folds are done."
+    if of.baseline is None:
+        return f"{start}; there is no baseline to compare it with."
+    theirs = score_of(of.baseline, measure)
+    other = f"the best baseline, {of.baseline['name']}, has {with_interval(theirs)}"
+    return f"{start}; {other}: {verdict(ours, theirs, measure)}."
+
+
+def verdict(ours: Mapping[str, Any], theirs: Mapping[str, Any], measure: Measure) -> str:
+    """In words, from the values and their intervals alone."""
+    if not known(ours.get("value")) or not known(theirs.get("value")):
+        return "one of them has no score"
+    if ours["value"] == theirs["value"]:
+        return "the same"
+    word = "better" if measure.better(ours["value"], theirs["value"]) else "worse"
+    if not all(known(s.get(k)) for s in (ours, theirs) for k in ("low", "high")):
+        return f"{word}, but without intervals nobody can tell by chance or not"
+    apart = ours["low"] > theirs["high"] or theirs["low"] > ours["high"]
+    return f"{word}, and the intervals do not overlap" if apart else f"{word}, but the intervals overlap"
+
+
+def remarks(folds: Folds, of: Comparison) -> list[str]:
+    """What a sceptical reader asks next."""
+    said = [
+        _beside(folds, of, other, what)
+        for other, what in ((of.baseline, "the best baseline"), (of.scratch, ""))
+        if other
+    ]
+    said += _unseen(folds, of)
+    said.append(_never_shared(folds))
+    return [line for line in said if line]
+
+
+def _beside(folds: Folds, of: Comparison, other: Method, what: str) -> str:
+    """Subject by subject, which is sharper than two intervals side by side."""
+    key, name = (
+        of.measure.key,
+        f"{what}, {other['name']}" if what else f"the same network from random weights, {other['name']}",
+    )
+    ours, theirs = score_of(of.ours, of.measure), score_of(other, of.measure)
+    if not known(ours.get("value")) or not known(theirs.get("value")):
+        return ""
+    values = f"{number(ours.get('value'))} and {number(theirs.get('value'))}"
+    text = f"Against {name}: {values}, {verdict(ours, theirs, of.measure)}."
+    both = _both(of.ours, other, key)
+    if both:
+        wins = sum(of.measure.better(a, b) for a, b in both)
+        text += (
+            f" {'Better' if of.measure.higher_is_better else 'Lower error'} on {wins} of {count(len(both), 'subject')}."
+        )
+    return text + _difference(folds, of, other)
+
+
+def _both(a: Method, b: Method, key: str) -> list[tuple[float, float]]:
+    theirs = b.get("per_subject") or {}
+    pairs = [(of.get(key), theirs.get(s, {}).get(key)) for s, of in (a.get("per_subject") or {}).items()]
+    return [(x, y) for x, y in pairs if x is not None and y is not None and known(x) and known(y)]
+
+
+def _difference(folds: Folds, of: Comparison, other: Method) -> str:
+    """What results.json says of both on the same draws of subjects; empty if it says nothing."""
+    for told in folds.results.get("comparisons") or []:
+        pair, low, high = (told.get("a"), told.get("b")), told.get("low"), told.get("high")
+        if told.get("score") != of.measure.key or set(pair) != {of.ours["name"], other["name"]}:
+            continue
+        if not known(low) or not known(high):
+            return ""
+        low, high = (low, high) if pair[0] == of.ours["name"] else (-high, -low)
+        zero = "zero lies outside" if low > 0 or high < 0 else "zero lies inside, so it may be chance"
+        return f" On the same draws of subjects the difference is {signed(low)} to {signed(high)} (95\u00a0%): {zero}."
+    return ""
+
+
+def _unseen(folds: Folds, of: Comparison) -> list[str]:
+    subjects = folds.results["subjects"]
+    seen = [s for s, about in subjects.items() if about.get("pretrained_on")]
+    if not seen:
+        return []
+    text = f"Pretraining has seen recordings of {len(seen)} of {count(len(subjects), 'subject')}, without their labels."
+    rest = (of.ours.get("unseen") or {}).get(of.measure.key)
+    if rest:
+        text += f" On the others alone, {of.measure.name} is {with_interval(rest)}."
+    return [text]
+
+
+def _never_shared(folds: Folds) -> str:
+    said = "No subject is on two sides of a fold: each is scored by models that have not trained on it."
+    audit = folds.results.get("audit") or {}
+    if not audit:
+        return f"{said} No leak audit was made."
+    leaks = audit.get("leaks") or []
+    found = f"{count(len(leaks), 'leak')} between sides" if leaks else "nothing on two sides of a fold"
+    return f"{said} The leak audit compared {count(audit.get('recordings', 0), 'recording')} and found {found}."
+
+
+def failures(folds: Folds) -> list[str]:
+    """What did not run, by name."""
+    return [
+        f"{f.get('method')}, seed {f.get('seed')}, fold {f.get('fold')}: {f.get('reason')}"
+        for f in folds.results.get("failed") or []
+    ]
+
+
+def measured(folds: Folds) -> str:
+    """On which data."""
+    results = folds.results
+    windows = results.get("windows") or {}
+    n = sum(sum((about.get("windows") or {}).values()) for about in results["subjects"].values())
+    length = f" of {windows['segment_duration']:g} s" if known(windows.get("segment_duration")) else ""
+    classes = f", {count(len(folds.classes), 'class', 'classes')}" if folds.classes else ", a number to predict"
+    return (
+        f"{listed(results['datasets'])}: {count(n, 'labelled window')}{length} of "
+        f"{count(len(results['subjects']), 'subject')}{classes}, {count(results['n_folds'], 'fold')} by subject"
+    )
+
+
+def score_of(method: Method, measure: Measure) -> dict[str, Any]:
+    """Value and interval; empty where not all folds are done."""
+    score: dict[str, Any] = (method.get("scores") or {}).get(measure.key) or {}
+    return score

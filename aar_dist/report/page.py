@@ -1,0 +1,53 @@
+"""The page: one HTML file that needs nothing beside it.
+
+    folders -> a context for each (folds_part.py, run_part.py) -> templates/page.html.j2 -> text
+
+The same folders give the same bytes: nothing is dated here, nothing drawn by chance.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from aar_dist.base import storage
+from aar_dist.report.folders import Folds, Run, read_folder
+from aar_dist.report.folds_part import folds_part
+from aar_dist.report.run_part import run_part
+
+
+def page(runs: Sequence[Path]) -> str:
+    """The HTML of several folds folders and runs. Raises ``ConfigError`` for a folder that is none of them."""
+    folders = [read_folder(path) for path in runs]
+    parts = [_part(folder, f"r{number}") for number, folder in enumerate(folders, start=1)]
+    text: str = environment().get_template("page.html.j2").render(parts=parts, title=_title(parts))
+    return text
+
+
+def write_page(runs: Sequence[Path], out: Path) -> Path:
+    """Write the page of these runs, whole or not at all, replacing what stood there."""
+    return storage.write_text(out, page(runs))
+
+
+def environment() -> Environment:
+    """Templates of the package; everything that is put in is escaped."""
+    made = Environment(
+        loader=PackageLoader("aar_dist.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters["percent"] = lambda share: f"{100 * share:.0f}\u00a0%"
+    return made
+
+
+def _part(folder: Folds | Run, anchor: str) -> dict[str, Any]:
+    part = folds_part(folder) if isinstance(folder, Folds) else run_part(folder)
+    return {**part, "anchor": anchor}
+
+
+def _title(parts: Sequence[Mapping[str, Any]]) -> str:
+    names = list(dict.fromkeys(part["name"] for part in parts))
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
