@@ -20,6 +20,8 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 SCORES = ("accuracy", "balanced_accuracy", "macro_f1")
 ERRORS = ("mae", "rmse", "r")
+MAIN = ("macro_f1", "mae")
+"""The one score where there is room for one: it counts every class alike, and both kinds of mistakes."""
 LEVEL = 0.95
 
 

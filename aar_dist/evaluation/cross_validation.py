@@ -7,7 +7,7 @@ import importlib.metadata
 import shlex
 import statistics
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -41,8 +41,12 @@ class FoldsFailed(AarError):
     """Some folds failed; all others are done, and what they say is written."""
 
 
-def cross_validate(argv: Sequence[str]) -> Path:
-    """Train what is left to train and write the results; returns the folder.
+def cross_validate(argv: Sequence[str], present: Callable[[Path], Path]) -> None:
+    """Train what is left to train and write the results.
+
+    Args:
+        argv: Flags of launch/finetune.py.
+        present: Makes a page of the folder, and says where; a failed fold does not keep it from its turn.
 
     Raises:
         ConfigError: bad settings; nothing has been written then.
@@ -60,13 +64,13 @@ def cross_validate(argv: Sequence[str]) -> Path:
         map_embeddings(study)
         results = write_results(study, jobs, failed, argv)
     print(headline(results))
+    print(f"  the page: {present(study.out)}", flush=True)
     if failed:
         names = "; ".join(f"{o.job.name} ({o.failed})" for o in failed[:3])
         raise FoldsFailed(
             f"{len(failed)} of {len(jobs)} failed: {names}{' and others' if len(failed) > 3 else ''}. The others are "
             f"done and in {study.out}; the same command tries these again"
         )
-    return study.out
 
 
 def announce(study: Study) -> None:

@@ -10,13 +10,11 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
+from aar_dist.base.metrics import MAIN
 from aar_dist.evaluation.fold_jobs import FoldJob, Outcome
 from aar_dist.training.finetune_card import HEADLINE
 from aar_dist.training.metrics import read_rows
 from aar_dist.training.predictions import METRICS
-
-SHOWN = ("balanced_accuracy", "mae")
-"""The one score there is room for."""
 
 
 class FoldTable:
@@ -89,7 +87,7 @@ class FoldTable:
         if job.name in self._failed:
             return "[red]failed[/red]"
         if job.done:
-            value = next((v for k, v in _scores(job).items() if k in SHOWN), None)
+            value = next((v for k, v in _scores(job).items() if k in MAIN), None)
             return "[green]done[/green]" if value is None else f"[bold]{value:.3f}[/bold]"
         rows = read_rows(job.folder / "metrics.jsonl")
         if rows:
@@ -110,4 +108,4 @@ def _scored(job: FoldJob) -> str:
 
 def _shown(jobs: Sequence[FoldJob]) -> str:
     names = {name for job in jobs if job.done for name in _scores(job)}
-    return next((name.replace("_", " ") for name in SHOWN if name in names), "score")
+    return next((name.replace("_", " ") for name in MAIN if name in names), "score")

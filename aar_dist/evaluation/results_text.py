@@ -6,7 +6,7 @@ results -> headline (a few lines for the terminal), as_markdown (a page)
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from aar_dist.base.metrics import ERRORS, SCORES
+from aar_dist.base.metrics import ERRORS, MAIN, SCORES
 
 NAMES = {
     "accuracy": "accuracy",
@@ -36,6 +36,7 @@ def headline(results: Results) -> str:
 def as_markdown(results: Results) -> str:
     """All tables."""
     names = ERRORS if results["classes"] is None else SCORES
+    main = next(name for name in MAIN if name in names)
     seeds = ", ".join(map(str, results["seeds"]))
     lines = [
         f"# {results['name']}",
@@ -48,8 +49,8 @@ def as_markdown(results: Results) -> str:
         lines += ["", f"**Simulated data** ({', '.join(results['simulated'])}): this says nothing about animals."]
     lines += ["", "All test windows of all folds together, with 95 % intervals over subjects:", ""]
     lines += _table(
-        ["method", *(NAMES[n] for n in names), "over folds", "over seeds"],
-        [_method_row(m, names) for m in results["methods"]],
+        ["method", *(NAMES[n] for n in names), f"{NAMES[main]} over folds", "over seeds"],
+        [_method_row(m, names, main) for m in results["methods"]],
     )
     unseen = [m for m in results["methods"] if m.get("unseen")]
     if unseen:
@@ -58,19 +59,19 @@ def as_markdown(results: Results) -> str:
         lines += _table(["method", *(NAMES[n] for n in names)], rows)
     lines += _differences(results, names)
     lines += _classes(results)
-    lines += _subjects(results, names[1])
+    lines += _subjects(results, main)
     for failed in results["failed"]:
         lines += ["", f"FAILED: {failed['method']}, seed {failed['seed']}, fold {failed['fold']}: {failed['reason']}"]
     return "\n".join([*lines, "", f"`{results['command']}`"]) + "\n"
 
 
-def _method_row(method: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+def _method_row(method: Mapping[str, Any], names: Sequence[str], main: str) -> list[str]:
     scores = method["scores"]
     if not scores:
         return [method["name"], *(["not complete"] * len(names)), DASH, DASH]
-    main = scores[names[1]]
-    spread = f"{NAMES[names[1]]} {_number(main['folds_mean'])} ± {_number(main['folds_sd'])}"
-    return [method["name"], *(_with_interval(scores[n]) for n in names), spread, f"± {_number(main['seeds_sd'])}"]
+    of = scores[main]
+    spread = f"{_number(of['folds_mean'])} ± {_number(of['folds_sd'])}"
+    return [method["name"], *(_with_interval(scores[n]) for n in names), spread, f"± {_number(of['seeds_sd'])}"]
 
 
 def _differences(results: Results, names: Sequence[str]) -> list[str]:

@@ -115,6 +115,7 @@ def test_scores_are_those_of_all_test_windows_together(undisturbed):
 def test_what_is_left_behind(undisturbed, backbone):
     assert {p.name for p in undisturbed.iterdir()} >= {
         "config.yaml", "folds.json", "runs", "final", "embeddings.parquet", "results.json", "results.md", "store",
+        "report.html",
     }  # fmt: skip
     store = Store(undisturbed / "store")
     assert store.names() == sorted(
@@ -174,6 +175,7 @@ def test_a_failing_fold_is_tried_again_and_named_and_the_others_are_done(shards,
     assert scores["bad"] is None
     assert scores["good"]["accuracy"]["value"] > 0.5
     assert [(f["method"], f["fold"]) for f in made["failed"]] == [("bad", 0), ("bad", 1)]
+    assert "bad, seed 578, fold 1" in re.sub(r"\s+", " ", (tmp_path / "f" / "report.html").read_text())
 
 
 @pytest.mark.launch
@@ -238,7 +240,7 @@ def test_a_fold_of_two_ranks_is_started_by_the_launcher(shards, backbone, tmp_pa
 )  # fmt: skip
 def test_what_is_refused_before_anything_is_written(shards, backbone, tmp_path, more, said):
     with pytest.raises(ConfigError if "init_from" not in more else Exception, match=said):
-        cross_validate(flags(settings(shards, backbone, tmp_path / "f") | more))
+        cross_validate(flags(settings(shards, backbone, tmp_path / "f") | more), present=lambda out: out)
     assert not (tmp_path / "f").exists()
 
 

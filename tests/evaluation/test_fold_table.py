@@ -23,7 +23,7 @@ def jobs(tmp_path) -> list[FoldJob]:
     made = [job(tmp_path, "net", k) for k in range(4)] + [job(tmp_path, "majority", 0, "baseline")]
     for one, score in ((made[0], 0.8125), (made[4], 0.25)):
         one.folder.mkdir(parents=True)
-        (one.folder / "metrics.json").write_text(json.dumps({"accuracy": 0.5, "balanced_accuracy": score}))
+        (one.folder / "metrics.json").write_text(json.dumps({"accuracy": 0.5, "macro_f1": score}))
     (made[0].folder / "finished").write_text("{}")
     made[1].folder.mkdir(parents=True)
     (made[1].folder / "metrics.jsonl").write_text('{"step": 7}\n{"step": 40}\n{"step"')
@@ -44,7 +44,7 @@ def test_a_cell_tells_how_a_fold_stands(jobs):
     row = next(line for line in text.splitlines() if "net" in line)
     assert [cell.strip() for cell in row.split("│")[1:-1]] == ["net  seed 1", "0.812", "step 40", "·", "failed"]
     assert "0.250" in next(line for line in text.splitlines() if "majority" in line)
-    assert "balanced accuracy of each fold" in text
+    assert "macro f1 of each fold" in text
 
 
 def test_a_log_has_a_line_for_each(jobs, capsys):
@@ -54,4 +54,4 @@ def test_a_log_has_a_line_for_each(jobs, capsys):
         table.finished(Outcome(jobs[0]))
     said = capsys.readouterr().out.splitlines()
     assert said[0] == "FAILED net, seed 1, fold 3: boom"
-    assert said[1].startswith("2/3  net, seed 1, fold 0: accuracy 0.5000  balanced_accuracy 0.8125  (0.0 min")
+    assert said[1].startswith("2/3  net, seed 1, fold 0: accuracy 0.5000  macro_f1 0.8125  (0.0 min")
