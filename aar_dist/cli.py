@@ -15,6 +15,10 @@ COMMANDS = {
     "inspect": ("aar_dist.training.inspect:main", "what a shard set, a configuration or a stored model holds"),
     "audit": ("aar_dist.evaluation.audit_command:main", "what is recorded twice, and whether it leaks between folds"),
     "embed": ("aar_dist.evaluation.embed:main", "what a stored model makes of every window, as Parquet"),
+    "predict": (
+        "aar_dist.evaluation.predict:main",
+        "who did what, from when to when: ethograms of new recordings",
+    ),
     "report": ("aar_dist.report.command:main", "one page that shows what a model is worth"),
     "export": ("aar_dist.evaluation.export_npy:main", "the array folders of the first system (npy)"),
     "verify": ("aar_dist.training.verify:main", "a shard set, a checkpoint or a stored model against its hashes"),

@@ -15,6 +15,7 @@ from matplotlib.collections import PolyCollection
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.ticker import MultipleLocator
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.floating]
@@ -30,6 +31,7 @@ PALETTE = (
 NOTHING, NOTHING_NAME = "#ececec", "no label"
 SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0}
 LANE_INCHES, LARGEST_INCHES, WIDTH_INCHES = 0.3, 60.0, 10.0
+CLOCK_STEPS = (1, 5, 15, 30, 60, 300, 600, 900, 1800, 3600, 7200, 10800)
 LONG_ENOUGH = 3.0  # a unit is used from three of it on: 2 min are better told as 120 s
 
 
@@ -55,25 +57,33 @@ def class_colours(n: int) -> list[str]:
 
 
 def timeline_figure(
-    lanes: Sequence[Lane], classes: Sequence[str], *, title: str = "", time_unit: TimeUnit = "auto"
+    lanes: Sequence[Lane],
+    classes: Sequence[str],
+    *,
+    title: str = "",
+    time_unit: TimeUnit = "auto",
+    clock: bool = False,
 ) -> Figure:
     """A lane for each animal, or each of its days, from top to bottom; a colour for each class.
 
     Args:
-        lanes: drawn on one time axis, from 0 (or the earliest run, if that is earlier) to the last run's end.
+        lanes: drawn on one time axis, from the earliest run to the end of the last.
         classes: names of the labels 0, 1, …
         title: above the lanes.
         time_unit: of the axis; ``auto`` takes minutes from three minutes on and hours from three hours on.
+        clock: the lanes count from midnight; the axis is a clock.
     """
     height = min(LARGEST_INCHES, 1.4 + LANE_INCHES * max(1, len(lanes)) + 0.2 * _legend_rows(classes))
     figure = Figure(figsize=(WIDTH_INCHES, height), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    unit = _unit(lanes) if time_unit == "auto" else time_unit
+    unit = "s" if clock else _unit(lanes) if time_unit == "auto" else time_unit
     colours = [*class_colours(len(classes)), NOTHING]  # label -1 is the last
     for place, lane in enumerate(lanes):
         _draw_lane(axes, place, lane, colours, SECONDS[unit])
     _finish_axes(axes, lanes, unit)
+    if clock:
+        _clock_ticks(axes, *_extent(lanes))
     if title:
         axes.set_title(title, loc="left", fontsize=10)
     handles = [Patch(color=colour, label=name) for colour, name in zip(colours, classes, strict=False)]
@@ -112,10 +122,18 @@ def _finish_axes(axes: Axes, lanes: Sequence[Lane], unit: str) -> None:
     axes.spines[["top", "right", "left"]].set_visible(False)
 
 
+def _clock_ticks(axes: Axes, first_s: float, last_s: float) -> None:
+    step = next((s for s in CLOCK_STEPS if last_s - first_s <= 8 * s), CLOCK_STEPS[-1])
+    form = "{:02.0f}:{:02.0f}:{:02.0f}" if step < 60 else "{:02.0f}:{:02.0f}"
+    axes.xaxis.set_major_locator(MultipleLocator(step))
+    axes.xaxis.set_major_formatter(lambda s, _: form.format(s // 3600, s % 3600 // 60, s % 60))
+    axes.set_xlabel("time of day", fontsize=9)
+
+
 def _extent(lanes: Sequence[Lane]) -> tuple[float, float]:
     first = min((float(np.min(lane.start_s)) for lane in lanes if len(lane.start_s)), default=0.0)
     last = max((float(np.max(lane.stop_s)) for lane in lanes if len(lane.stop_s)), default=1.0)
-    return min(0.0, first), last
+    return first, max(first + 1e-9, last)
 
 
 def _unit(lanes: Sequence[Lane]) -> str:

@@ -35,6 +35,9 @@ class Columns:
     def __len__(self) -> int:
         return int(self._table.num_rows)
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._names
+
     def __getitem__(self, name: str) -> NDArray[Any]:
         """(n,) values of a column; numbers have NaN, and text has "" where a cell is empty."""
         if name not in self._names:

@@ -8,6 +8,7 @@ split it further. The keys of the YAML are those of :class:`aar_dist.recordings.
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from itertools import pairwise
@@ -32,7 +33,7 @@ def plan(folder: Path, options: Options) -> Sequence[Job]:
     paths = sorted(p for p in folder.glob(layout.glob) if p.is_file())
     if not paths:
         raise RecordingError(f"{options.source}: no file matches the glob {layout.glob!r}")
-    return [Job(p.relative_to(folder).as_posix(), partial(_read, p, folder, layout)) for p in paths]
+    return [Job(p.relative_to(folder).as_posix(), partial(read_takes, p, folder, layout)) for p in paths]
 
 
 def _layout(options: Options) -> Layout:
@@ -41,8 +42,12 @@ def _layout(options: Options) -> Layout:
     return read_layout(options.yaml)
 
 
-def _read(path: Path, folder: Path, layout: Layout) -> list[Take]:
-    file = _File(path.relative_to(folder).as_posix(), _columns(path, layout), layout)
+def read_takes(path: Path, folder: Path, layout: Layout, *, need_label: bool = True) -> list[Take]:
+    """What one file below ``folder`` has recorded. Without ``need_label``, a file may lack the column of the labels."""
+    columns = _columns(path, layout)
+    if not need_label and layout.label and layout.label.column and layout.label.column not in columns:
+        layout = replace(layout, label=None)
+    file = _File(path.relative_to(folder).as_posix(), columns, layout)
     return [file.take(start, stop) for start, stop in file.runs()]
 
 

@@ -161,7 +161,7 @@ class Cutter:
             groups=tuple(groups),
             buffer=buffer,
             n_samples=int(rows.window[flat_rows].max()),
-            channel=torch.from_numpy(self._channels(part_rows)),
+            channel=torch.from_numpy(channels_of(s, part_rows)),
             rate_hz=torch.from_numpy(rows.rate_hz[first].astype(np.float32)),
             dataset=torch.from_numpy(s.items.dataset[refs.item]),
             key=torch.from_numpy(refs.key.view(np.int64).copy()),
@@ -190,16 +190,6 @@ class Cutter:
             zero=torch.from_numpy(s.rows.zero[rows, None, :axes]),
         )
 
-    def _channels(self, part_rows: Ints) -> Ints:
-        s = self._source
-        channel = np.full((len(part_rows), s.n_columns), -1, np.int64)
-        width = s.rows.channel.shape[1]
-        for k, column in enumerate(s.column):
-            stop = min(column + width, s.column[k + 1] if k + 1 < len(s.column) else s.n_columns)
-            of_part = s.rows.channel[part_rows[:, k], : stop - column]
-            channel[:, column:stop] = np.where(part_rows[:, k, None] < 0, -1, of_part)
-        return channel
-
     def _origin(self, part_rows: Ints, starts: Ints) -> tuple[Origin, ...]:
         s, first = self._source, first_rows(part_rows)
         start_s = (s.rows.first_sample[first] + starts) / s.rows.rate_hz[first]
@@ -208,6 +198,17 @@ class Cutter:
             *(s.origin[name][first] for name in ("dataset", "subject", "recording")), sensors, start_s, strict=True
         )
         return tuple(Origin(str(d), str(u), str(r), sensor, float(t)) for d, u, r, sensor, t in names)
+
+
+def channels_of(source: Source, part_rows: Ints) -> Ints:
+    """Channels (n, C) of the columns of items with these rows (n, k); -1 absent."""
+    channel = np.full((len(part_rows), source.n_columns), -1, np.int64)
+    width = source.rows.channel.shape[1]
+    for k, column in enumerate(source.column):
+        stop = min(column + width, source.column[k + 1] if k + 1 < len(source.column) else source.n_columns)
+        of_part = source.rows.channel[part_rows[:, k], : stop - column]
+        channel[:, column:stop] = np.where(part_rows[:, k, None] < 0, -1, of_part)
+    return channel
 
 
 def _runs(order: Ints, *keys: Ints) -> list[Ints]:

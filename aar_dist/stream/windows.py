@@ -175,12 +175,12 @@ def _labels(
     order = np.argsort(keys, kind="stable")
     for at in np.split(order, np.flatnonzero(keys[order][1:] != keys[order][:-1]) + 1):
         here = of_recording.get((str(place["dataset"][at[0]]), str(place["recording"][at[0]])), [])
-        of = _class_of if classes is not None else _target_of
+        of = class_of if classes is not None else target_of
         label[at], share[at] = of(here, classes or (), start_s[at], stop_s[at])
     return label, share
 
 
-def _class_of(
+def class_of(
     runs: Sequence[dict[str, Any]], classes: Sequence[str], start_s: Floats, stop_s: Floats
 ) -> tuple[Ints, Floats]:
     """The class that covers most of each window."""
@@ -191,7 +191,7 @@ def _class_of(
     return best, covered[best, np.arange(len(start_s))] / (stop_s - start_s)
 
 
-def _target_of(
+def target_of(
     runs: Sequence[dict[str, Any]], classes: Sequence[str], start_s: Floats, stop_s: Floats
 ) -> tuple[Floats, Floats]:
     """The mean of the target over the labelled part of each window."""

@@ -30,7 +30,7 @@ from aar_dist.training.progress import Progress
 from aar_dist.training.ranks import Ranks, from_main
 from aar_dist.training.run import WEIGHTS, Plan, carry_out
 from aar_dist.training.run_directory import RunDirectory
-from aar_dist.training.task import Task, open_task, resolved
+from aar_dist.training.task import Task, open_task, resolved, seen_by
 
 
 @user_entry
@@ -196,6 +196,7 @@ def _rebuild(config: FinetuneConfig, task: Task) -> dict[str, Any]:
         "windows": {"segment_duration": config.data.segment_duration, **asdict(config.windows)},
         "datasets": list(task.datasets),
         "channels": list(task.source.channels),
+        **seen_by(task.source, task.train),
     }
 
 

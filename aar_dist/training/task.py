@@ -5,6 +5,7 @@ FinetuneConfig -> windows of the three sides, checked -> the objective's argumen
 
 from dataclasses import dataclass, replace
 from importlib import import_module
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from aar_dist.base.config import ClassSpec
 from aar_dist.base.errors import ConfigError
 from aar_dist.objectives.classification import Classification, inverse_frequency
 from aar_dist.objectives.regression import Regression
+from aar_dist.stream.segments import channels_of
 from aar_dist.stream.source import Source, first_rows
 from aar_dist.stream.windows import WindowTable, open_windows
 from aar_dist.training.finetune_config import FinetuneConfig
@@ -76,6 +78,16 @@ def resolved(config: FinetuneConfig, task: Task) -> tuple[FinetuneConfig, ClassS
     config = replace(config, windows=replace(config.windows, classes=names), avg_pool=False, objective=_pooled(config))
     arguments = {**config.objective.init_args, "n_channels": task.source.n_columns, **_from_labels(config, task)}
     return config, ClassSpec(config.objective.class_path, arguments)
+
+
+def seen_by(source: Source, table: WindowTable) -> dict[str, Any]:
+    """What the windows of a table were recorded with: ``rates_hz``, rising, and ``columns``, each way in which the
+    columns of a window were filled: the names of its channels, null where a recording lacks one."""
+    parts = np.unique(source.parts[table.item], axis=0)
+    rates = np.unique(source.rows.rate_hz[first_rows(parts)])
+    names = np.array([*source.channels, None], dtype=object)
+    columns = {tuple(names[row]) for row in channels_of(source, parts).tolist()}
+    return {"rates_hz": rates.tolist(), "columns": [list(of) for of in sorted(columns, key=str)]}
 
 
 def _pooled(config: FinetuneConfig) -> ClassSpec:

@@ -1,0 +1,159 @@
+"""What a fine-tuned model in the store needs of a recording, and how it is asked.
+
+Checkpoint -> Predictor: windows of so many seconds, of these columns, at these rates -> (B, K) or (B, 1)
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from aar_dist.base.errors import CheckpointError, ConfigError
+from aar_dist.models.backbone import PatchBackbone
+from aar_dist.objectives.base import Objective
+from aar_dist.store.checkpoint import Checkpoint
+from aar_dist.stream.batch import SegmentBatch
+from aar_dist.stream.segments import zscore
+from aar_dist.stream.windows import WindowConfig
+from aar_dist.training.predictions import Predicts
+
+NEEDED = ("classes", "windows", "channels", "rates_hz", "columns")
+SAME_RATE = 0.01
+"""Rates that differ by less than this share are one rate: clocks of devices are not better."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictor:
+    """A fine-tuned model in eval mode on its device."""
+
+    name: str
+    objective: Objective
+    classes: tuple[str, ...] | None
+    """In the order of their numbers; None for a model that predicts a number."""
+    windows: WindowConfig
+    """Where the labelled windows of its training lay."""
+    duration_s: float
+    """Of a window."""
+    normalize: str
+    sensors: tuple[str, ...] | None
+    """Those drawn together; None for a model of one sensor at a time."""
+    kinds: tuple[str, ...]
+    """With one sensor at a time: the kinds it may be of; empty for all."""
+    columns: tuple[tuple[str | None, ...], ...]
+    """Each way in which the columns of a window were filled in training."""
+    channels: tuple[str, ...]
+    """The channel vocabulary."""
+    rates_hz: tuple[float, ...]
+    """Of training, rising."""
+    any_rate: bool
+    """The patches last so many seconds, whatever the rate."""
+    trained_on: frozenset[str]
+    """Subjects that trained or selected it, ``<data set>/<subject>``."""
+    device: torch.device
+
+    def nearest_hz(self, rate_hz: float) -> float:
+        """The rate of training that is nearest, as a ratio."""
+        return min(self.rates_hz, key=lambda known: abs(np.log(rate_hz / known)))
+
+    def knows(self, rate_hz: float) -> bool:
+        """True for a rate of training."""
+        return abs(rate_hz / self.nearest_hz(rate_hz) - 1) < SAME_RATE
+
+    def samples(self, rate_hz: float) -> int:
+        """Samples of a window, as the stream rounds them."""
+        return max(1, int(np.rint(self.duration_s * rate_hz)))
+
+    def says(
+        self, values: NDArray[np.float32], rate_hz: float, columns: tuple[str | None, ...]
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """What it says of windows (B, S, C), NaN where nothing was recorded: (B, K) or (B, 1), and whether any of the
+        samples was recorded (B,)."""
+        x = torch.from_numpy(values).to(self.device)
+        valid = torch.isfinite(x)
+        x = torch.where(valid, x, 0.0)
+        if self.normalize == "segment":
+            x = zscore(x, valid)
+        n = len(x)
+        channel = torch.tensor([-1 if name is None else self.channels.index(name) for name in columns])
+        batch = SegmentBatch(
+            values=x,
+            valid=valid,
+            rate_hz=torch.full((n,), rate_hz, device=self.device),
+            dataset=torch.zeros(n, dtype=torch.int64, device=self.device),
+            channel=channel.expand(n, -1).to(self.device),
+            key=torch.zeros(n, dtype=torch.int64, device=self.device),
+            duration_s=(self.duration_s,) * n,
+        )
+        assert isinstance(self.objective, Predicts), "checked when it was opened"
+        with torch.inference_mode():
+            said = self.objective.predict(batch)
+        recorded = valid.flatten(1).any(1)
+        return said.reshape(n, -1).cpu().numpy(), recorded.cpu().numpy()
+
+
+def open_predictor(checkpoint: Checkpoint, device: torch.device | str = "cpu") -> Predictor:
+    """The model of a stored version.
+
+    Raises:
+        CheckpointError: it was not fine-tuned, or published before the store held what prediction needs.
+        ConfigError: it was trained on samples scaled by statistics of data sets.
+    """
+    objective, manifest, trained = checkpoint.objective(), checkpoint.manifest, checkpoint.config()["data"]
+    if not isinstance(objective, Predicts):
+        raise CheckpointError(
+            f"{checkpoint.path}: {type(objective).__name__} predicts nothing; fine-tune it on labelled recordings "
+            "first (launch/finetune.py) and give the model that comes of it"
+        )
+    if missing := [key for key in NEEDED if key not in manifest]:
+        raise CheckpointError(
+            f"{checkpoint.path}: its manifest does not tell {missing[0]}, which prediction needs; fine-tune "
+            "and publish it with this version of aar_dist"
+        )
+    if trained["normalize"] == "dataset":
+        raise ConfigError(
+            f"{checkpoint.path}: was trained with data.normalize dataset, the statistics of its own data sets, which "
+            "new recordings do not have; fine-tune with none, segment or recording"
+        )
+    return _predictor(checkpoint, objective, manifest, trained, torch.device(device))
+
+
+def _predictor(
+    checkpoint: Checkpoint,
+    objective: Objective,
+    manifest: Mapping[str, Any],
+    trained: Mapping[str, Any],
+    device: torch.device,
+) -> Predictor:
+    windows = dict(manifest["windows"])
+    duration_s = float(windows.pop("segment_duration"))
+    columns = tuple(tuple(of) for of in manifest["columns"])
+    backbone, split = objective.backbone, manifest.get("split", {})
+    return Predictor(
+        name=checkpoint.reference,
+        objective=objective.to(device).eval(),
+        classes=None if manifest["classes"] is None else tuple(manifest["classes"]),
+        windows=WindowConfig(**{**windows, "datasets": None}),
+        duration_s=duration_s,
+        normalize=trained["normalize"],
+        sensors=_sensors(trained["sensors"], columns),
+        kinds=tuple(trained.get("kinds", ())) if trained["sensors"] == "each" else (),
+        columns=columns,
+        channels=tuple(manifest["channels"]),
+        rates_hz=tuple(manifest["rates_hz"]),
+        any_rate=isinstance(backbone, PatchBackbone) and backbone.patching.seconds is not None,
+        trained_on=frozenset([*split.get("train", ()), *split.get("validation", ())]),
+        device=device,
+    )
+
+
+def _sensors(chosen: str | list[str], columns: tuple[tuple[str | None, ...], ...]) -> tuple[str, ...] | None:
+    """The sensors drawn together, in order; None for one at a time. ``all`` are those that the columns name."""
+    if chosen == "each":
+        return None
+    if chosen == "all":
+        names = [name.rpartition(".")[0] for of in columns for name in of if name is not None]
+        return tuple(sorted(set(names)))
+    return (chosen,) if isinstance(chosen, str) else tuple(chosen)
