@@ -33,6 +33,9 @@ class MixtureConfig:
             raise ConfigError(f"data.mixture.alpha must lie in [0, 1], got {self.alpha}")
 
 
+Normalize = Literal["none", "centre", "segment", "recording", "dataset"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """The stream of segments."""
@@ -48,8 +51,9 @@ class DataConfig:
     max_window_length: int = 1000
     """Longest segment handed on [samples]; what a segment has beyond it is cut off."""
     mixture: MixtureConfig = field(default_factory=MixtureConfig)
-    normalize: Literal["none", "segment", "recording", "dataset"] = "none"
-    """z-score per axis with the statistics of the segment, its recording or its data set."""
+    normalize: Normalize = "none"
+    """``centre`` takes each axis's mean off a segment and leaves its scale; the others are z-scores per axis with the
+    statistics of the segment, its recording or its data set."""
     random_seed: int = 578
     """Seed of the order, the offsets and the masks."""
     lanes: int = 256

@@ -8,7 +8,6 @@ import mmap
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import psutil
@@ -17,6 +16,7 @@ import torch
 from aar_dist.base.errors import ShardError
 from aar_dist.stream.batch import Origin, SegmentBatch
 from aar_dist.stream.buffers import ALIGN, Buffer, BufferRing
+from aar_dist.stream.config import Normalize
 from aar_dist.stream.source import Source, first_rows
 from aar_dist.stream.tape import Ints, SegmentRefs
 
@@ -217,9 +217,7 @@ def _runs(order: Ints, *keys: Ints) -> list[Ints]:
     return np.split(order, np.flatnonzero((np.diff(table, axis=0) != 0).any(axis=1)) + 1)
 
 
-def assemble(
-    raw: RawBatch, n_columns: int, device: torch.device, normalize: Literal["none", "segment", "recording", "dataset"]
-) -> SegmentBatch:
+def assemble(raw: RawBatch, n_columns: int, device: torch.device, normalize: Normalize) -> SegmentBatch:
     """Move a raw batch to the device and convert it there; its buffer may be reused afterwards."""
     size = (len(raw.key), raw.n_samples, n_columns)
     values = torch.zeros(size, device=device)
@@ -232,7 +230,9 @@ def assemble(
             x = torch.where(x < 0, x + group.wraps_at, x)
         ok = torch.isfinite(x)
         x = torch.where(ok, x * scale + zero, 0.0)
-        if normalize == "segment":
+        if normalize == "centre":
+            x = centred(x, ok)
+        elif normalize == "segment":
             x = zscore(x, ok)
         columns = slice(group.column, group.column + x.shape[2])
         values[row, : x.shape[1], columns] = x
@@ -245,10 +245,14 @@ def assemble(
     return SegmentBatch(values=values, valid=valid, label=label, duration_s=raw.duration_s, origin=raw.origin, **small)
 
 
+def centred(x: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+    """(n, S, A) less the mean over each segment and axis's valid samples; 0 where not valid."""
+    mean = torch.where(valid, x, 0.0).sum(1, keepdim=True) / valid.sum(1, keepdim=True).clamp(min=1)
+    return torch.where(valid, x - mean, 0.0)
+
+
 def zscore(x: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
     """z-score of (n, S, A) per segment and axis over its valid samples; 0 where not valid or where all are equal."""
-    n = valid.sum(1, keepdim=True).clamp(min=1)
-    mean = x.sum(1, keepdim=True) / n
-    centred = torch.where(valid, x - mean, 0.0)
-    deviation = (centred.square().sum(1, keepdim=True) / n).sqrt()
-    return centred / torch.where(deviation > 0, deviation, 1.0)
+    x = centred(x, valid)
+    deviation = (x.square().sum(1, keepdim=True) / valid.sum(1, keepdim=True).clamp(min=1)).sqrt()
+    return x / torch.where(deviation > 0, deviation, 1.0)

@@ -15,7 +15,7 @@ from aar_dist.shards.build import BuildOptions, build
 from aar_dist.stream.batch import SegmentBatch
 from aar_dist.stream.config import DataConfig, MixtureConfig
 from aar_dist.stream.loader import open_stream
-from aar_dist.stream.segments import zscore
+from aar_dist.stream.segments import centred, zscore
 
 
 @pytest.fixture
@@ -151,6 +151,20 @@ def test_zscore_leaves_gaps_and_constants_alone():
     x = torch.tensor([[[1.0, 5.0], [3.0, 5.0], [0.0, 5.0]]])
     valid = torch.tensor([[[True, True], [True, True], [False, True]]])
     assert zscore(x, valid).tolist() == [[[-1.0, 0.0], [1.0, 0.0], [0.0, 0.0]]]
+
+
+def test_centring_takes_the_mean_off_and_leaves_the_scale():
+    x = torch.tensor([[[1.0, 5.0], [3.0, 5.0], [9.0, 5.0]]])
+    valid = torch.tensor([[[True, True], [True, True], [False, True]]])
+    assert centred(x, valid).tolist() == [[[-1.0, 0.0], [1.0, 0.0], [0.0, 0.0]]]
+
+
+def test_segments_are_centred_one_by_one(data):
+    raw, made = (take(open_stream(replace(data, normalize=n), "train"), 1)[0] for n in ("none", "centre"))
+    n = raw.valid.sum(1, keepdim=True).clamp(min=1)
+    expected = torch.where(raw.valid, raw.values - raw.values.sum(1, keepdim=True) / n, 0.0)
+    assert torch.allclose(made.values, expected, atol=1e-5)
+    assert not torch.allclose(raw.values, expected, atol=1e-2)
 
 
 def test_gaps_are_not_valid(tmp_path):
