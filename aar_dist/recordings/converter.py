@@ -82,6 +82,9 @@ class Converter:
     plan: Callable[[Path, Options], Sequence[Job]]
     dataset: Callable[[Options], str]
     """The name of the data set that it makes."""
+    disputed: tuple[str, ...] = ()
+    """Published files that hold one recording under the names of several animals. Whose it is cannot be told, so they
+    are left out, unless duplicates are kept."""
     labels: tuple[str, ...] = ()
     """Choices of ``--label``, the default first; empty where there is only one."""
 

@@ -8,6 +8,8 @@ What is met on purpose:
   the rate is ``hz_nominal`` of the index file, so no start time is kept either.
 - Gaps show only in the frame counter (column ``fps``, numbers after one to three rows of time code): where it leaps by
   more than its usual step, the recording is split. The index, where it counts gaps, must agree.
+- mav 17-09-14 and ronnie 17-09-14 are one recording: the second is the first from row 714 on, to the last bit of
+  ``x y z``, and two thirds of it are labelled otherwise. Whose it is cannot be told (see ``DISPUTED``).
 - 118 rows say behaviour ``foraigng`` with type ``NA``: they are foraging, type Foraging (see ``CORRECTIONS``).
 - ``animal_details2.csv`` has old Mac line ends, and names animals without recordings.
 """
@@ -37,6 +39,7 @@ BEHAVIOURS = (
 )  # fmt: skip
 CORRECTIONS = {("foraigng", "NA"): ("foraging", "Foraging")}
 """(behaviour, type) as published -> as meant."""
+DISPUTED = ("behaviour_rawdata/mav/17-09-14.csv", "behaviour_rawdata/ronnie/17-09-14.csv")
 CLASSES = {"type": TYPES, "behaviour": BEHAVIOURS}
 
 
@@ -140,6 +143,7 @@ CONVERTER = Converter(
     name="otariids",
     dataset=lambda options: "otariids" if options.label in (None, "type") else f"otariids_{options.label}",
     plan=plan,
+    disputed=DISPUTED,
     labels=("type", "behaviour"),
     about={
         "layout": "data/{behaviour,behaviour_rawdata}/<animal>/<dd-mm-yy>.csv and data/animal_details2.csv",

@@ -130,5 +130,8 @@ def _read_checked(path: Path, sha256: str, schema: pa.Schema, columns: list[str]
             "copy the whole shard set again or rebuild it"
         )
     names = columns or schema.names
+    lacking = [name for name in names if name not in pq.read_schema(pa.BufferReader(data)).names]
+    if lacking:
+        raise ShardError(f"{path}: no column {lacking[0]}: an earlier version built it; build the shard set again")
     dictionaries = [n for n in names if pa.types.is_dictionary(schema.field(n).type)]
     return pq.read_table(pa.BufferReader(data), columns=names, read_dictionary=dictionaries)

@@ -12,6 +12,7 @@ from aar_dist.evaluation.tracks import tracks_of_recordings, tracks_of_shards
 from aar_dist.recordings.contract import find_recordings
 from aar_dist.recordings.convert import CONVERTERS, convert
 from aar_dist.recordings.converter import Options
+from aar_dist.recordings.otariids import DISPUTED
 from aar_dist.shards.build import BuildOptions, build
 
 pytestmark = pytest.mark.real
@@ -77,3 +78,17 @@ def test_motionsense_split_by_trial(tmp_path, shared_data):
         audited(make_folds(trials, "leave_one_out"), tracks)
     person = {(t.dataset, t.recording): t.name.split("sub_")[1] for t in tracks}
     assert leaks([shared], person) == []
+
+
+def test_one_recording_of_two_seals(tmp_path, shared_data):
+    """It stands under two names, out of step by 714 samples: folds by animal would leak it."""
+    options = Options(source=shared_data / "otariids_raw.tar.xz")
+    kept, _ = convert(CONVERTERS["otariids"], tmp_path / "kept", options, keep_duplicates=True)
+    tracks = tracks_of_recordings(find_recordings(kept))
+    (shared,) = find_shared(tracks)
+    assert {t.name for t in (shared.first, shared.second)} == {*DISPUTED}
+    assert (shared.what, round(shared.duration_s * 25)) == (SAMPLES, 23435)
+    with pytest.raises(ConfigError, match=r"otariids/mav from 28\.56 s and .* of otariids/ronnie from 0 s"):
+        audited(make_folds([t.subject for t in tracks], "leave_one_out"), tracks)
+    once, _ = convert(CONVERTERS["otariids"], tmp_path / "once", options)
+    assert find_shared(tracks_of_recordings(find_recordings(once))) == []
