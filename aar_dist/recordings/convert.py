@@ -58,9 +58,7 @@ def convert(
         disputed = [] if keep_duplicates else [job.name for job in jobs if job.name in converter.disputed]
         jobs = [job for job in jobs if job.name not in disputed]
         result = _write_all(jobs, staging, target.name)
-        result.notes += [
-            f"{name}: the same recording stands under another animal's name: left out" for name in disputed
-        ]
+        result.notes += [f"{name}: the same recording has another animal's name too: left out" for name in disputed]
         # People know the archive and the folder they named, not where we unpack and stage.
         result.bad = [_told_as(error, {folder: options.source, staging: target}) for error in result.bad]
         if not skip_bad:
