@@ -26,6 +26,13 @@ QUICK = {
     "tracking.mode": "disabled",
 }
 
+FOLDS = QUICK | {"train.epochs": 3, "train.patience": 2, "n_folds": 2, "baselines": '["majority", "logistic"]'}
+
+
+def folds_settings(shards: Path, backbone: str, out: Path, **more: object) -> dict:
+    """What launch/folds.py is told: two folds, baselines that take no time."""
+    return FOLDS | {"data.shards": shards, "init_from": backbone, "store.path": out / "store", "out": out, **more}
+
 
 def make_shards(root: Path, *, name: str = "toy", classes_of: dict[str, list[int]] | None = None) -> Path:
     """Runs of five seconds of each behaviour in turn; ``classes_of`` says which a subject shows."""

@@ -6,6 +6,7 @@ The only module that imports Ray. A job must be safe to run twice: Ray retries i
 """
 
 import logging
+import math
 import os
 import socket
 from collections.abc import Callable, Sequence
@@ -32,8 +33,8 @@ class Workers:
     """Of a Ray cluster; then as many as it has room for."""
     cores: int = 1
     """Of each job."""
-    gpus: int = 0
-    """Of each job."""
+    gpus: float = 0
+    """Of each job; several share one if it is less than 1. On a cluster without any, none."""
     always_apart: bool = False
     """A single job, or a single worker, has a process of its own too."""
 
@@ -99,12 +100,13 @@ def _start_ray(workers: Workers) -> Any:
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     if address is None:
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    os.environ.setdefault("RAY_task_oom_retries", str(RETRIES))  # unless told, it tries for ever
     import ray
 
     common = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
     try:
         if address is None:
-            room = {"num_cpus": workers.count * workers.cores, "num_gpus": workers.count * workers.gpus}
+            room = {"num_cpus": workers.count * workers.cores, "num_gpus": math.ceil(workers.count * workers.gpus)}
             ray.init(address="local", include_dashboard=False, **room, **common)
         else:
             ray.init(address=address, **common)
@@ -125,7 +127,7 @@ def _run_on_ray(
 ) -> list[R]:
     ray = _start_ray(workers)
     try:
-        remote = ray.remote(max_retries=RETRIES, num_cpus=workers.cores, num_gpus=workers.gpus)(job)
+        remote = ray.remote(max_retries=RETRIES, num_cpus=workers.cores, num_gpus=gpus_of_each(ray, workers))(job)
         pending = {remote.remote(item): index for index, item in enumerate(items)}
         results: dict[int, R] = {}
         while pending:
@@ -138,6 +140,18 @@ def _run_on_ray(
         return [results[index] for index in range(len(items))]
     finally:
         ray.shutdown()
+
+
+def gpus_of_each(ray: Any, workers: Workers) -> float:
+    """GPUs of each job. Raises ``StorageError`` if no machine has room for one: Ray would wait for ever."""
+    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    gpus = workers.gpus if any(of.get("GPU") for of in machines) else 0
+    if not any(of.get("CPU", 0) >= workers.cores and of.get("GPU", 0) >= gpus for of in machines):
+        raise StorageError(
+            f"no machine of the Ray cluster has the {workers.cores} cores and {gpus:g} GPUs that one job needs; add "
+            "one, or ask for fewer"
+        )
+    return gpus
 
 
 def _result(ray: Any, reference: Any, item: T, on_crash: Callable[[T, str], R] | None) -> Any:

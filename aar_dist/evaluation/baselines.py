@@ -9,7 +9,7 @@ Of classes: ``majority`` says the commonest one, ``logistic`` is a linear model 
 """
 
 import importlib.util
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -132,6 +132,23 @@ def baseline(name: str) -> Baseline:
     if name not in BASELINES:
         raise ConfigError(f"no baseline is called {name!r}; there are {', '.join(BASELINES)}")
     return BASELINES[name]
+
+
+def chosen(asked: Sequence[str], *, targets: bool) -> tuple[str, ...]:
+    """The baselines that a configuration asks for. Raises ``ConfigError`` for one that cannot be had."""
+    if list(asked) in (["auto"], ["none"], []):
+        return tuple(available(targets=targets)) if "auto" in asked else ()
+    for name in asked:
+        if name in ("auto", "none"):
+            raise ConfigError(f"baselines: {name} stands alone, got {', '.join(asked)}")
+        baseline(name)
+        if (name in OF_TARGETS) != targets:
+            raise ConfigError(f"baseline {name} is for {'classes' if targets else 'targets'}; the labels are not")
+        if name not in available(targets=targets):
+            raise ConfigError(f"baseline {name} needs aeon; pip install 'aar_dist[baselines]', or leave it out")
+        if asked.count(name) > 1:
+            raise ConfigError(f"baselines: {name} is named twice")
+    return tuple(asked)
 
 
 def _kernels(n_kernels: int, seed: int) -> Any:

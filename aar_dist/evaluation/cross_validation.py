@@ -4,6 +4,7 @@ Study -> jobs on Ray (done ones are kept, killed ones go on) -> final model -> e
 """
 
 import importlib.metadata
+import math
 import shlex
 import statistics
 from collections import Counter
@@ -16,9 +17,10 @@ from typing import Any
 
 import numpy as np
 import torch
+import yaml
 
 from aar_dist.base import storage
-from aar_dist.base.errors import AarError
+from aar_dist.base.errors import AarError, ConfigError
 from aar_dist.base.jobs import Workers, available_cores, run_jobs
 from aar_dist.evaluation.embed import embed
 from aar_dist.evaluation.fold_jobs import FoldJob, Outcome, carry_out, network_job, tidy
@@ -28,7 +30,10 @@ from aar_dist.evaluation.results import gather
 from aar_dist.evaluation.results_text import as_markdown, headline
 from aar_dist.evaluation.study import FOLDS, Study, open_study, settings_of
 from aar_dist.stream.windows import WindowTable
+from aar_dist.training.finetune_config import CrossValidationConfig
 from aar_dist.training.folds import Folds
+from aar_dist.training.predictions import METRICS
+from aar_dist.training.publishing import check_store
 from aar_dist.training.run_directory import RunDirectory
 
 EMBEDDINGS, RESULTS, TEXT, FINAL = "embeddings.parquet", "results.json", "results.md", "final"
@@ -53,14 +58,17 @@ def cross_validate(argv: Sequence[str], present: Callable[[Path], Path]) -> None
         FoldsFailed: names the folds that failed.
     """
     study = open_study(argv)
+    who = workers(study.options, torch.cuda.device_count())
     with ExitStack() as stack:
-        stack.enter_context(RunDirectory.of(study.config.out).lock())
+        directory = RunDirectory.of(study.config.out)
+        stack.enter_context(directory.lock())
+        check_store(study.config, directory)
         study.write()
         announce(study)
         jobs = study.jobs()
-        failed = run(study, jobs)
+        failed = run(jobs, who)
         if study.options.final:
-            failed += final_model(study, jobs)
+            failed += final_model(study, jobs, who)
         map_embeddings(study)
         results = write_results(study, jobs, failed, argv)
     print(headline(results))
@@ -84,6 +92,8 @@ def announce(study: Study) -> None:
         print(f"  {line}")
     if study.left_out:
         print(f"  left out, too little data: {', '.join(study.left_out)}")
+    if study.options.baselines == ["auto"] and table.classes and "minirocket" not in study.baselines:
+        print("  without the baseline minirocket: aeon is not installed; pip install 'aar_dist[baselines]'")
     pairs = len(folds.audit.get("shared", []))
     leaks = len(folds.audit["leaks"])
     across = f"WARNING: {leaks} of them across sides" if leaks else "none of them across sides"
@@ -92,7 +102,7 @@ def announce(study: Study) -> None:
         print(f"  WARNING: {line}")
 
 
-def run(study: Study, jobs: Sequence[FoldJob]) -> list[Outcome]:
+def run(jobs: Sequence[FoldJob], who: Workers) -> list[Outcome]:
     """Carry out what is not done; returns what failed."""
     left = [job for job in jobs if not job.done]
     for job in jobs:
@@ -104,7 +114,7 @@ def run(study: Study, jobs: Sequence[FoldJob]) -> list[Outcome]:
         outcomes = run_jobs(
             carry_out,
             left,
-            workers(study),
+            who,
             on_done=table.finished,
             on_crash=Outcome,
             on_tick=table.tick,
@@ -112,20 +122,26 @@ def run(study: Study, jobs: Sequence[FoldJob]) -> list[Outcome]:
     return [outcome for outcome in outcomes if outcome.failed]
 
 
-def workers(study: Study) -> Workers:
-    """One fold a GPU, or a core. Each has a process apart, whose settings do not depend on how many there are."""
-    options, gpus = study.options, torch.cuda.device_count()
-    count = options.workers or max(1, (gpus or available_cores()) // options.ranks)
-    return Workers(
-        count=count,
-        address=options.ray_address,
-        cores=options.ranks,
-        gpus=options.ranks if gpus else 0,
-        always_apart=True,
-    )
+def workers(options: CrossValidationConfig, gpus: int) -> Workers:
+    """One fold a GPU, or a core. Each has a process apart, whose settings do not depend on how many there are.
+
+    Args:
+        options: What is asked for.
+        gpus: Of this machine; a cluster has its own.
+    """
+    ranks = options.ranks
+    count = options.workers or max(1, (gpus or available_cores()) // ranks)
+    each: float = ranks
+    if options.ray_address is None and count * ranks > gpus:
+        if gpus and ranks > 1:
+            raise ConfigError(
+                f"{count} folds of {ranks} ranks need {count * ranks} GPUs, there are {gpus}; lower workers"
+            )
+        each = 1 / math.ceil(count / gpus) if gpus else 0
+    return Workers(count=count, address=options.ray_address, cores=ranks, gpus=each, always_apart=True)
 
 
-def final_model(study: Study, jobs: Sequence[FoldJob]) -> list[Outcome]:
+def final_model(study: Study, jobs: Sequence[FoldJob], who: Workers) -> list[Outcome]:
     """Train on every subject, as the first strategy, for the median of the epochs that its folds were best at."""
     first = next(iter(study.strategies))
     runs = [job for job in jobs if job.method == first]
@@ -143,16 +159,21 @@ def final_model(study: Study, jobs: Sequence[FoldJob]) -> list[Outcome]:
         tracking=replace(job.config.tracking, name="final"),
     )
     job = replace(job, config=config, fold="all")
-    if not job.done:
-        print(f"the final model: all subjects, {epochs} epochs", flush=True)
-    return run(study, [job])
+    if job.done:
+        tidy(job)
+        made = yaml.safe_load((job.folder / "config.yaml").read_text())["train"]["epochs"]
+        if made != epochs:
+            print(f"the final model stays: {made} epochs, now {epochs}. Remove {job.folder} for another", flush=True)
+        return []
+    print(f"the final model: all subjects, {epochs} epochs", flush=True)
+    return run([job], who)
 
 
 def _best_epoch(study: Study, job: FoldJob) -> float:
     """Epochs after which the validation loss of a fold was least."""
-    best = storage.read_json(job.folder / "metrics.json")["best_step"]
-    n = len(study.folds.select(study.table, int(job.fold), "train"))
-    return float(best) / max(1, round(n / job.config.train.batch_size))
+    told = storage.read_json(job.folder / METRICS)
+    n = int(np.isin(study.table.subject, told["split"]["train"]).sum())
+    return float(told["best_step"]) / max(1, round(n / job.config.train.batch_size))
 
 
 def map_embeddings(study: Study) -> None:

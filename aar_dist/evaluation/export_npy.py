@@ -13,7 +13,7 @@ from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from aar_dist.base.cli import Parser
 from aar_dist.base.errors import ConfigError, user_entry
 from aar_dist.base.progress import progress
 from aar_dist.evaluation.arrays import batches_once
-from aar_dist.stream.config import DataConfig, MixtureConfig
+from aar_dist.stream.config import DataConfig, MixtureConfig, Normalize
 from aar_dist.stream.loader import SegmentStream, has_split, open_stream
 from aar_dist.stream.windows import WindowConfig, open_windows, window_stream
 from aar_dist.training.folds import Folds, Side, read_folds
@@ -127,7 +127,7 @@ def _parser() -> Parser:
     parser.add_argument("--random_seed", type=int, default=data.random_seed, help="of the segments (%(default)s)")
     parser.add_argument("--kinds", nargs="*", default=data.kinds, help="kinds of sensor, one at a time (%(default)s)")
     parser.add_argument("--sensors", nargs="+", help="sensors drawn together, by name; or all")
-    parser.add_argument("--normalize", choices=["none", "segment", "recording", "dataset"], default=data.normalize)
+    parser.add_argument("--normalize", choices=get_args(Normalize), default=data.normalize)
     parser.add_argument("--hop_s", type=float, help="--folds: from one window to the next [s] (default: their length)")
     parser.add_argument("--min_share", type=float, default=1.0, help="--folds: share that a label covers (%(default)s)")
     return parser

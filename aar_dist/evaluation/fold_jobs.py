@@ -8,6 +8,7 @@ A job that is done is not done again; one that was killed goes on from its last 
 """
 
 import contextlib
+import os
 import shutil
 import subprocess
 import sys
@@ -60,7 +61,8 @@ class FoldJob:
     @property
     def name(self) -> str:
         """What a person calls it."""
-        return f"{self.method}, seed {self.seed}, fold {self.fold}"
+        side = "all subjects" if self.fold == "all" else f"fold {self.fold}"
+        return f"{self.method}, seed {self.seed}, {side}"
 
     @property
     def done(self) -> bool:
@@ -142,13 +144,16 @@ def folder_of(out: Path, method: str, seed: int, fold: int | str) -> Path:
 
 def carry_out(job: FoldJob) -> Outcome:
     """Do what is left of a job; a failure is tried again, unless it is the configuration's."""
-    torch.set_num_threads(1)  # the same sums, whoever does it; the folds share the cores
+    # One thread: the same sums, whoever does it; the folds share the cores.
+    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)
     reason = ""
     for _ in range(1 + job.retries):
         if job.done:
             return Outcome(job)
         try:
             _timed(job)
+            break
         except Exception as error:  # whatever it is, the other folds go on
             reason = one_line(error) if isinstance(error, AarError) else f"{type(error).__name__}: {one_line(error)}"
             _note(job, traceback.format_exc())
@@ -199,12 +204,17 @@ def _launch(job: FoldJob) -> None:
     """Several ranks, by DeepSpeed's launcher on a port of their own."""
     settings = job.folder / "job.yaml"
     storage.write_text(settings, dump(SCHEMA, job.config))
-    launcher = [Path(sys.executable).with_name("deepspeed"), "--num_accelerators", job.ranks, "--log_level", "warning"]
+    launcher = [Path(sys.executable).with_name("deepspeed"), *_devices(job.ranks), "--log_level", "warning"]
     command = [*launcher, "--master_port", free_port(), "--module", "aar_dist.training.finetune", "--config", settings]
     with open(job.folder / LOG, "ab") as log:
         code = subprocess.run(list(map(str, command)), stdout=log, stderr=subprocess.STDOUT, check=False).returncode
     if not job.done:
         raise AarError(f"the launch ended with exit code {code}; {job.folder / LOG} says why")
+
+
+def _devices(ranks: int) -> list[str]:
+    """Ray has chosen this job's GPUs. The launcher takes those, but the first of the machine if it is told a number."""
+    return [] if os.environ.get("CUDA_VISIBLE_DEVICES") else ["--num_accelerators", str(ranks)]
 
 
 def _note(job: FoldJob, text: str) -> None:

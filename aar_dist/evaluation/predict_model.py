@@ -16,7 +16,8 @@ from aar_dist.models.backbone import PatchBackbone
 from aar_dist.objectives.base import Objective
 from aar_dist.store.checkpoint import Checkpoint
 from aar_dist.stream.batch import SegmentBatch
-from aar_dist.stream.segments import zscore
+from aar_dist.stream.config import Normalize
+from aar_dist.stream.segments import normalized
 from aar_dist.stream.windows import WindowConfig
 from aar_dist.training.predictions import Predicts
 
@@ -37,7 +38,7 @@ class Predictor:
     """Where the labelled windows of its training lay."""
     duration_s: float
     """Of a window."""
-    normalize: str
+    normalize: Normalize
     sensors: tuple[str, ...] | None
     """Those drawn together; None for a model of one sensor at a time."""
     kinds: tuple[str, ...]
@@ -73,9 +74,7 @@ class Predictor:
         samples was recorded (B,)."""
         x = torch.from_numpy(values).to(self.device)
         valid = torch.isfinite(x)
-        x = torch.where(valid, x, 0.0)
-        if self.normalize == "segment":
-            x = zscore(x, valid)
+        x = normalized(torch.where(valid, x, 0.0), valid, self.normalize)
         n = len(x)
         channel = torch.tensor([-1 if name is None else self.channels.index(name) for name in columns])
         batch = SegmentBatch(
@@ -115,7 +114,7 @@ def open_predictor(checkpoint: Checkpoint, device: torch.device | str = "cpu") -
     if trained["normalize"] == "dataset":
         raise ConfigError(
             f"{checkpoint.path}: was trained with data.normalize dataset, the statistics of its own data sets, which "
-            "new recordings do not have; fine-tune with none, segment or recording"
+            "new recordings do not have; fine-tune with another"
         )
     return _predictor(checkpoint, objective, manifest, trained, torch.device(device))
 

@@ -76,7 +76,7 @@ def score_names(classes: Classes) -> tuple[str, ...]:
 
 
 def gather(jobs: Sequence[FoldJob], classes: Classes, unseen: Sequence[str]) -> dict[str, Any]:
-    """``methods`` and ``comparisons`` of results.json.
+    """``methods``, ``comparisons`` and ``comparisons_unseen`` of results.json.
 
     Args:
         jobs: All that were to be done, of all methods.
@@ -87,9 +87,12 @@ def gather(jobs: Sequence[FoldJob], classes: Classes, unseen: Sequence[str]) -> 
     for job in jobs:
         by_method.setdefault(job.method, []).append(job)
     whole = {name: read_predictions(of, classes) for name, of in by_method.items() if all(job.done for job in of)}
+    networks = {job.method for job in jobs if job.kind == "network"}
+    rest = {name: part for name, of in whole.items() if len(part := of.of(unseen))}
     return {
         "methods": [_method(of, whole.get(name), classes, unseen) for name, of in by_method.items()],
-        "comparisons": _comparisons(whole, {job.method for job in jobs if job.kind == "network"}),
+        "comparisons": _comparisons(whole, networks),
+        "comparisons_unseen": _comparisons(rest, networks),
     }
 
 
@@ -107,13 +110,17 @@ def _method(jobs: Sequence[FoldJob], all_of: Predicted | None, classes: Classes,
     first = read_predictions([job for job in jobs if job.seed == jobs[0].seed], classes)
     rest = all_of.of(unseen)
     spreads = _spreads(jobs, runs, classes)
+    # However many seeds there are, a window counts once.
+    subjects = {name: _plain_scores(all_of.of([name])) for name in np.unique(all_of.subject).tolist()}
     told |= {
         "scores": {name: score | spreads[name] for name, score in _scores(all_of).items()},
         "unseen": _scores(rest) if len(rest) else None,
-        "per_subject": {name: _plain_scores(all_of.of([name])) for name in np.unique(all_of.subject).tolist()},
+        "per_subject": {name: of | {"n": len(first.of([name]))} for name, of in subjects.items()},
     }
     if classes is not None:
-        told |= {"per_class": all_of.scores["per_class"], "confusion": first.scores["confusion"]}
+        support = {name: {"support": of["support"]} for name, of in first.scores["per_class"].items()}
+        per_class = {name: of | support[name] for name, of in all_of.scores["per_class"].items()}
+        told |= {"per_class": per_class, "confusion": first.scores["confusion"]}
     return told
 
 
@@ -141,12 +148,12 @@ def _limits(values: NDArray[np.float64], n_subjects: int) -> dict[str, float | N
 
 
 def _spreads(jobs: Sequence[FoldJob], runs: Sequence[Mapping[str, Any]], classes: Classes) -> dict[str, Any]:
-    """Mean and deviation over folds, and the deviation over seeds."""
+    """Mean and deviation over folds, each the mean of its seeds, and the deviation over seeds."""
     seeds = sorted({job.seed for job in jobs})
     per_seed = [read_predictions([j for j in jobs if j.seed == s], classes).scores for s in seeds]
     made = {}
     for name in score_names(classes):
-        folds = [r[name] for r in runs if r.get(name) is not None]
+        folds = _means([(r["fold"], r[name]) for r in runs if r.get(name) is not None])
         each = [scores[name] for scores in per_seed if scores[name] is not None]
         made[name] = {
             "folds_mean": float(np.mean(folds)) if folds else None,
@@ -154,6 +161,11 @@ def _spreads(jobs: Sequence[FoldJob], runs: Sequence[Mapping[str, Any]], classes
             "seeds_sd": float(np.std(each, ddof=1)) if len(each) > 1 else None,
         }
     return made
+
+
+def _means(pairs: Sequence[tuple[int, float]]) -> list[float]:
+    """The mean of the values of each key."""
+    return [float(np.mean([value for k, value in pairs if k == key])) for key in dict.fromkeys(k for k, _ in pairs)]
 
 
 def _plain_scores(of: Predicted) -> dict[str, Any]:

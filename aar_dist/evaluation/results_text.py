@@ -37,6 +37,21 @@ def as_markdown(results: Results) -> str:
     """All tables."""
     names = ERRORS if results["classes"] is None else SCORES
     main = next(name for name in MAIN if name in names)
+    chance = "Differences on the same draws of subjects; where the interval holds zero, it may be chance:"
+    lines = [
+        *_head(results),
+        *_scores(results, names, main),
+        *_differences(results["comparisons"], names, chance),
+        *_unseen(results, names),
+        *_classes(results),
+        *_subjects(results, main),
+    ]
+    for failed in results["failed"]:
+        lines += ["", f"FAILED: {failed['method']}, seed {failed['seed']}, fold {failed['fold']}: {failed['reason']}"]
+    return "\n".join([*lines, "", f"`{results['command']}`"]) + "\n"
+
+
+def _head(results: Results) -> list[str]:
     seeds = ", ".join(map(str, results["seeds"]))
     lines = [
         f"# {results['name']}",
@@ -47,22 +62,27 @@ def as_markdown(results: Results) -> str:
     ]
     if results["simulated"]:
         lines += ["", f"**Simulated data** ({', '.join(results['simulated'])}): this says nothing about animals."]
-    lines += ["", "All test windows of all folds together, with 95 % intervals over subjects:", ""]
-    lines += _table(
-        ["method", *(NAMES[n] for n in names), f"{NAMES[main]} over folds", "over seeds"],
-        [_method_row(m, names, main) for m in results["methods"]],
-    )
-    unseen = [m for m in results["methods"] if m.get("unseen")]
-    if unseen:
-        lines += ["", "The same, of the subjects that pretraining had no recording of:", ""]
-        rows = [[m["name"], *(_with_interval(m["unseen"][n]) for n in names)] for m in unseen]
-        lines += _table(["method", *(NAMES[n] for n in names)], rows)
-    lines += _differences(results, names)
-    lines += _classes(results)
-    lines += _subjects(results, main)
-    for failed in results["failed"]:
-        lines += ["", f"FAILED: {failed['method']}, seed {failed['seed']}, fold {failed['fold']}: {failed['reason']}"]
-    return "\n".join([*lines, "", f"`{results['command']}`"]) + "\n"
+    return lines
+
+
+def _scores(results: Results, names: Sequence[str], main: str) -> list[str]:
+    heads = ["method", *(NAMES[n] for n in names), f"{NAMES[main]} over folds", "over seeds"]
+    rows = [_method_row(m, names, main) for m in results["methods"]]
+    return ["", "All test windows of all folds together, with 95 % intervals over subjects:", "", *_table(heads, rows)]
+
+
+def _unseen(results: Results, names: Sequence[str]) -> list[str]:
+    methods = [m for m in results["methods"] if m.get("unseen")]
+    if not methods:
+        return []
+    rows = [[m["name"], *(_with_interval(m["unseen"][n]) for n in names)] for m in methods]
+    return [
+        "",
+        "Of the subjects that pretraining had no recording of:",
+        "",
+        *_table(["method", *(NAMES[n] for n in names)], rows),
+        *_differences(results["comparisons_unseen"], names, "Differences over these subjects:"),
+    ]
 
 
 def _method_row(method: Mapping[str, Any], names: Sequence[str], main: str) -> list[str]:
@@ -74,13 +94,12 @@ def _method_row(method: Mapping[str, Any], names: Sequence[str], main: str) -> l
     return [method["name"], *(_with_interval(scores[n]) for n in names), spread, f"± {_number(of['seeds_sd'])}"]
 
 
-def _differences(results: Results, names: Sequence[str]) -> list[str]:
+def _differences(pairs: Sequence[Mapping[str, Any]], names: Sequence[str], title: str) -> list[str]:
     rows: dict[tuple[str, str], dict[str, str]] = {}
-    for pair in results["comparisons"]:
+    for pair in pairs:
         rows.setdefault((pair["a"], pair["b"]), {})[pair["score"]] = _difference(pair)
     if not rows:
         return []
-    title = "Differences on the same subjects; an interval without zero is a difference:"
     table = [[f"{a} − {b}", *(of.get(n, DASH) for n in names)] for (a, b), of in rows.items()]
     return ["", title, "", *_table(["", *(NAMES[n] for n in names)], table)]
 

@@ -3,37 +3,33 @@
 FinetuneConfig -> windows, classes with enough data -> folds by subject, audited -> Study
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from aar_dist.base import storage
 from aar_dist.base.config import dump
 from aar_dist.base.errors import ConfigError
 from aar_dist.evaluation.audit import audited
-from aar_dist.evaluation.baselines import available, baseline
+from aar_dist.evaluation.baselines import chosen
 from aar_dist.evaluation.fold_jobs import FoldJob, baseline_jobs, network_jobs
 from aar_dist.evaluation.folds import carried_classes, folds_of, require_classes, usable_classes
+from aar_dist.evaluation.same_study import check_same
+from aar_dist.evaluation.strategies import check, named, recipes
 from aar_dist.evaluation.tracks import tracks_of_shards
 from aar_dist.shards.format import read_info, read_manifest
 from aar_dist.store.checkpoint import Checkpoint
+from aar_dist.store.registry import SCHEME
 from aar_dist.stream.source import Source
 from aar_dist.stream.windows import WindowTable, open_windows
 from aar_dist.training.finetune_config import SCHEMA, CrossValidationConfig, FinetuneConfig
 from aar_dist.training.folds import Folds, keep_folds, read_folds
-from aar_dist.training.pretrained import check_architecture, load_config, pinned, source_of
-from aar_dist.training.split import SplitConfig
-from aar_dist.training.task import open_task
+from aar_dist.training.pretrained import load_config, pinned, source_of
 
 CONFIG, FOLDS = "config.yaml", "folds.json"
-MAY_CHANGE = ("out", "tracking", "store.path")
-CROSS_VALIDATION_MAY_CHANGE = ("seeds", "baselines", "final", "workers", "ranks", "ray_address", "retries")
-"""More seeds and methods may join, and others may do the work; what is done already stays."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +44,7 @@ class Study:
     table: WindowTable
     folds: Folds
     strategies: Mapping[str, FinetuneConfig]
+    baselines: tuple[str, ...]
     left_out: tuple[str, ...]
     """Classes with too little data."""
     lacking: tuple[str, ...]
@@ -68,20 +65,14 @@ class Study:
         where = (self.out, len(self.folds), self.out / FOLDS, self.options)
         return [
             *network_jobs(self.strategies, *where),
-            *baseline_jobs(self._baselines(), self.config, *where),
+            *baseline_jobs(self.baselines, self.config, *where),
         ]
-
-    def _baselines(self) -> list[str]:
-        asked = self.options.baselines
-        if asked == ["auto"]:
-            return available(targets=self.table.classes is None)
-        return [name for name in asked if name != "none"]
 
     def write(self) -> None:
         """Configuration and folds; refuse a folder that holds another study."""
         file = self.out / CONFIG
         if file.exists():
-            _check_same(file, self.config)
+            check_same(file, self.config)
         keep_folds(self.out / FOLDS, self.folds)
         storage.write_text(file, dump(SCHEMA, self.config))
 
@@ -92,8 +83,15 @@ class Study:
             return dict.fromkeys(subjects, False)
         if self.checkpoint.manifest.get("shards") != self.source.identity:
             return dict.fromkeys(subjects, None)
-        split = {f"{row['dataset']}/{row['subject']}": row["split"] for row in _rows(self.source.folders)}
-        return {subject: split[subject] == "train" for subject in subjects}
+        taught = self.checkpoint.manifest.get("split")
+        seen = (
+            {*taught["train"], *taught["validation"]}
+            if taught
+            else {f"{row['dataset']}/{row['subject']}" for row in _rows(self.source.folders) if row["split"] == "train"}
+        )
+        # What the model before that one saw is not told.
+        others = None if self.checkpoint.config().get("init_from") else False
+        return {subject: True if subject in seen else others for subject in subjects}
 
     def simulated(self) -> list[str]:
         """Data sets that no animal was recorded for."""
@@ -107,26 +105,25 @@ def open_study(argv: Sequence[str]) -> Study:
     Raises:
         ConfigError: anything that a fold would refuse as well; a leak; a train side without a class.
     """
-    config = load_config(argv)
-    if not config.out:
+    plain = load_config(argv)
+    if not plain.out:
         raise ConfigError("out is missing: name the folder of the folds with --out DIR")
-    checkpoint = source_of(config)
-    config = _store_named(pinned(config, checkpoint))
+    if plain.split.fold or plain.split.train or plain.split.validation or plain.split.test:
+        raise ConfigError("split.fold and lists of subjects are for launch/finetune.py; give split.folds, or n_folds")
+    checkpoint = source_of(plain)
+    config = named(_placed(pinned(plain, checkpoint)))
+    options = config.cross_validation
     source, table = open_windows(config.data, config.windows)
     everything = table.classes or ()
     if table.classes is not None and config.windows.classes is None:
-        options = config.cross_validation
         names = usable_classes(table, min_windows=options.min_windows, min_subjects=options.min_subjects)
         config = replace(config, windows=replace(config.windows, classes=names))
         source, table = open_windows(config.data, config.windows)
     folds = _audited(config, source, _folds(config, source, table))
     lacking = require_classes(folds, allow_missing=config.train.allow_missing_classes)
-    made = _strategies(argv, config)
-    for name in config.cross_validation.baselines:
-        if name not in ("auto", "none"):
-            baseline(name)
-    for strategy in made.values():
-        _check(strategy, folds)
+    made = recipes(argv, plain, config)
+    for name, recipe in made.items():
+        check(name, recipe, folds, table, ranks=options.ranks, allow_leaks=options.allow_leaks)
     return Study(
         config=config,
         checkpoint=checkpoint,
@@ -134,15 +131,21 @@ def open_study(argv: Sequence[str]) -> Study:
         table=table,
         folds=folds,
         strategies=made,
+        baselines=chosen(options.baselines, targets=table.classes is None),
         left_out=tuple(name for name in everything if name not in (table.classes or ())),
         lacking=tuple(lacking),
     )
 
 
-def _store_named(config: FinetuneConfig) -> FinetuneConfig:
-    """All folds publish into one store."""
-    path = config.store.path or str(Path(config.out) / "store")
-    return replace(config, store=replace(config.store, path=path))
+def _placed(config: FinetuneConfig) -> FinetuneConfig:
+    """All folds publish into one store; whoever trains them, wherever it was started, finds the same places."""
+    shards = [str(Path(folder).resolve()) for folder in config.data.shards]
+    store = Path(config.store.path or Path(config.out) / "store").resolve()
+    start = config.init_from
+    if start and not start.startswith(SCHEME):
+        start = str(Path(start).resolve())
+    data, placed = replace(config.data, shards=shards), replace(config.store, path=str(store))
+    return replace(config, data=data, store=placed, init_from=start)
 
 
 def _folds(config: FinetuneConfig, source: Source, table: WindowTable) -> Folds:
@@ -172,79 +175,6 @@ def _audited(config: FinetuneConfig, source: Source, folds: Folds) -> Folds:
     subjects = {name for fold in folds.folds for name in fold.side_of()}
     tracks = [track for track in tracks_of_shards(source.folders) if track.subject in subjects]
     return audited(folds, tracks, allow_leaks=config.cross_validation.allow_leaks)
-
-
-def _strategies(argv: Sequence[str], config: FinetuneConfig) -> dict[str, FinetuneConfig]:
-    """The recipe of each strategy: its settings come after all others."""
-    asked = config.cross_validation.strategies
-    if not asked:
-        asked = {"pretrained": {}, "scratch": {"from_scratch": True}} if config.init_from else {"scratch": {}}
-    made = {}
-    for name, settings in asked.items():
-        try:
-            laid_over = load_config([*argv, *_flags(settings)])
-        except ConfigError as error:
-            raise ConfigError(f"cross_validation.strategies.{name}: {error}") from None
-        for key in ("shards", "segment_duration"):
-            if getattr(laid_over.data, key) != getattr(config.data, key):
-                raise ConfigError(
-                    f"cross_validation.strategies.{name} sets data.{key}, but all must be tested on the same windows; "
-                    "leave it out"
-                )
-        start = config.init_from if "init_from" not in settings else laid_over.init_from
-        windows, store = config.windows, replace(laid_over.store, path=config.store.path)
-        made[name] = replace(laid_over, init_from=start, windows=windows, store=store)
-    return made
-
-
-def _flags(settings: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Settings, nested or dotted, as flags."""
-    flags = []
-    for key, value in settings.items():
-        if isinstance(value, dict):
-            flags += _flags(value, f"{prefix}{key}.")
-        else:
-            flags.append(f"--{prefix}{key}={value if isinstance(value, str) else json.dumps(value)}")
-    return flags
-
-
-def _check(config: FinetuneConfig, folds: Folds) -> None:
-    """What a fold would refuse, before any has begun."""
-    source = source_of(config)
-    if source:
-        check_architecture(config, source)
-    for fold in folds.folds:
-        split = SplitConfig(train=list(fold.train), validation=list(fold.validation), test=list(fold.test))
-        open_task(replace(config, split=split))
-
-
-def _check_same(file: Path, config: FinetuneConfig) -> None:
-    """Raise ``ConfigError`` if a folder was made with other settings."""
-    before, now = yaml.safe_load(file.read_text()), yaml.safe_load(dump(SCHEMA, config))
-    for settings in (before, now):
-        for key in MAY_CHANGE:
-            section, _, name = key.partition(".")
-            settings.get(section, {}).pop(name, None) if name else settings.pop(section, None)
-        options = settings.get("cross_validation", {})
-        for key in CROSS_VALIDATION_MAY_CHANGE:
-            options.pop(key, None)
-    # A strategy may join, none may change.
-    kept = before["cross_validation"].pop("strategies", {}), now["cross_validation"].pop("strategies", {})
-    changed = [f"cross_validation.strategies.{name}" for name, of in kept[0].items() if kept[1].get(name) != of]
-    changed = changed or [key for key, value in _leaves(now) if dict(_leaves(before)).get(key, ...) != value]
-    if changed:
-        old, new = (dict(_leaves(s)).get(changed[0]) for s in (before, now))
-        raise ConfigError(
-            f"{file} was made with {changed[0]} {old}, now it is {new}; go on with the same settings, or choose "
-            "another --out"
-        )
-
-
-def _leaves(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    found = []
-    for key, value in settings.items():
-        found += _leaves(value, f"{prefix}{key}.") if isinstance(value, dict) and value else [(f"{prefix}{key}", value)]
-    return found
 
 
 def _rows(folders: Sequence[Path]) -> list[dict[str, Any]]:

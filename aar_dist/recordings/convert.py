@@ -64,7 +64,8 @@ def convert(
         if not skip_bad:
             raise_together(result.bad, f"{len(result.bad)} of {len(jobs)} files of {options.source} cannot be used")
         if not result.recordings:
-            raise RecordingError(f"{options.source}: no file could be used; the first: {result.bad[0]}")
+            why = f"the first: {result.bad[0]}" if result.bad else "what is there is left out without --keep_duplicates"
+            raise RecordingError(f"{options.source}: no file could be used; {why}")
         if not keep_duplicates:
             result.recordings, notes = keep_once(result.recordings)
             result.notes += notes

@@ -230,10 +230,7 @@ def assemble(raw: RawBatch, n_columns: int, device: torch.device, normalize: Nor
             x = torch.where(x < 0, x + group.wraps_at, x)
         ok = torch.isfinite(x)
         x = torch.where(ok, x * scale + zero, 0.0)
-        if normalize == "centre":
-            x = centred(x, ok)
-        elif normalize == "segment":
-            x = zscore(x, ok)
+        x = normalized(x, ok, normalize)
         columns = slice(group.column, group.column + x.shape[2])
         values[row, : x.shape[1], columns] = x
         valid[row, : x.shape[1], columns] = ok
@@ -243,6 +240,13 @@ def assemble(raw: RawBatch, n_columns: int, device: torch.device, normalize: Nor
     }
     label = None if raw.label is None else raw.label.to(device, non_blocking=True)
     return SegmentBatch(values=values, valid=valid, label=label, duration_s=raw.duration_s, origin=raw.origin, **small)
+
+
+def normalized(x: torch.Tensor, valid: torch.Tensor, normalize: Normalize) -> torch.Tensor:
+    """Segments (n, S, A) by what they hold themselves; statistics of more than a segment are in their scale already."""
+    if normalize == "centre":
+        return centred(x, valid)
+    return zscore(x, valid) if normalize == "segment" else x
 
 
 def centred(x: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:

@@ -80,8 +80,8 @@ class CrossValidationConfig:
     """… of so many subjects."""
     seeds: list[int] = field(default_factory=lambda: [578])
     """Every fold is trained once with each: first weights, order, dropout."""
-    strategies: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Name -> settings laid over the recipe. Empty: ``pretrained`` as it stands and ``scratch`` with
+    strategies: dict[str, dict[str, Any] | None] = field(default_factory=dict)
+    """Name -> settings laid over the recipe, null for none. Empty: ``pretrained`` as it stands and ``scratch`` with
     ``from_scratch: true``; without ``init_from`` the latter alone."""
     baselines: list[str] = field(default_factory=lambda: ["auto"])
     """What the network is compared with; ``auto`` for all that suit the labels and are installed, ``none``."""
@@ -107,10 +107,12 @@ class CrossValidationConfig:
             require(getattr(self, name) >= 1, f"{where}.{name}", "1 or more", getattr(self, name))
         require(self.retries >= 0, f"{where}.retries", "0 or more", self.retries)
         require(self.workers is None or self.workers >= 1, f"{where}.workers", "1 or more, or null", self.workers)
-        require(bool(self.seeds) and len({*self.seeds}) == len(self.seeds), f"{where}.seeds", "different", self.seeds)
-        for name in self.strategies:
-            plain = name.replace("-", "").replace("_", "")
-            require(plain.isalnum(), f"{where}.strategies", "names of letters, digits, '-' and '_'", name)
+        seeds = bool(self.seeds) and len({*self.seeds}) == len(self.seeds) and all(0 <= s < 2**32 for s in self.seeds)
+        require(seeds, f"{where}.seeds", "one number from 0 to 2**32 - 1, or several different ones", self.seeds)
+        for name in self.strategies or ():
+            plain = str(name).replace("-", "").replace("_", "")
+            rule = "names of letters, digits, '-' and '_' (a number in quotes)"
+            require(isinstance(name, str) and plain.isalnum(), f"{where}.strategies", rule, name)
 
 
 @dataclass(frozen=True, kw_only=True)

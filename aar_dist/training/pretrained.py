@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from aar_dist.base.config import ClassSpec, load
-from aar_dist.base.errors import ConfigError
+from aar_dist.base.errors import ConfigError, one_line
 from aar_dist.models.backbone import Backbone
 from aar_dist.store.checkpoint import Checkpoint, load_weights, specs
 from aar_dist.store.registry import SCHEME, resolve
@@ -81,7 +81,10 @@ def _begun_with(config: FinetuneConfig) -> str | None:
     file = Path(config.out) / "config.yaml"
     if not config.out or not str(config.init_from).endswith("@latest") or not file.is_file():
         return None
-    settings = yaml.safe_load(file.read_text())
+    try:
+        settings = yaml.safe_load(file.read_text())
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{file} cannot be read ({one_line(error)}); restore it, or choose another --out") from None
     before = str(settings.get("init_from")) if isinstance(settings, dict) else ""
     name = str(config.init_from).removesuffix("latest")
     return before if re.fullmatch(re.escape(name) + r"\d+", before) else None

@@ -2,11 +2,12 @@
 
 import os
 import signal
+from types import SimpleNamespace
 
 import pytest
 
-from aar_dist.base.errors import ShardError
-from aar_dist.base.jobs import Workers, run_jobs
+from aar_dist.base.errors import ShardError, StorageError
+from aar_dist.base.jobs import Workers, gpus_of_each, run_jobs
 
 
 @pytest.mark.launch
@@ -42,3 +43,16 @@ def test_a_process_that_dies_is_told_and_the_others_go_on():
     )
     assert made == ["0 by True", "1: its process died 4 times (WorkerCrashedError)", "2 by True"]
     assert ticks
+
+
+def test_a_job_that_fits_no_machine_is_told_instead_of_waiting_for_ever():
+    def machines(*resources: dict[str, float]) -> SimpleNamespace:
+        return SimpleNamespace(nodes=lambda: [{"Alive": True, "Resources": of} for of in resources])
+
+    plain, mixed = {"CPU": 2.0}, ({"CPU": 4.0}, {"CPU": 16.0, "GPU": 2.0})
+    assert gpus_of_each(machines(plain), Workers(count=1, gpus=1)) == 0, "no machine of this cluster has any"
+    assert gpus_of_each(machines(*mixed), Workers(count=1, cores=2, gpus=2)) == 2
+    with pytest.raises(StorageError, match="has the 3 cores and 0 GPUs that one job needs"):
+        gpus_of_each(machines(plain, plain), Workers(count=1, cores=3))
+    with pytest.raises(StorageError, match="has the 4 cores and 4 GPUs"):
+        gpus_of_each(machines(*mixed), Workers(count=1, cores=4, gpus=4))

@@ -10,7 +10,8 @@ import pytest
 
 from aar_dist.base.errors import USER_ERROR_EXIT, RecordingError
 from aar_dist.recordings.contract import find_recordings
-from aar_dist.recordings.convert import CONVERTERS, main
+from aar_dist.recordings.convert import CONVERTERS, convert, main
+from aar_dist.recordings.converter import Converter, Job, Options
 from aar_dist.recordings.source import open_source
 
 
@@ -171,3 +172,13 @@ def test_a_failed_conversion_leaves_no_folder(tmp_path):
     with pytest.raises(SystemExit):
         main(["hapt", str(tmp_path / "nowhere"), str(tmp_path / "new" / "out")])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_but_what_is_disputed_is_one_line(tmp_path):
+    def plan(folder, options):
+        return [Job("a.csv", list)]
+
+    twice = Converter(name="twice", about={}, plan=plan, dataset=lambda options: "twice", disputed=("a.csv",))
+    with pytest.raises(RecordingError, match="no file could be used; what is there is left out without --keep_dupl"):
+        convert(twice, tmp_path / "out", Options(source=tmp_path))
+    assert list((tmp_path / "out").glob("*")) == []
