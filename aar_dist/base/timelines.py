@@ -6,7 +6,6 @@ runs of one animal or day -> Lane(name, start_s, stop_s, label) -> timeline_figu
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
-from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -20,7 +19,6 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.floating]
 IntArray = NDArray[np.integer]
-TimeUnit = Literal["auto", "s", "min", "h"]
 
 # The first eight keep apart for every common colour blindness (the order of M. Okabe and K. Ito, 2008, with grey for
 # their black); the others differ from them in lightness.
@@ -61,7 +59,6 @@ def timeline_figure(
     classes: Sequence[str],
     *,
     title: str = "",
-    time_unit: TimeUnit = "auto",
     clock: bool = False,
 ) -> Figure:
     """A lane for each animal, or each of its days, from top to bottom; a colour for each class.
@@ -70,14 +67,14 @@ def timeline_figure(
         lanes: drawn on one time axis, from the earliest run to the end of the last.
         classes: names of the labels 0, 1, …
         title: above the lanes.
-        time_unit: of the axis; ``auto`` takes minutes from three minutes on and hours from three hours on.
-        clock: the lanes count from midnight; the axis is a clock.
+        clock: the lanes count from midnight; the axis is a clock. Otherwise it takes minutes from three minutes on and
+            hours from three hours on.
     """
     height = min(LARGEST_INCHES, 1.4 + LANE_INCHES * max(1, len(lanes)) + 0.2 * _legend_rows(classes))
     figure = Figure(figsize=(WIDTH_INCHES, height), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    unit = "s" if clock else _unit(lanes) if time_unit == "auto" else time_unit
+    unit = "s" if clock else _unit(lanes)
     colours = [*class_colours(len(classes)), NOTHING]  # label -1 is the last
     for place, lane in enumerate(lanes):
         _draw_lane(axes, place, lane, colours, SECONDS[unit])
@@ -85,8 +82,8 @@ def timeline_figure(
     if clock:
         _clock_ticks(axes, *_extent(lanes))
     if title:
-        axes.set_title(title, loc="left", fontsize=10)
-    handles = [Patch(color=colour, label=name) for colour, name in zip(colours, classes, strict=False)]
+        axes.set_title(_plain(title), loc="left", fontsize=10)
+    handles = [Patch(color=colour, label=_plain(name)) for colour, name in zip(colours, classes, strict=False)]
     if any((np.asarray(lane.label) < 0).any() for lane in lanes):
         handles.append(Patch(color=NOTHING, label=NOTHING_NAME))
     if handles:
@@ -115,7 +112,7 @@ def _finish_axes(axes: Axes, lanes: Sequence[Lane], unit: str) -> None:
     axes.set_xlim(first / SECONDS[unit], last / SECONDS[unit])
     axes.set_ylim(max(1, len(lanes)) - 0.4, -0.6)
     size = min(9.0, 72 * 0.8 * LARGEST_INCHES / max(1, len(lanes)))
-    axes.set_yticks(range(len(lanes)), [lane.name for lane in lanes], fontsize=size)
+    axes.set_yticks(range(len(lanes)), [_plain(lane.name) for lane in lanes], fontsize=size)
     axes.tick_params(axis="y", length=0)
     axes.tick_params(axis="x", labelsize=8)
     axes.set_xlabel(f"time [{unit}]", fontsize=9)
@@ -128,6 +125,11 @@ def _clock_ticks(axes: Axes, first_s: float, last_s: float) -> None:
     axes.xaxis.set_major_locator(MultipleLocator(step))
     axes.xaxis.set_major_formatter(lambda s, _: form.format(s // 3600, s % 3600 // 60, s % 60))
     axes.set_xlabel("time of day", fontsize=9)
+
+
+def _plain(text: str) -> str:
+    """The text itself; between dollars matplotlib would read a formula, and fail where there is none."""
+    return text.replace("$", r"\$")
 
 
 def _extent(lanes: Sequence[Lane]) -> tuple[float, float]:

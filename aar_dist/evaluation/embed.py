@@ -23,6 +23,7 @@ from aar_dist.base.errors import ConfigError, user_entry
 from aar_dist.base.hashing import hash_np, word
 from aar_dist.base.progress import progress
 from aar_dist.evaluation.arrays import batches_once
+from aar_dist.evaluation.device import device_of
 from aar_dist.models.backbone import Backbone
 from aar_dist.objectives.pooling import average, grouped_tokens
 from aar_dist.store.checkpoint import Checkpoint
@@ -149,6 +150,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         everything=args.all,
         limit=args.limit,
         batch_size=args.batch_size,
-        device=args.device,
+        device=device_of(args.device),
     )
     print(f"{args.out}: {n} windows")

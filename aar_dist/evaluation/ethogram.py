@@ -80,6 +80,7 @@ def runs_of(steps: Steps, min_samples: float = 0.0) -> Runs:
     last = np.append(first[1:], len(label)) - 1
     start, stop, label = steps.start[first], steps.stop[last], label[first]
     if min_samples > 0:
+        min_samples -= 1e-6  # 1.1 s at 10 Hz are 11 samples, though not in floats
         keep, stop, label, weight = _Smoother(start, stop, label, weight).smooth(min_samples)
         start, stop, label, weight = start[keep], stop[keep], label[keep], weight[keep]
     confidence = weight[np.arange(len(label)), label] / np.maximum(stop - start, 1)

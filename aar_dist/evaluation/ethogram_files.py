@@ -19,7 +19,7 @@ from aar_dist.base.errors import ConfigError, StorageError
 from aar_dist.base.plots import save_figure
 from aar_dist.base.timelines import timeline_figure
 from aar_dist.evaluation.ethogram_days import Day, Ethogram, budget, days, lanes
-from aar_dist.recordings.out import new_folder
+from aar_dist.recordings.out import new_folder, sweep_abandoned
 from aar_dist.store.checkpoint import WEIGHTS, Checkpoint
 from aar_dist.store.registry import code_version
 
@@ -54,7 +54,9 @@ class Results:
                 for n in names
             )
             windows = f"{a['n']} windows of {a['window_s']:g} s, one every {a['hop_s']:g} s"
-            lines.append(f"agreement with the labels: {told} ({windows})")
+            seen = a["subjects_that_trained_it"]
+            whom = f"of {a['subjects']} subjects" + (f", {seen} of which trained the model" if seen else "")
+            lines.append(f"agreement with the labels: {told} ({windows}, {whom})")
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
 
@@ -80,6 +82,7 @@ def write_results(results: Results, out: Path, kind: str) -> None:
         with new_folder(out) as folder:
             _write(results, folder, kind)
         return
+    sweep_abandoned(out)
     staging = storage.staging_name(out)
     with storage.one_line_errors(out, staging):
         staging.mkdir(parents=True)
@@ -154,9 +157,12 @@ def _moments(start_time: str | None, seconds: Sequence[float]) -> list[str | Non
 
 
 def _picture(found: Sequence[Day], classes: Sequence[str]) -> Any:
-    shown = lanes(found[:MOST_LANES])
-    more = f"the first {MOST_LANES} of {len(found)} days of animals" if len(found) > MOST_LANES else ""
-    return timeline_figure(shown, classes, title=more, clock=all(day.name[0].isdigit() for day in found))
+    shown = found[:MOST_LANES]
+    on_calendar = {day.on_calendar for day in shown}
+    told = [f"the first {MOST_LANES} of {len(found)} days of animals"] if len(found) > MOST_LANES else []
+    if len(on_calendar) > 1:
+        told.append("lanes of a date count from midnight, lanes of a day number from the animal's first recording")
+    return timeline_figure(lanes(shown), classes, title="; ".join(told), clock=on_calendar <= {True})
 
 
 def _about(results: Results) -> dict[str, Any]:

@@ -10,7 +10,6 @@ time budget a day, a picture, and what was done. See docs/predict.md.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +18,14 @@ import torch
 
 from aar_dist.base.errors import RecordingError, user_entry
 from aar_dist.base.progress import progress
+from aar_dist.evaluation.device import device_of
 from aar_dist.evaluation.ethogram import Runs, averaged, runs_of
-from aar_dist.evaluation.ethogram_days import Ethogram
+from aar_dist.evaluation.ethogram_days import Ethogram, counted_twice
 from aar_dist.evaluation.ethogram_files import Results, check_free, write_results
 from aar_dist.evaluation.predict_agreement import Agreement
-from aar_dist.evaluation.predict_inputs import open_recordings
+from aar_dist.evaluation.predict_inputs import Clock, open_recordings
 from aar_dist.evaluation.predict_model import Predictor, open_predictor
-from aar_dist.evaluation.predict_options import PredictOptions, device_of, options_of, parser
+from aar_dist.evaluation.predict_options import PredictOptions, options_of, parser
 from aar_dist.evaluation.predict_signal import Signal, signal_of
 from aar_dist.evaluation.predict_windows import Said, slide
 from aar_dist.recordings.contract import Recording, raise_together
@@ -61,7 +61,7 @@ def predict(
                 raise bad[0]
             raise_together(bad, f"{len(bad)} of {n} recordings in {recordings} cannot be used")
         made, agreement = _predict_all(signals, predictor, step_s, options, bad)
-    ethograms = [replace(e, offset_s=found.offset_s.get(s.recording.path, 0.0)) for s, e in made]
+    ethograms = [e.by(*found.clocks.get(s.recording.path, Clock())) for s, e in made]
     if not ethograms:
         raise RecordingError(f"{recordings}: no recording could be used; the first: {bad[0]}")
     results = Results(
@@ -129,9 +129,9 @@ def _ethogram(signal: Signal, said: Said, predictor: Predictor, min_duration_s: 
         recording=recording.recording,
         source=recording.source,
         start_time=recording.start_time,
-        duration_s=signal.n / signal.rate_hz,
+        duration_s=signal.duration_s,
         start_s=runs.start / said.rate_hz,
-        stop_s=runs.stop / said.rate_hz,
+        stop_s=np.minimum(runs.stop / said.rate_hz, signal.duration_s),
         label=runs.label,
         value=runs.confidence,
     )
@@ -171,11 +171,22 @@ def _notes(
     changed = {f"{s.recorded_hz:g} to {s.rate_hz:g}" for s in signals if s.recorded_hz != s.rate_hz}
     if changed:
         notes.append(f"resampled from {', '.join(sorted(changed))} Hz")
-    seen = sorted(agreement.subjects & predictor.trained_on)
-    if seen:
+    if predictor.classes is not None:
+        notes += _notes_of_days(ethograms)
+    if seen := agreement.trained_on:
         notes.append(f"these subjects trained the model, so agreement with their labels tells little: {_listed(seen)}")
     if agreement.unknown:
         notes.append(f"labels that the model does not know were left out: {_listed(sorted(agreement.unknown))}")
+    return notes
+
+
+def _notes_of_days(ethograms: Sequence[Ethogram]) -> list[str]:
+    """What the user should know of the budget."""
+    notes = []
+    if twice := counted_twice(ethograms):
+        notes.append(f"recordings of one animal cover the same time, which the budget counts twice: {_listed(twice)}")
+    if any((e.start_time or "").endswith(("+00:00", "Z")) for e in ethograms):
+        notes.append("start times are told in UTC, so the days are those of UTC")
     return notes
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from aar_dist.base.metrics import classification_scores, regression_scores
 from aar_dist.evaluation.predict_model import Predictor
 from aar_dist.evaluation.predict_windows import Said
-from aar_dist.recordings.contract import Recording, read_labels
+from aar_dist.recordings.contract import Recording, check_labels, read_labels
 from aar_dist.shards.writer import label_runs
 from aar_dist.stream.windows import class_of, target_of
 
@@ -35,25 +35,30 @@ class Agreement:
     """Classes of the labels that the model does not know."""
 
     @property
-    def training_hop_s(self) -> float:
-        """From one window to the next in training [s]."""
-        return self.predictor.windows.hop_s or self.predictor.duration_s
+    def trained_on(self) -> list[str]:
+        """Those of the subjects that trained or selected the model."""
+        return sorted(self.subjects & self.predictor.trained_on)
 
     @property
     def compared_hop_s(self) -> float:
         """The step of the windows that are compared: training's, if every so manieth window of ours is one of them."""
-        ratio = self.training_hop_s / self.hop_s
-        return self.training_hop_s if abs(ratio - round(ratio)) < 1e-9 and ratio > 0.5 else self.hop_s
+        return self.predictor.training_hop_s if self.predictor.steps(self.hop_s) else self.hop_s
 
     def add(self, recording: Recording, said: Said, n_samples: int) -> None:
-        """Take the labelled windows of a recording; nothing happens where it has no label, or none of this kind."""
+        """Take the labelled windows of a recording; nothing happens where it has no label, or none of this kind.
+
+        Raises:
+            RecordingError: a label that is none of its classes.
+        """
         label, classes = recording.label, self.predictor.classes
         if label is None or (label.classes is None) != (classes is None):
             return
         place = self._windows(said, n_samples)
         if not len(place):
             return
-        runs = label_runs(read_labels(recording), 0, label.rate_hz, recording, label.classes)
+        values = read_labels(recording)
+        check_labels(values, recording)
+        runs = label_runs(values, 0, label.rate_hz, recording, label.classes)
         self.unknown |= {run["class"] for run in runs} - {*(classes or ()), None}
         duration_s, rate_hz = self.predictor.duration_s, said.rate_hz
         start_s = said.start[place] / rate_hz
@@ -83,4 +88,5 @@ class Agreement:
         true, said = np.concatenate(self.true), np.concatenate(self.said)
         classes = self.predictor.classes
         made = regression_scores(true, said) if classes is None else classification_scores(true, said, classes)
-        return {"window_s": self.predictor.duration_s, "hop_s": self.compared_hop_s, **made}
+        subjects = {"subjects": len(self.subjects), "subjects_that_trained_it": len(self.trained_on)}
+        return {"window_s": self.predictor.duration_s, "hop_s": self.compared_hop_s, **subjects, **made}

@@ -63,9 +63,21 @@ class Predictor:
         """True for a rate of training."""
         return abs(rate_hz / self.nearest_hz(rate_hz) - 1) < SAME_RATE
 
+    @property
+    def training_hop_s(self) -> float:
+        """From one window to the next in training [s]."""
+        return self.windows.hop_s or self.duration_s
+
+    def steps(self, hop_s: float) -> int:
+        """How many steps of ``hop_s`` make one of training; 0 where no whole number does."""
+        ratio = self.training_hop_s / hop_s
+        return round(ratio) if abs(ratio - round(ratio)) < 1e-9 else 0
+
     def samples(self, rate_hz: float) -> int:
-        """Samples of a window, as the stream rounds them."""
-        return max(1, int(np.rint(self.duration_s * rate_hz)))
+        """Samples of a window, as the stream rounds them. At a rate that counts as one of training they are as many as
+        there: a clock that is a little fast must not begin a patch that the model never met."""
+        as_trained = not self.any_rate and self.knows(rate_hz)
+        return max(1, int(np.rint(self.duration_s * (self.nearest_hz(rate_hz) if as_trained else rate_hz))))
 
     def says(
         self, values: NDArray[np.float32], rate_hz: float, columns: tuple[str | None, ...]

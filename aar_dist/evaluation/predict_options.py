@@ -85,14 +85,6 @@ def options_of(args: argparse.Namespace) -> PredictOptions:
     )
 
 
-def device_of(name: str) -> torch.device:
-    """A device that is there. Raises ``ConfigError``."""
-    try:
-        return torch.zeros(1, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"--device {name}: {str(error).splitlines()[0]}") from None
-
-
 def parser(description: str | None) -> Parser:
     """The command line."""
     parser = Parser(description, prog="aar-dist predict")

@@ -30,6 +30,8 @@ class Signal:
     """After resampling."""
     n: int
     """Samples, at that rate."""
+    duration_s: float
+    """Recorded; a resampled signal may end up to a sample later."""
     columns: tuple[str | None, ...]
     """Names of the channels, None where the recording has none."""
     read: Read
@@ -62,7 +64,8 @@ def signal_of(recording: Recording, predictor: Predictor, *, sensor: str | None,
     parts = [_part(recording, predictor, s, target_hz) for s in chosen]
     read = partial(_beside, [part.read for part in parts], order)
     recorded_hz = chosen[0].rate_hz
-    return Signal(recording, recorded_hz, parts[0].rate_hz, min(part.n for part in parts), columns, read)
+    n, duration_s = min(part.n for part in parts), min(s.duration_s for s in chosen)
+    return Signal(recording, recorded_hz, parts[0].rate_hz, n, duration_s, columns, read)
 
 
 def _chosen(recording: Recording, predictor: Predictor, sensor: str | None) -> list[Sensor]:

@@ -34,11 +34,16 @@ class Said:
     rate_hz: float
 
 
-def places(n: int, window: int, hop: float) -> Ints:
-    """Starts of the windows: round(k · hop) as in training, and one that ends with the recording."""
+def places(n: int, window: int, hop: float, steps: int = 1) -> Ints:
+    """Starts of the windows: round(k · hop) as in training, each hop in so many steps, and one that ends with the
+    recording."""
     if n <= window:
         return np.zeros(1, np.int64)
-    grid = np.rint(np.arange(int((n - window) / hop) + 2) * hop).astype(np.int64)
+    if hop <= steps:
+        return np.arange(n - window + 1)  # every sample; more there are not
+    k = np.arange(int((n - window) / hop * steps) + 2)
+    # Rounded as in training where a hop begins: 0.4 of 2.5 samples and 1 sample are not the same in floats.
+    grid = np.rint(k // steps * hop + k % steps * (hop / steps)).astype(np.int64)
     return np.unique(np.append(grid[grid <= n - window], n - window))
 
 
@@ -58,7 +63,9 @@ def slide(
         advance: Told the seconds of the recording that were done.
     """
     window = min(predictor.samples(signal.rate_hz), signal.n)
-    start = places(signal.n, window, hop_s * signal.rate_hz)
+    steps = predictor.steps(hop_s)
+    hop = predictor.training_hop_s if steps else hop_s
+    start = places(signal.n, window, hop * signal.rate_hz, steps or 1)
     stop = np.maximum(start + window, np.append(start[1:], 0))
     said, any_sample, recorded = [], [], [np.zeros((0, 2), np.int64)]
     done = 0

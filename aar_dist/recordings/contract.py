@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from aar_dist.base.errors import RecordingError
 from aar_dist.base.storage import is_staging
-from aar_dist.recordings.header import check_file_values, parse_header, text_array
+from aar_dist.recordings.header import check_file_values, check_labels, parse_header, text_array
 from aar_dist.recordings.recording import LABEL, UNLABELLED, LabelTrack, Recording, Sensor, open_hdf5
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "LabelTrack",
     "Recording",
     "Sensor",
+    "check_labels",
     "check_values",
     "find_recordings",
     "raise_together",

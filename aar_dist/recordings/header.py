@@ -56,7 +56,7 @@ def check_file_values(file: h5py.File, recording: Recording) -> None:
     for sensor in recording.sensors:
         _check_sensor_values(file[sensor.name], f"{recording.path}: {sensor.name}")
     if recording.label is not None and not recording.label.as_text:
-        _check_labels(file[LABEL], recording.label, f"{recording.path}: {LABEL}")
+        check_labels(file[LABEL][...].reshape(-1), recording)
 
 
 def text_array(values: Any) -> list[str]:
@@ -222,8 +222,10 @@ def _check_sensor_values(data: h5py.Dataset, what: str) -> None:
         raise RecordingError(f"{what}: every value is NaN; leave this sensor or this recording out")
 
 
-def _check_labels(data: h5py.Dataset, label: LabelTrack, what: str) -> None:
-    values = data[...].reshape(-1)
+def check_labels(values: NDArray[Any], recording: Recording) -> None:
+    """Labels (n,) of a recording that has some: every one is one of its classes, no target is infinite."""
+    label, what = recording.label, f"{recording.path}: {LABEL}"
+    assert label is not None, "asked of recordings with labels"
     if label.classes is None:
         if np.isinf(values).any():
             raise RecordingError(f"{what}: holds an infinite target; write NaN where there is none")

@@ -41,3 +41,8 @@ def fault_of_axes(names: Sequence[str]) -> str | None:
 def fault_of_text(text: str) -> str | None:
     """Any other text stands in one line."""
     return f"{text!r} holds a line break or another control character" if _CONTROL.search(text) else None
+
+
+def natural(name: str) -> list[tuple[int, str]]:
+    """Sorts ``_ds_10`` behind ``_ds_2``."""
+    return [(int(p), "") if p.isdecimal() else (-1, p) for p in re.split(r"(\d+)", name)]

@@ -22,7 +22,7 @@ def new_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     StorageError where ``target`` already holds something, unless ``overwrite``: it is then replaced at the end.
     What a killed process left of the same target is swept away first.
     """
-    _sweep(target)
+    sweep_abandoned(target)
     if not overwrite and target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise StorageError(f"{target}: already holds something; give another folder, or --overwrite to replace it")
     staging = staging_name(target)
@@ -37,7 +37,7 @@ def new_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     remove(replaced)
 
 
-def _sweep(target: Path) -> None:
+def sweep_abandoned(target: Path) -> None:
     """Remove what processes that are no more have left of ``target``; one that was being replaced is put back."""
     mark = f"{target.name}{STAGING_MARK}"
     folder = target.parent

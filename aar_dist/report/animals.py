@@ -11,13 +11,17 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from aar_dist.base.hashing import hash_np, word
 from aar_dist.base.timelines import Lane, class_colours
+from aar_dist.recordings.names import natural
 from aar_dist.report.charts import Line, Panel, line_panel
 from aar_dist.report.predicted import Table
 from aar_dist.report.svg import Scale, dots, path, picture
 
 MOST_WINDOWS = 4000
 """Of one animal; the rest of a longer one is left out, and that is told."""
+MOST_PANELS = 12
+"""Subjects of a target that are drawn."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +45,16 @@ def animals(said: Table, classes: Sequence[str], subjects: Sequence[str]) -> lis
 
 def _of(said: Table, subject: str) -> Table:
     rows = np.flatnonzero(said["subject"] == subject)
-    order = np.lexsort((said["start_s"][rows], said["recording"][rows]))
+    names, of = np.unique(said["recording"][rows], return_inverse=True)
+    place = np.argsort(sorted(range(len(names)), key=lambda k: natural(str(names[k]))))
+    order = np.lexsort((said["start_s"][rows], place[of]))
     return {name: column[rows[order]] for name, column in said.items()}
 
 
 def _animal(name: str, of: Table, classes: Sequence[str]) -> Animal:
     right = float((of["y_true"] == of["y_pred"]).mean())
-    whole = float((of["stop_s"] - of["start_s"]).sum())
+    start, stop = closed_up(of)
+    whole = float((stop - start).sum())
     start, stop = closed_up({key: column[:MOST_WINDOWS] for key, column in of.items()})
     lanes = [
         Lane(what, start, stop, of[key][:MOST_WINDOWS]) for what, key in (("label", "y_true"), ("model", "y_pred"))
@@ -57,14 +64,15 @@ def _animal(name: str, of: Table, classes: Sequence[str]) -> Animal:
 
 
 def closed_up(of: Mapping[str, NDArray[Any]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Starts and stops on a clock whose long pauses are cut to a narrow gap; so is the step to the next recording."""
+    """Starts and stops on a clock whose long pauses are cut to a narrow gap; so is the step to the next recording. A
+    window ends where the next begins, so that no time counts twice where they overlap."""
     start, stop = of["start_s"].astype(np.float64), of["stop_s"].astype(np.float64)
     pause = start[1:] - stop[:-1]
     gap = 0.006 * float((stop - start).sum())
     new = of["recording"][1:] != of["recording"][:-1]
     step = np.where(new, gap, np.minimum(pause, gap))  # below 0 where windows overlap
     begins = np.concatenate(([0.0], np.cumsum((stop - start)[:-1] + step)))
-    return begins, begins + (stop - start)
+    return begins, np.minimum(begins + (stop - start), np.append(begins[1:], np.inf))
 
 
 def lanes_svg(lanes: Sequence[Lane], classes: Sequence[str], alt: str) -> Markup:
@@ -95,11 +103,11 @@ def _runs(lane: Lane) -> list[tuple[float, float, int]]:
     return runs
 
 
-def target_panels(said: Table, subjects: Sequence[str], most: int = 12) -> list[Panel]:
+def target_panels(said: Table, subjects: Sequence[str]) -> list[Panel]:
     """For a target: what was measured and what was said, of each subject in time."""
     panels = []
     tested = set(said["subject"].tolist())
-    for name in [name for name in subjects if name in tested][:most]:
+    for name in [name for name in subjects if name in tested][:MOST_PANELS]:
         of = _of(said, name)
         start, _ = closed_up(of)
         lines = [
@@ -113,10 +121,12 @@ def target_panels(said: Table, subjects: Sequence[str], most: int = 12) -> list[
 
 def target_cloud(said: Table) -> Panel:
     """Predicted against measured, every test window a point; on the diagonal they agree."""
-    true, pred = said["y_true"].astype(float), said["y_pred"].astype(float)
+    n = len(said["y_true"])
+    keep = np.sort(np.argsort(hash_np(word("cloud"), np.arange(n)), kind="stable")[:MOST_WINDOWS])
+    true, pred = said["y_true"][keep].astype(float), said["y_pred"][keep].astype(float)
     scale = Scale.of([*true.tolist(), *pred.tolist()])
-    alt = f"Predicted against measured for {len(true)} windows"
+    alt = f"Predicted against measured for {len(true)} of {n} windows"
     places = [(scale.at(a), 100 - scale.at(b)) for a, b in zip(true.tolist(), pred.tolist(), strict=True)]
     parts = [path("M0 100L100 0", "line reference r1", "as measured"), path(dots(places), "point m0", "a window")]
-    title = "predicted (upwards) against measured"
+    title = f"predicted (upwards) against measured{f', {len(true):,} of {n:,} windows' if len(true) < n else ''}"
     return Panel(title, picture(parts, alt, "cloud"), scale.ticks(4), scale.ticks(), "measured")

@@ -61,12 +61,14 @@ def comparison(folds: Folds) -> Comparison:
 def headline(folds: Folds, of: Comparison) -> str:
     """One sentence: how good, on whom, against what, and whether that is beyond doubt."""
     measure, ours = of.measure, score_of(of.ours, of.measure)
-    subjects = count(len(folds.results["subjects"]), "held-out subject")
+    subjects = count(len(folds.tested), "held-out subject")
     start = f"{of.ours['name']}: {measure.name} {with_interval(ours)} on {subjects}"
     if not known(ours.get("value")):
         return f"{of.ours['name']} has no score yet: not all of its folds are done."
     if of.baseline is None:
-        return f"{start}; there is no baseline to compare it with."
+        began = [m["name"] for m in of.methods if m["kind"] != "network" and m is not of.ours]
+        none = f"no baseline has all of its folds yet ({listed(began)})" if began else "there is no baseline"
+        return f"{start}; {none} to compare it with."
     theirs = score_of(of.baseline, measure)
     other = f"the best baseline, {of.baseline['name']}, has {with_interval(theirs)}"
     return f"{start}; {other}: {verdict(ours, theirs, measure)}."
@@ -110,10 +112,9 @@ def _beside(folds: Folds, of: Comparison, other: Method, what: str) -> str:
     text = f"Against {name}: {values}, {verdict(ours, theirs, of.measure)}."
     both = _both(of.ours, other, key)
     if both:
-        wins = sum(of.measure.better(a, b) for a, b in both)
-        text += (
-            f" {'Better' if of.measure.higher_is_better else 'Lower error'} on {wins} of {count(len(both), 'subject')}."
-        )
+        wins, ties = sum(of.measure.better(a, b) for a, b in both), sum(a == b for a, b in both)
+        word = "Better" if of.measure.higher_is_better else "Lower error"
+        text += f" {word} on {wins} of {count(len(both), 'subject')}{f', the same on {ties}' if ties else ''}."
     return text + _difference(folds, of, other)
 
 
@@ -138,7 +139,7 @@ def _difference(folds: Folds, of: Comparison, other: Method) -> str:
 
 
 def _unseen(folds: Folds, of: Comparison) -> list[str]:
-    subjects = folds.results["subjects"]
+    subjects = folds.tested
     seen = [s for s, about in subjects.items() if about.get("pretrained_on")]
     if not seen:
         return []
@@ -171,12 +172,12 @@ def measured(folds: Folds) -> str:
     """On which data."""
     results = folds.results
     windows = results.get("windows") or {}
-    n = sum(sum((about.get("windows") or {}).values()) for about in results["subjects"].values())
+    n = sum(sum((about.get("windows") or {}).values()) for about in folds.tested.values())
     length = f" of {windows['segment_duration']:g} s" if known(windows.get("segment_duration")) else ""
     classes = f", {count(len(folds.classes), 'class', 'classes')}" if folds.classes else ", a number to predict"
     return (
         f"{listed(results['datasets'])}: {count(n, 'labelled window')}{length} of "
-        f"{count(len(results['subjects']), 'subject')}{classes}, {count(results['n_folds'], 'fold')} by subject"
+        f"{count(len(folds.tested), 'subject')}{classes}, {count(results['n_folds'], 'fold')} by subject"
     )
 
 

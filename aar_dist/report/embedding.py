@@ -14,7 +14,7 @@ from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
 from aar_dist.base.hashing import hash_np, word
-from aar_dist.base.timelines import class_colours
+from aar_dist.base.timelines import PALETTE, class_colours
 from aar_dist.report.charts import Line, Panel, cloud_panel
 from aar_dist.report.predicted import read_parquet
 
@@ -72,7 +72,8 @@ def _coloured(
 ) -> tuple[Panel, list[tuple[str, str]]]:
     told = np.array(["no label" if name is None else str(name) for name in names])
     groups = [*(order or []), *sorted(set(told) - set(order or []))]
-    colours = dict(zip(groups, class_colours(len(groups)), strict=True))
+    many = [PALETTE[k % len(PALETTE)] for k in range(len(groups))]  # classes alone keep apart by lighter shades
+    colours = dict(zip(groups, class_colours(len(groups)) if order else many, strict=True))
     lines = [
         Line([(float(x), float(y)) for x, y in places[told == name]], "", name, colours[name])
         for name in groups

@@ -33,6 +33,11 @@ class Folder:
     config: dict[str, Any]
 
     @property
+    def name(self) -> str:
+        """Of the folder, also where it was given as ``.``."""
+        return self.path.resolve().name
+
+    @property
     def shards(self) -> list[str]:
         """The shard sets that the configuration names."""
         data = self.config.get("data") or {}
@@ -55,6 +60,11 @@ class Folds(Folder):
     def methods(self) -> list[dict[str, Any]]:
         """As results.json tells them."""
         return list(self.results["methods"])
+
+    @property
+    def tested(self) -> dict[str, dict[str, Any]]:
+        """The subjects that a fold was tested on: all, unless the folds were written by hand."""
+        return {name: about for name, about in self.results["subjects"].items() if about.get("fold") is not None}
 
     def run(self, method: str, seed: Any, fold: Any) -> Path:
         """Where one fold of one method lives."""
@@ -116,8 +126,8 @@ def _config(path: Path) -> dict[str, Any]:
 
 
 def without_credentials(text: str) -> str:
-    """User and password of a URL are nobody's business."""
-    return re.sub(r"(\w+://)[^/\s@]+:[^/\s@]+@", r"\1…@", text)
+    """User, password and token of a URL are nobody's business. A reference to a store, ``store://name@1``, is none."""
+    return re.sub(r"""(\w+://)(?<!\bstore://)[^/\s@"']+@""", r"\1…@", text)
 
 
 def _results(file: Path) -> dict[str, Any]:
@@ -138,7 +148,7 @@ def read_json(file: Path) -> dict[str, Any] | None:
     if not file.is_file():
         return None
     try:
-        told = json.loads(file.read_text(errors="replace"))
+        told = json.loads(without_credentials(file.read_text(errors="replace")))
     except ValueError as error:
         raise ConfigError(f"{file}: not JSON ({error}); run again what wrote it") from None
     if not isinstance(told, dict):

@@ -8,7 +8,7 @@ from aar_dist.report import animals, scores
 from aar_dist.report.compare import Comparison, comparison, failures, headline, measured, remarks, score_of
 from aar_dist.report.curves import fold_panels
 from aar_dist.report.embedding import embedding_map
-from aar_dist.report.folders import RESULTS, Folds, read_json, without_credentials
+from aar_dist.report.folders import RESULTS, Folds, read_json
 from aar_dist.report.numbers import count, interval, number
 from aar_dist.report.predicted import Table, predictions
 from aar_dist.report.shard_sets import ShardSet, shard_sets
@@ -19,7 +19,7 @@ def folds_part(folds: Folds) -> dict[str, Any]:
     """What the template needs."""
     of, results = comparison(folds), folds.results
     said = predictions(folds, of.ours, of.ours["seeds"][0]) if of.ours.get("seeds") else None
-    sets = shard_sets(folds.shards, folds.path)
+    sets = shard_sets(folds.shards, folds.path, results.get("shards"))
     return {
         "kind": "folds",
         "name": results["name"],
@@ -38,7 +38,7 @@ def folds_part(folds: Folds) -> dict[str, Any]:
         "classes": folds.classes,
         "method_table": scores.method_table(folds, of),
         "method_charts": scores.method_charts(of),
-        "seen": any(about.get("pretrained_on") for about in results["subjects"].values()),
+        "seen": any(about.get("pretrained_on") for about in folds.tested.values()),
         "subject_chart": scores.subject_chart(folds, of),
         "subject_table": scores.subject_table(folds, of),
         **_classes(folds, of),
@@ -48,7 +48,7 @@ def folds_part(folds: Folds) -> dict[str, Any]:
         "panels": fold_panels(folds, of),
         "map": embedding_map(folds.path / "embeddings.parquet", folds.classes),
         **_timelines(folds, said),
-        "audit": results.get("audit") or {},
+        "audit": _audit(folds),
         "reproduce": _reproduce(folds),
     }
 
@@ -68,6 +68,14 @@ def _unfinished(folds: Folds) -> str:
         if len(m["runs"]) < n * len(m["seeds"])
     ]
     return f"Not every fold has a result: {', '.join(lacking)}." if lacking else ""
+
+
+def _audit(folds: Folds) -> dict[str, Any]:
+    """What results.json says, with those pairs alone under ``shared`` that leak in no fold; empty without an audit."""
+    audit = folds.results.get("audit") or {}
+    leaking = [(pair["first"], pair["second"]) for pair in audit.get("leaks") or []]
+    harmless = [pair for pair in audit.get("shared") or [] if (pair["first"], pair["second"]) not in leaking]
+    return audit | {"shared": harmless} if audit else {}
 
 
 def _summary(of: Comparison) -> dict[str, str]:
@@ -98,12 +106,12 @@ def _timelines(folds: Folds, said: Table | None) -> dict[str, Any]:
         return nothing
     if folds.classes is None:
         return nothing | {
-            "target_panels": animals.target_panels(said, list(folds.results["subjects"])),
+            "target_panels": animals.target_panels(said, list(folds.tested)),
             "target_cloud": animals.target_cloud(said),
         }
     legend = list(zip(folds.classes, class_colours(len(folds.classes)), strict=True))
     return nothing | {
-        "animals": animals.animals(said, folds.classes, list(folds.results["subjects"])),
+        "animals": animals.animals(said, folds.classes, list(folds.tested)),
         "legend": legend,
     }
 
@@ -112,7 +120,7 @@ def _reproduce(folds: Folds) -> dict[str, Any]:
     results = folds.results
     facts = {
         "made": results.get("made_at"),
-        "folder": folds.path.name,
+        "folder": folds.name,
         "starts from": results.get("init_from") or "random weights",
         **told_of(stored_model(results.get("init_from"), (folds.config.get("store") or {}).get("path"), folds.path)),
         "shards of the folds": results.get("shards"),
@@ -124,7 +132,7 @@ def _reproduce(folds: Folds) -> dict[str, Any]:
     }
     return {
         "facts": {k: v for k, v in facts.items() if v},
-        "command": without_credentials(results.get("command") or ""),
+        "command": results.get("command") or "",
         "versions": results.get("versions") or {},
         "hashes": results.get("hashes") or {},
         "config": folds.config_text,

@@ -5,6 +5,7 @@
 The same folders give the same bytes: nothing is dated here, nothing drawn by chance.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,8 @@ def page(runs: Sequence[Path]) -> str:
     """The HTML of several folds folders and runs. Raises ``ConfigError`` for a folder that is none of them."""
     folders = [read_folder(path) for path in runs]
     parts = [_part(folder, f"r{number}") for number, folder in enumerate(folders, start=1)]
-    text: str = environment().get_template("page.html.j2").render(parts=parts, title=_title(parts))
+    title = _title(parts)
+    text: str = environment().get_template("page.html.j2").render(parts=_told_apart(parts, runs), title=title)
     return text
 
 
@@ -46,6 +48,15 @@ def environment() -> Environment:
 def _part(folder: Folds | Run, anchor: str) -> dict[str, Any]:
     part = folds_part(folder) if isinstance(folder, Folds) else run_part(folder)
     return {**part, "anchor": anchor}
+
+
+def _told_apart(parts: Sequence[dict[str, Any]], runs: Sequence[Path]) -> list[dict[str, Any]]:
+    """Where several have one name, the folder stands behind it."""
+    times = Counter(part["name"] for part in parts)
+    return [
+        {**part, "name": f"{part['name']} ({run})"} if times[part["name"]] > 1 else part
+        for part, run in zip(parts, runs, strict=True)
+    ]
 
 
 def _title(parts: Sequence[Mapping[str, Any]]) -> str:

@@ -23,7 +23,8 @@ from aar_dist.report.stored import stored_model, told_of
 
 def run_part(run: Run) -> dict[str, Any]:
     """What the template needs."""
-    sets = shard_sets(run.shards, run.path)
+    stored = _stored(run)
+    sets = shard_sets(run.shards, run.path, stored["shards it was trained on"])
     return {
         "kind": run.kind,
         "name": _name(run),
@@ -40,13 +41,13 @@ def run_part(run: Run) -> dict[str, Any]:
         "panels": run_panels(run),
         "pictures": _newest_picture(run.path / "pictures"),
         **_tested(run),
-        "reproduce": _reproduce(run, sets),
+        "reproduce": _reproduce(run, sets, stored),
     }
 
 
 def _name(run: Run) -> str:
     store = run.config.get("store") or {}
-    return str((run.finished or {}).get("model") or store.get("name") or run.path.name)
+    return str((run.finished or {}).get("model") or store.get("name") or run.name)
 
 
 def _unfinished(run: Run) -> str:
@@ -55,11 +56,18 @@ def _unfinished(run: Run) -> str:
     return f"This run is not finished: it stands at step {int(last(run.rows, 'step') or 0):,}{of}."
 
 
+def _trained_on_all(run: Run) -> bool:
+    """Whether no subject was left to select or test with."""
+    return (run.config.get("split") or {}).get("fold") == "all"
+
+
 def _brief(run: Run) -> str:
     """What the overview says."""
     if run.scores:
         told = [f"{m.name} {number(run.scores[m.key])}" for m in MEASURES if known(run.scores.get(m.key))]
         return ", ".join(told)
+    if _trained_on_all(run):
+        return "trained on all subjects"
     mse, line, loss = (last(run.rows, f"val/{name}") for name in ("masked_mse", "interpolation_mse", "loss"))
     if mse is not None and line is not None:
         return f"error of hidden parts {number(mse)}, of a straight line {number(line)}"
@@ -69,7 +77,11 @@ def _brief(run: Run) -> str:
 def _headline(run: Run) -> str:
     if run.scores:
         n = count(int(run.scores.get("n", 0)), "window")
-        return f"{_brief(run)} on {n} of the test side of fold {run.scores.get('fold')}; one fold has no interval."
+        chosen = (run.config.get("split") or {}).get("test")
+        side = "the subjects chosen for the test" if chosen else f"the test side of fold {run.scores.get('fold')}"
+        return f"{_brief(run)} on {n} of {side}; one fold has no interval."
+    if _trained_on_all(run):
+        return "Every subject trained this model: nothing here says how it does on others; its folds do."
     mse, line = last(run.rows, "val/masked_mse"), last(run.rows, "val/interpolation_mse")
     if mse is not None and line is not None:
         word = "less" if mse < line else "more"
@@ -86,6 +98,8 @@ def _headline(run: Run) -> str:
 def _remarks(run: Run) -> list[str]:
     if run.scores:
         return ["No baseline stands beside this run; launch/folds.py compares it on every subject."]
+    if run.kind == "fine-tuning":
+        return []
     keys = sorted({k.split("/", 2)[2] for row in run.rows for k in row if k.startswith("val/masked_mse/")})
     said = []
     for name in keys:
@@ -117,22 +131,26 @@ def _tested(run: Run) -> dict[str, Any]:
     if said is not None:
         part["animals"] = animals.animals(said, classes, np.unique(said["subject"]).tolist())
         part["legend"] = list(zip(classes, class_colours(len(classes)), strict=True))
-    part["class_tables"] = [(run.path.name, "m0", scores.class_table(told["per_class"]))]
-    part["confusions"] = [scores.confusion(run.path.name, "m0", classes, told["confusion"])]
+    part["class_tables"] = [(run.name, "m0", scores.class_table(told["per_class"]))]
+    part["confusions"] = [scores.confusion(run.name, "m0", classes, told["confusion"])]
     return part
 
 
-def _reproduce(run: Run, sets: list[ShardSet]) -> dict[str, Any]:
+def _stored(run: Run) -> dict[str, str | None]:
+    """What the store says of the model that it left there."""
     finished = run.finished or {}
-    train = run.config.get("train") or {}
     store = finished.get("store") or (run.config.get("store") or {}).get("path")
-    stored = told_of(stored_model(finished.get("model"), store, run.path))
+    return told_of(stored_model(finished.get("model"), store, run.path))
+
+
+def _reproduce(run: Run, sets: list[ShardSet], stored: dict[str, str | None]) -> dict[str, Any]:
+    train = run.config.get("train") or {}
     identities = [f"{one.name}: {one.summary.identity if one.summary else 'not known, ' + one.problem}" for one in sets]
     facts = {
-        "folder": run.path.name,
-        "model": finished.get("model"),
+        "folder": run.name,
+        "model": (run.finished or {}).get("model"),
         **stored,
-        "starts from": run.config.get("init_from") or "random weights",
+        "starts from": (not run.config.get("from_scratch") and run.config.get("init_from")) or "random weights",
         "seed": train.get("seed"),
         "shards": None if stored["shards it was trained on"] else "; ".join(identities) or None,
         "sha256 of metrics.jsonl": storage.sha256(run.path / "metrics.jsonl"),
@@ -140,7 +158,7 @@ def _reproduce(run: Run, sets: list[ShardSet]) -> dict[str, Any]:
     launch = "launch/pretrain.py" if run.kind == "pretraining" else "launch/finetune.py"
     return {
         "facts": {k: v for k, v in facts.items() if v is not None},
-        "command": f"deepspeed {launch} --config {run.path.name}/config.yaml --out NEW_FOLDER",
+        "command": f"deepspeed {launch} --config {run.name}/config.yaml --out NEW_FOLDER",
         "versions": {},
         "hashes": {},
         "config": run.config_text,

@@ -8,7 +8,7 @@ from aar_dist.base.timelines import class_colours
 from aar_dist.report.charts import Mark, Row, Rows, bar_row, dot_row
 from aar_dist.report.compare import Comparison, Method, score_of
 from aar_dist.report.folders import Folds
-from aar_dist.report.numbers import Measure, interval, known, number
+from aar_dist.report.numbers import Measure, count, interval, known, number
 from aar_dist.report.svg import Scale
 
 
@@ -77,10 +77,8 @@ def _method_row(method: Method, style: str, measure: Measure, scale: Scale) -> R
 def subject_chart(folds: Folds, of: Comparison) -> Rows:
     """A row for each subject, a dot for each method."""
     each = {m["name"]: m.get("per_subject") or {} for m in of.methods}
-    flags = {
-        s: "seen unlabelled" if about.get("pretrained_on") else "" for s, about in folds.results["subjects"].items()
-    }
-    return _grouped(of, folds.results["subjects"], each, of.measure, flags)
+    flags = {s: "seen unlabelled" if about.get("pretrained_on") else "" for s, about in folds.tested.items()}
+    return _grouped(of, folds.tested, each, of.measure, flags)
 
 
 def class_chart(folds: Folds, of: Comparison) -> Rows:
@@ -107,7 +105,7 @@ def _grouped(
 def subject_table(folds: Folds, of: Comparison) -> list[dict[str, Any]]:
     """A line for each subject, with every score of every method."""
     lines = []
-    for name, about in folds.results["subjects"].items():
+    for name, about in folds.tested.items():
         told = [(m.get("per_subject") or {}).get(name) or {} for m in of.methods]
         lines.append(
             {
@@ -141,14 +139,14 @@ def confusion(name: str, style: str, classes: Sequence[str], matrix: Sequence[Se
 
 def windows_chart(folds: Folds) -> Rows:
     """How many labelled windows each class has."""
-    subjects = folds.results["subjects"].values()
+    subjects = folds.tested.values()
     names = folds.classes or sorted({name for about in subjects for name in about.get("windows") or {}})
     total = {name: sum((about.get("windows") or {}).get(name, 0) for about in subjects) for name in names}
     carriers = {name: sum(bool((about.get("windows") or {}).get(name)) for about in subjects) for name in names}
     scale = Scale.of([*total.values(), 1], zero=True)
     colours = class_colours(len(names))
     rows = [
-        Row(name, bar_row(scale, n, f"{name}: {n} windows", colours[k]), f"{n:,}", f"{carriers[name]} subjects")
+        Row(name, bar_row(scale, n, f"{name}: {n} windows", colours[k]), f"{n:,}", count(carriers[name], "subject"))
         for k, (name, n) in enumerate(total.items())
     ]
     return Rows("labelled windows", rows, scale.ticks(4))
@@ -158,7 +156,7 @@ def windows_table(folds: Folds) -> list[tuple[str, list[tuple[int, float]]]]:
     """Subject -> windows of each class, with the share of the subject's."""
     names = folds.classes or []
     lines = []
-    for subject, about in folds.results["subjects"].items():
+    for subject, about in folds.tested.items():
         counts = [int((about.get("windows") or {}).get(name, 0)) for name in names]
         lines.append((subject, [(n, round(n / max(1, sum(counts)), 3)) for n in counts]))
     return lines

@@ -45,14 +45,26 @@ class ShardSet:
         ]  # fmt: skip
 
 
-def shard_sets(names: Sequence[str], run: Path) -> list[ShardSet]:
-    """Look at each of them; one that cannot be read is told and stops nothing.
+def shard_sets(names: Sequence[str], run: Path, identity: str | None = None) -> list[ShardSet]:
+    """Look at each of them; one that cannot be read, or is another by now, is told and stops nothing.
 
     Args:
         names: As the configuration has them.
         run: The folder of the run. A relative name may have been meant from one of the folders above it.
+        identity: What the run says that it read, ``+`` between several; None where it does not say.
     """
-    return [_look(name, found_from(name, run)) for name in names]
+    read = (identity or "").split("+")
+    wanted = read if len(read) == len(names) and identity else [""] * len(names)
+    return [_as_read(_look(name, found_from(name, run)), one) for name, one in zip(names, wanted, strict=True)]
+
+
+def _as_read(found: ShardSet, wanted: str) -> ShardSet:
+    """The set, or that it is not the one that was read."""
+    there = found.summary.identity if found.summary else wanted
+    if not wanted or there == wanted:
+        return found
+    problem = f"another build lies there now ({there[:12]}; {wanted[:12]} was read)"
+    return ShardSet(name=found.name, summary=None, problem=problem, simulated=frozenset())
 
 
 def found_from(name: str, run: Path) -> Path:

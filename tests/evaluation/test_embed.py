@@ -114,6 +114,7 @@ def test_what_cannot_be_embedded_leaves_nothing(checkpoint, shard_set, tmp_path,
     for argv, said in [
         (["store://toy@9", str(shard_set), "x.parquet", "--store", str(tmp_path / "store")], "no version 9"),
         ([str(checkpoint.path), str(shard_set), "x.parquet", "--batch_size", "0"], "--batch_size must be at least 1"),
+        ([str(checkpoint.path), str(shard_set), "x.parquet", "--device", "cuda:99"], "--device cuda:99: "),
     ]:
         with pytest.raises(SystemExit) as stop:
             main(argv)

@@ -1,5 +1,7 @@
 """Steps, runs and days: every recorded second once, whatever the windows."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 
 from aar_dist.evaluation.ethogram import Runs, Steps, averaged, bridged, runs_of, stretches
 from aar_dist.evaluation.ethogram_days import Ethogram, budget, days, lanes
+from aar_dist.evaluation.ethogram_files import _picture
 from aar_dist.evaluation.predict_windows import places
 
 K = 3
@@ -85,6 +88,7 @@ def test_a_short_run_goes_to_the_neighbour_that_is_more_probable_over_it():
     assert runs.stop.tolist() == [10, 30]
     assert runs.confidence == pytest.approx([0.8, (2 * 0.3 + 18 * 0.9) / 20])
     assert len(runs_of(made, 2)) == 3, "as long as asked for is long enough"
+    assert len(runs_of(made, 0.2 * 10 + 1e-12)) == 3, "in floats, too"
 
 
 def test_what_stands_on_both_sides_becomes_one():
@@ -109,10 +113,10 @@ def test_gaps_shorter_than_asked_for_are_bridged():
     assert bridged(recorded, 1).tolist() == recorded.tolist()
 
 
-def ethogram(start_time: str | None, runs: Runs, *, subject="1", duration_s=None) -> Ethogram:
+def ethogram(start_time: str | None, runs: Runs, *, subject="1", duration_s=None, **more) -> Ethogram:
     stop_s = runs.stop.astype(float)
     return Ethogram(
-        dataset="herd", subject=subject, recording="r", source="", start_time=start_time,
+        dataset="herd", subject=subject, recording="r", start_time=start_time, **{"source": "", **more},
         duration_s=float(stop_s[-1]) if duration_s is None else duration_s,
         start_s=runs.start.astype(float), stop_s=stop_s, label=runs.label, value=runs.confidence,
     )  # fmt: skip
@@ -136,6 +140,11 @@ def test_a_calendar_day_ends_at_midnight():
     assert [lane.name for lane in lanes([first, second])] == ["1 · 2024-05-13", "1 · 2024-05-14"]
 
 
+def test_what_ends_at_midnight_begins_no_other_day():
+    (day,) = days([ethogram(None, runs((0, 60, 0)), duration_s=60.0).by(86_340.0, 1 + 1e-11)])
+    assert day.name == "day 1"
+
+
 def test_without_a_start_days_count_recorded_time():
     made = [ethogram(None, runs((0, 80_000, 0))), ethogram(None, runs((100, 10_000, 1)), duration_s=10_000.0)]
     first, second = days(made)
@@ -143,6 +152,27 @@ def test_without_a_start_days_count_recorded_time():
     assert first.start_s.tolist() == [0, 80_100]
     assert first.stop_s.tolist() == [80_000, 86_400]
     assert second.stop_s.tolist() == [3600]
+
+
+def test_a_gap_that_a_table_tells_is_a_gap_of_the_day():
+    made = [
+        ethogram(None, runs((0, 100, 0)), source="a.csv"),
+        ethogram(None, runs((0, 50, 1)), source="a.csv", offset_s=86_000.0),
+        ethogram(None, runs((0, 500, 0)), source="b.csv"),
+        ethogram(None, runs((0, 60, 1)), source="b.csv", offset_s=499.0),  # its clock says less than its samples
+    ]
+    first, second = days(made)
+    assert first.start_s.tolist() == [0, 86_000, 86_050]
+    assert first.stop_s.tolist() == [100, 86_050, 86_400]
+    assert (second.start_s.tolist(), second.stop_s.tolist()) == ([0, 150], [150, 210])
+
+
+def test_lanes_of_two_clocks_are_told_apart():
+    made = [ethogram("2024-05-13T08:00:00", runs((0, 60, 0))), ethogram(None, runs((0, 60, 0)), subject="2")]
+    told = [_picture(days(of), ["rest"]).axes[0] for of in (made, made[:1], made[1:])]
+    assert "lanes of a date count from midnight" in told[0].get_title(loc="left")
+    assert [axes.get_title(loc="left") for axes in told[1:]] == ["", ""]
+    assert [axes.get_xlabel() for axes in told[1:]] == ["time of day", "time [s]"]
 
 
 @given(slid(), st.sampled_from([None, "2024-05-13T23:59:40", "2024-02-28T23:59:59.500000Z"]))
@@ -167,3 +197,20 @@ def test_windows_leave_nothing_out(n, window, hop):
     assert start[0] == 0
     assert start[-1] == n - window
     assert np.all(np.diff(start) <= window + 1), "rounding may leave a sample between; windows then reach to the next"
+
+
+@given(st.integers(1, 900), st.integers(1, 60), st.floats(0.5, 90), st.integers(1, 40))
+def test_steps_between_meet_the_windows_of_training(n, window, hop, steps):
+    training = np.rint(np.arange(n) * hop)
+    start = places(n, min(window, n), hop, steps)
+    assert np.isin(training[training <= n - window], start).all()
+    assert len(start) <= max(0, n - window) / hop * steps + 3
+
+
+def test_a_step_below_a_sample_is_a_window_at_every_sample():
+    tracemalloc.start()
+    start = places(60, 40, 1.0, 1_000_000)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert start.tolist() == list(range(21))
+    assert peak < 1e6

@@ -68,7 +68,11 @@ def test_leaks_are_named_at_the_top(folds, tmp_path):
     words = text_of(page([copy(folds, tmp_path / "folds", audit=audit)]))
     assert "found the same recording on two sides of a fold, 1 time: the scores are too good" in words
     assert "found 1 leak between sides" in words
-    assert "the same samples herd/day 0 of herd/0 herd/day 1 of herd/1 61 2" in words
+    assert words.count("the same samples herd/day 0 of herd/0 herd/day 1 of herd/1 61 2") == 1
+    assert "On two sides of a fold: 1 . On one side, and so without harm: nothing." in words
+    audit |= {"leaks": []}
+    words = text_of(page([copy(folds, tmp_path / "harmless", audit=audit)]))
+    assert "On two sides of a fold: nothing . On one side, and so without harm: 1." in words
 
 
 def test_the_headline_goes_by_the_numbers(folds, tmp_path):
