@@ -8,6 +8,7 @@ from aar_dist.report.page import write_page
 
 SIZES = {"phone": (390, 844), "desk": (1280, 900)}
 SMALLEST_PX = 14
+LONG = "store://quickstart-behaviour.scratch.seed578.fold1@1"
 
 # Elements that show text of their own, in pixels as computed.
 FONTS = """Math.min(...[...document.querySelectorAll('body *')]
@@ -17,6 +18,9 @@ PAINTED = """[...document.querySelectorAll('svg')].filter(e => e.getClientRects(
     .filter(e => { const b = e.getBoundingClientRect(); return !(b.width > 8 && b.height > 8); }).length"""
 UNNAMED = """[...document.querySelectorAll('svg, img')]
     .filter(e => !(e.ariaLabel || e.alt || e.closest('[aria-hidden]'))).length"""
+# The widest of the first columns, which stay where they are when a table is pushed sideways.
+STICKY = """Math.max(...[...document.querySelectorAll('.wide tbody th')]
+    .filter(e => getComputedStyle(e).position == 'sticky').map(e => e.getBoundingClientRect().width))"""
 # Of the text that is shown, what contrasts least with the background it stands on (WCAG's ratio).
 CONTRAST = """(() => {
   const numbers = c => (c.startsWith('color(') ? c.match(/[\\d.]+/g).map((v, i) => i < 3 ? v * 255 : +v)
@@ -50,7 +54,7 @@ def html(folds, pretraining, tmp_path_factory):
     """A pretraining, folds with many classes of long names, folds of a target: everything the page can draw."""
     root = tmp_path_factory.mktemp("page")
     classes = ["Grazing with the head down in high grass", *(f"behaviour {k}" for k in range(8))]
-    many = made.make_folds(root / "many", classes=classes, n_subjects=14, name="many", simulated=False)
+    many = made.make_folds(root / "many", classes=classes, n_subjects=14, name=LONG, simulated=False)
     target, tuned = made.make_regression(root / "target"), made.make_finetuning(root / "tuned")
     return write_page([folds, pretraining, many, target, tuned], root / "page.html")
 
@@ -66,6 +70,7 @@ def test_it_reads_well(browser, html, size, dark):
     assert browser.run("document.documentElement.scrollWidth") <= width
     assert browser.run("innerWidth") == width
     assert browser.run(FONTS) >= SMALLEST_PX
+    assert browser.run(STICKY) < width / 2, "there is room for what stands beside it"
     assert browser.run("[...document.images].filter(i => !(i.naturalWidth > 0)).length") == 0
     assert browser.run("document.images.length") == 1
     assert browser.run("document.querySelectorAll('svg').length") > 100
