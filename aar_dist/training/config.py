@@ -97,7 +97,8 @@ class TrainConfig(LoopConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class AdamConfig:
-    """AdamW; each kind of run adds its learning rate."""
+    """AdamW; each kind of run adds its learning rate. (No ABC: the reader of configurations would take the field for
+    a choice of classes.)"""
 
     beta1: float = 0.9
     """Memory of the mean gradient."""

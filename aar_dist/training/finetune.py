@@ -28,8 +28,7 @@ from aar_dist.training.metrics import read_rows
 from aar_dist.training.pretrained import check_architecture, load_backbone, load_config, pinned, source_of
 from aar_dist.training.progress import Progress
 from aar_dist.training.ranks import Ranks, from_main
-from aar_dist.training.run import WEIGHTS, Plan, carry_out
-from aar_dist.training.run_directory import RunDirectory
+from aar_dist.training.run import WEIGHTS, Plan, carry_out, place_of, tells_finished
 from aar_dist.training.task import Task, open_task, resolved, seen_by
 
 
@@ -41,13 +40,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def finetune(config: FinetuneConfig) -> None:
     """Train, or go on training, until the run is finished or asked to stop. One process may call it again and again."""
-    ranks = Ranks.from_environment()
-    config.train.micro_batches(ranks.world_size)
-    directory = RunDirectory.of(config.out)
-    said = directory.finished()
-    if said:
-        if ranks.main:
-            print(f"{directory.root} is finished: {said['model']} in {said['store']}. A new run needs another --out")
+    ranks, directory = place_of(config)
+    if tells_finished(directory, ranks):
         return
     source = source_of(config)
     if source:

@@ -21,7 +21,7 @@ from aar_dist.training.config import SCHEMA, PretrainConfig, recipe
 from aar_dist.training.loop import Job
 from aar_dist.training.progress import Progress
 from aar_dist.training.ranks import Ranks, from_main
-from aar_dist.training.run import WEIGHTS, Plan, carry_out
+from aar_dist.training.run import WEIGHTS, Plan, carry_out, place_of, tells_finished
 from aar_dist.training.run_directory import RunDirectory
 
 
@@ -33,13 +33,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def pretrain(config: PretrainConfig) -> None:
     """Train, or go on training, until the run is finished or asked to stop."""
-    ranks = Ranks.from_environment()
-    config.train.micro_batches(ranks.world_size)
-    directory = RunDirectory.of(config.out)
-    said = directory.finished()
-    if said:
-        if ranks.main:
-            print(f"{directory.root} is finished: {said['model']} in {said['store']}. A new run needs another --out")
+    ranks, directory = place_of(config)
+    if tells_finished(directory, ranks):
         return
     objective = initial_objective(config, directory)
     with ExitStack() as stack:

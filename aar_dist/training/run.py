@@ -50,6 +50,22 @@ class Plan:
     warnings: tuple[str, ...] = ()
 
 
+def place_of(config: RunConfig) -> tuple[Ranks, RunDirectory]:
+    """This process among all, and the folder of the run. Raises ``ConfigError`` where the batch cannot be shared, or
+    without a folder."""
+    ranks = Ranks.from_environment()
+    config.train.micro_batches(ranks.world_size)
+    return ranks, RunDirectory.of(config.out)
+
+
+def tells_finished(directory: RunDirectory, ranks: Ranks) -> bool:
+    """True of a run that has nothing left to do, and says so."""
+    said = directory.finished()
+    if said and ranks.main:
+        print(f"{directory.root} is finished: {said['model']} in {said['store']}. A new run needs another --out")
+    return said is not None
+
+
 def carry_out(plan: Plan, ranks: Ranks, directory: RunDirectory, finish: Callable[[Job, Progress], None]) -> None:
     """Train, or go on training; ``finish`` is called on every rank with all that is left to do."""
     with ExitStack() as stack:

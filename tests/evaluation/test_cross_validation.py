@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import sklearn.metrics as sk
-from finetune_toys import folds_settings, make_shards, publish_backbone
+from finetune_toys import folds_settings
 from launching import ROOT, environment, flags, rank_process
 
 from aar_dist.evaluation.fold_jobs import carry_out
@@ -24,17 +24,6 @@ from aar_dist.shards.build import BuildOptions, build
 from aar_dist.store.registry import Store
 
 SCRIPT = str(ROOT / "launch" / "folds.py")
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory) -> Path:
-    return make_shards(tmp_path_factory.mktemp("toys"))
-
-
-@pytest.fixture(scope="module")
-def backbone(tmp_path_factory) -> str:
-    """Folder of store://toy@1."""
-    return str(publish_backbone(tmp_path_factory.mktemp("store")).path)
 
 
 def start(said: dict) -> subprocess.Popen:

@@ -16,17 +16,6 @@ from aar_dist.store.registry import Store
 from aar_dist.training.finetune_config import CrossValidationConfig
 
 
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory) -> Path:
-    return make_shards(tmp_path_factory.mktemp("toys"))
-
-
-@pytest.fixture(scope="module")
-def backbone(tmp_path_factory) -> str:
-    """Folder of store://toy@1."""
-    return str(publish_backbone(tmp_path_factory.mktemp("store")).path)
-
-
 @pytest.mark.parametrize(
     ("more", "said"),
     [
