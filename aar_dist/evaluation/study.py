@@ -114,6 +114,7 @@ def open_study(argv: Sequence[str]) -> Study:
     config = named(_placed(pinned(plain, checkpoint)))
     options = config.cross_validation
     source, table = open_windows(config.data, config.windows)
+    _check_subjects(table)
     everything = table.classes or ()
     if table.classes is not None and config.windows.classes is None:
         names = usable_classes(table, min_windows=options.min_windows, min_subjects=options.min_subjects)
@@ -135,6 +136,15 @@ def open_study(argv: Sequence[str]) -> Study:
         left_out=tuple(name for name in everything if name not in (table.classes or ())),
         lacking=tuple(lacking),
     )
+
+
+def _check_subjects(table: WindowTable) -> None:
+    subjects = np.unique(table.subject).tolist()
+    if len(subjects) < 2:
+        raise ConfigError(
+            f"one subject only ({subjects[0]}): nobody to test on; label more subjects, or train on all there are with "
+            "launch/finetune.py --fold all"
+        )
 
 
 def _placed(config: FinetuneConfig) -> FinetuneConfig:

@@ -181,3 +181,9 @@ def test_who_trains_and_on_what():
     assert made(0, workers=3, ranks=2, ray_address="auto") == (3, 2, 2), "the cluster may have some"
     with pytest.raises(ConfigError, match="2 folds of 2 ranks need 4 GPUs, there are 2"):
         made(2, workers=2, ranks=2)
+
+
+def test_one_subject_only(backbone, tmp_path):
+    alone = make_shards(tmp_path, name="odd", classes_of={"s0": [0, 1, 2]})
+    with pytest.raises(ConfigError, match=r"one subject only \(odd/s0\): nobody to test on; .* --fold all"):
+        open_study(flags(folds_settings(alone, backbone, tmp_path / "f")))
