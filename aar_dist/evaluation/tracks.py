@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from aar_dist.recordings.contract import Recording, read_samples
 from aar_dist.shards.format import read_info, read_manifest
-from aar_dist.stream.segments import check_size
+from aar_dist.stream.maps import check_size
 
 COLUMNS = ["shard", "shard_bytes", "dataset", "subject", "recording", "sensor", "offset", "n_samples", "owned_starts",
            "dtype", "axes", "rate_hz", "start_s"]  # fmt: skip

@@ -20,8 +20,9 @@ from aar_dist.base.hashing import hash_int, word
 from aar_dist.stream.batch import SegmentBatch
 from aar_dist.stream.buffers import BufferRing
 from aar_dist.stream.config import DataConfig
+from aar_dist.stream.maps import check_size
 from aar_dist.stream.mixture import segments_per_epoch
-from aar_dist.stream.segments import Cutter, RawBatch, assemble, check_size
+from aar_dist.stream.segments import Cutter, RawBatch, assemble
 from aar_dist.stream.source import Source, has_split, open_source
 from aar_dist.stream.tape import Order, SegmentRefs, Tape
 

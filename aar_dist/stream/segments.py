@@ -4,88 +4,19 @@ parts (row, start) -> groups of one dtype, length and shard -> gather (no GIL) -
 RawBatch -> device -> float32, scaled, NaN and padding masked -> SegmentBatch
 """
 
-import mmap
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import psutil
 import torch
 
-from aar_dist.base.errors import ShardError
 from aar_dist.stream.batch import Origin, SegmentBatch
 from aar_dist.stream.buffers import ALIGN, Buffer, BufferRing
 from aar_dist.stream.config import Normalize
+from aar_dist.stream.maps import TORCH, ShardMaps
 from aar_dist.stream.source import Source, first_rows
 from aar_dist.stream.tape import Ints, SegmentRefs
 
-# Unsigned integers are gathered as signed ones of their size, which torch knows on every device, and set right later.
-_TORCH = {"<f4": torch.float32, "<f8": torch.float64, "<f2": torch.float16, "|i1": torch.int8, "|u1": torch.uint8,
-          "<i2": torch.int16, "<u2": torch.int16, "<i4": torch.int32, "<u4": torch.int32, "<i8": torch.int64,
-          "<u8": torch.int64}  # fmt: skip
 _WRAPPED = ("<u2", "<u4", "<u8")
-
-
-class ShardMaps:
-    """Memory maps of the shards, opened when first read; sizes are checked, because a short file would be SIGBUS."""
-
-    def __init__(self, source: Source) -> None:
-        self._shards = source.shards
-        self._flat: dict[tuple[int, str], torch.Tensor] = {}
-        self._files: dict[int, int] = {}
-        # Where all shards fit the page cache, each is read ahead whole and in order when first touched. Otherwise the
-        # kernel is told of each segment ahead: faults alone are ten times slower on a cold cache.
-        self._read_ahead = sum(size for _, size in source.shards) < psutil.virtual_memory().available // 2
-
-    def announce(self, shard: Ints, first_byte: Ints, n_bytes: Ints) -> None:
-        """Tell the kernel what will be read soon."""
-        if self._read_ahead:
-            return
-        for s, start, length in zip(shard.tolist(), first_byte.tolist(), n_bytes.tolist(), strict=True):
-            if s not in self._files:
-                self._files[s] = os.open(self._shards[s][0], os.O_RDONLY)
-            os.posix_fadvise(self._files[s], start, length, os.POSIX_FADV_WILLNEED)
-
-    def close(self) -> None:
-        """Let go of the files; maps go with the last tensor."""
-        for descriptor in self._files.values():
-            os.close(descriptor)
-        self._files.clear()
-
-    def flat(self, shard: int, dtype: str) -> torch.Tensor:
-        """The whole shard as a flat tensor of this dtype."""
-        if (shard, dtype) not in self._flat:
-            self._flat[shard, dtype] = _view(self._map(shard), dtype)
-        return self._flat[shard, dtype]
-
-    def _map(self, shard: int) -> np.memmap[tuple[int], np.dtype[np.uint8]]:
-        path, size = self._shards[shard]
-        check_size(path, size)
-        # Private and writable, never written: torch takes no read-only memory.
-        view: np.memmap[tuple[int], np.dtype[np.uint8]] = np.memmap(path, np.uint8, mode="c")
-        if self._read_ahead:
-            view._mmap.madvise(mmap.MADV_WILLNEED)  # type: ignore[attr-defined]
-        else:
-            view._mmap.madvise(mmap.MADV_RANDOM)  # type: ignore[attr-defined]
-        return view
-
-
-def check_size(path: Path, size: int) -> None:
-    """Refuse a shard that is not as long as its manifest says."""
-    try:
-        found = path.stat().st_size
-    except FileNotFoundError:
-        raise ShardError(f"{path}: missing, though the manifest names it; copy the whole shard set again") from None
-    if found != size:
-        raise ShardError(
-            f"{path}: has {found} bytes, the manifest says {size}: cut short or of another build; copy it again"
-        )
-
-
-def _view(raw: np.memmap[tuple[int], np.dtype[np.uint8]], dtype: str) -> torch.Tensor:
-    size = np.dtype(dtype).itemsize
-    return torch.from_numpy(raw[: raw.size // size * size]).view(_TORCH[dtype])
 
 
 @dataclass(frozen=True)
@@ -174,7 +105,7 @@ class Cutter:
         """One gather for each shard out of its map; ``rows`` are sorted by shard."""
         s = self._source
         dtype, n, axes = s.dtypes[s.rows.dtype[rows[0]]], int(s.rows.window[rows[0]]), int(s.rows.n_axes[rows[0]])
-        out = buffer.tensor(len(rows), n * axes, _TORCH[dtype])
+        out = buffer.tensor(len(rows), n * axes, TORCH[dtype])
         first = s.rows.offset[rows] // np.dtype(dtype).itemsize + starts * axes
         shard = s.rows.shard[rows]
         for at in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(shard)) + 1):

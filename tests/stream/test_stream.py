@@ -251,8 +251,8 @@ def test_every_stored_type(tmp_path, dtype):
 def test_segments_are_announced_where_memory_is_short(data, monkeypatch):
     told = []
     available = type("Memory", (), {"available": 0})
-    monkeypatch.setattr("aar_dist.stream.segments.psutil.virtual_memory", lambda: available)
-    monkeypatch.setattr("aar_dist.stream.segments.os.posix_fadvise", lambda *arguments: told.append(arguments[1:3]))
+    monkeypatch.setattr("aar_dist.stream.maps.psutil.virtual_memory", lambda: available)
+    monkeypatch.setattr("aar_dist.stream.maps.os.posix_fadvise", lambda *arguments: told.append(arguments[1:3]))
     with open_stream(data, "train") as stream:
         whole = take(open_stream(data, "train"), 2)
         assert all(same(a, b) for a, b in zip(take(stream, 2), whole, strict=True))
