@@ -1,10 +1,11 @@
 """Errors for the person at the terminal.
 
 AarError  ->  one line on stderr, exit code 2, no traceback
-SystemExit  ->  run_door ends the process at once, with that code
+SystemExit, or the end of a rank  ->  run_door ends the process at once
 anything else is our own mistake and keeps its traceback
 """
 
+import atexit
 import functools
 import os
 import sys
@@ -81,16 +82,24 @@ def _leave(error: AarError) -> NoReturn:
 
 
 def run_door(main: Callable[[], object]) -> None:
-    """Call a program's ``main``; if it leaves early the process ends on the spot.
+    """Call a program's ``main``; a rank, or a program that leaves early, ends on the spot.
 
     A rank that fails inside a collective must not wait for its peers in atexit handlers, and an interpreter that is
-    taken down around threads of native code aborts now and then.
+    taken down around threads of native code aborts now and then, finished or not ("terminate called without an active
+    exception"): the launcher would call a finished run failed.
     """
     try:
         main()
     except SystemExit as left:
         if isinstance(left.code, str):
             print(left.code, file=sys.stderr)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(left.code if isinstance(left.code, int) else int(left.code is not None))
+        _end(left.code if isinstance(left.code, int) else int(left.code is not None))
+    if "RANK" in os.environ:
+        atexit._run_exitfuncs()
+        _end(0)
+
+
+def _end(code: int) -> NoReturn:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -36,6 +36,34 @@ def test_a_door_ends_the_process_at_once(end, code, error):
     assert (done.returncode, done.stdout, done.stderr) == (code, "said before", error)
 
 
+ABORTING = """
+import atexit, os, sys
+from aar_dist.base.errors import run_door
+
+class Library:
+    def __del__(self):
+        os.abort()
+
+def main():
+    global library
+    library = Library()
+    atexit.register(lambda: sys.stdout.write("told the server"))
+
+run_door(main)
+"""
+
+
+@pytest.mark.parametrize(("rank", "code"), [("1", 0), (None, -6)])
+def test_a_rank_that_is_done_says_its_farewells_and_is_not_taken_down(rank, code, monkeypatch):
+    monkeypatch.delenv("RANK", raising=False)
+    if rank is not None:
+        monkeypatch.setenv("RANK", rank)
+    done = subprocess.run([sys.executable, "-c", ABORTING], capture_output=True, text=True)
+    assert done.returncode == code
+    if rank is not None:
+        assert done.stdout == "told the server"
+
+
 def test_in_a_process_that_goes_on_it_is_an_exception():
     @user_entry
     def main() -> None:

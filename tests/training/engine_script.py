@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from aar_dist.base.errors import run_door
 from aar_dist.models.transformer import AAREncoder
 from aar_dist.objectives.masked import MaskedReconstruction
 from aar_dist.stream.batch import SegmentBatch
@@ -75,6 +76,7 @@ def trial(config: DeepSpeedConfig, ranks: Ranks, device: torch.device, folder: P
     said["latest"] = (folder / "latest").exists()
     said["loaded"] = engine.load(folder, "after4")["said"]
     said["reconstructs"] = list(engine.objective.eval().reconstruct(batch(1)).prediction.shape)
+    engine.close()
     return said
 
 
@@ -92,7 +94,9 @@ def statistics(ranks: Ranks, device: torch.device) -> dict:
 
     own = means()
     engine.average_statistics()
-    return {"own": own, "all": means()}
+    said = {"own": own, "all": means()}
+    engine.close()
+    return said
 
 
 def main() -> None:
@@ -109,4 +113,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_door(main)

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from aar_dist.base.config import ClassSpec
+from aar_dist.base.errors import run_door
 from aar_dist.store.checkpoint import specs, verified
 from aar_dist.stream.batch import SegmentBatch
 from aar_dist.training.config import DeepSpeedConfig
@@ -69,6 +70,7 @@ def trial(stage: int, precision: str, way: FreezeConfig, source: Path, ranks: Ra
     after = weights("after")
     engine.load(folder, "start")
     again = weights("again")
+    engine.close()
     of_backbone = [name for name in published if name.startswith("backbone.")]
     return {
         "parameters": sorted(start),
@@ -94,4 +96,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_door(main)
