@@ -18,7 +18,7 @@ import torch
 from aar_dist.base.errors import ConfigError
 from aar_dist.base.hashing import hash_int, word
 from aar_dist.stream.batch import SegmentBatch
-from aar_dist.stream.buffers import BufferRing
+from aar_dist.stream.buffers import BufferRing, send
 from aar_dist.stream.config import DataConfig
 from aar_dist.stream.maps import check_size
 from aar_dist.stream.mixture import segments_per_epoch
@@ -89,7 +89,8 @@ class SegmentStream:
         weights = self._mine(weight).reshape(-1, micro_batch_size)
         cutter = self._cutter(torch.device(device))
         batches = self._prefetched(self.tape.segments_at(mine).rows(), cutter, torch.device(device))
-        return ((batch, torch.from_numpy(w).to(device)) for batch, w in zip(batches, weights, strict=True))
+        sent = (send((torch.from_numpy(w),), torch.device(device))[0] for w in weights)
+        return zip(batches, sent, strict=True)
 
     def place(self, device: torch.device) -> None:
         """Put the samples on the device, if they are to be resident and fit; the first batches do it otherwise.

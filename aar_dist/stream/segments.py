@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from aar_dist.stream.batch import Origin, SegmentBatch
-from aar_dist.stream.buffers import ALIGN, Buffer, BufferRing
+from aar_dist.stream.buffers import ALIGN, Buffer, BufferRing, send
 from aar_dist.stream.config import Normalize
 from aar_dist.stream.maps import TORCH, ShardMaps, windows
 from aar_dist.stream.resident import Resident
@@ -170,10 +170,8 @@ def assemble(raw: RawBatch, n_columns: int, device: torch.device, normalize: Nor
     values = torch.zeros(size, device=device)
     valid = torch.zeros(size, dtype=torch.bool, device=device)
     for group in raw.groups:
-        stored = group.values.to(device, non_blocking=True)
-        row, scale, zero = (x.to(device, non_blocking=True) for x in (group.row, group.scale, group.zero))
-        if group.resident is not None:
-            stored = windows(group.resident, stored, group.shape[1] * group.shape[2])
+        row, scale, zero = send((group.row, group.scale, group.zero), device)
+        stored = _stored(group, device)
         x = stored.view(group.shape).to(torch.float32)
         if group.wraps_at:
             x = torch.where(x < 0, x + group.wraps_at, x)
@@ -184,11 +182,27 @@ def assemble(raw: RawBatch, n_columns: int, device: torch.device, normalize: Nor
         values[row, : x.shape[1], columns] = x
         valid[row, : x.shape[1], columns] = ok
     raw.buffer.give_back(device)
-    small = {
-        name: getattr(raw, name).to(device, non_blocking=True) for name in ("rate_hz", "dataset", "channel", "key")
-    }
-    label = None if raw.label is None else raw.label.to(device, non_blocking=True)
-    return SegmentBatch(values=values, valid=valid, label=label, duration_s=raw.duration_s, origin=raw.origin, **small)
+    rate_hz, dataset, channel, key = send((raw.rate_hz, raw.dataset, raw.channel, raw.key), device)
+    label = None if raw.label is None else send((raw.label,), device)[0]
+    return SegmentBatch(
+        values=values,
+        valid=valid,
+        rate_hz=rate_hz,
+        dataset=dataset,
+        channel=channel,
+        key=key,
+        label=label,
+        duration_s=raw.duration_s,
+        origin=raw.origin,
+    )
+
+
+def _stored(group: Group, device: torch.device) -> torch.Tensor:
+    """The values of a group on the device: sent there, or gathered there."""
+    if group.resident is None:
+        # Elsewhere than on CUDA nothing would tell when the buffer may be filled again.
+        return group.values.to(device, non_blocking=device.type == "cuda")
+    return windows(group.resident, send((group.values,), device)[0], group.shape[1] * group.shape[2])
 
 
 def normalized(x: torch.Tensor, valid: torch.Tensor, normalize: Normalize) -> torch.Tensor:

@@ -15,6 +15,7 @@ from aar_dist.recordings.write import SensorData, dataset_to_hdf5
 from aar_dist.shards.build import BuildOptions, build
 from aar_dist.stream import resident
 from aar_dist.stream.batch import SegmentBatch
+from aar_dist.stream.buffers import carved, send
 from aar_dist.stream.config import DataConfig
 from aar_dist.stream.loader import open_stream
 from aar_dist.stream.maps import by_element, windows
@@ -171,3 +172,12 @@ def test_windows_beyond_two_to_the_31(gather):
     flat[-100:] = torch.arange(100, dtype=torch.int8)
     first = torch.tensor([len(flat) - 7, 0, len(flat) - 100])
     assert gather(flat, first, 7).tolist() == [[*range(93, 100)], [0] * 7, [*range(7)]]
+
+
+def test_small_tensors_travel_together():
+    tensors = [torch.arange(5), torch.rand(3, 1, 2), torch.tensor(7, dtype=torch.int8), torch.zeros(0, 4)]
+    places = carved(torch.empty(4 * 64, dtype=torch.uint8), tensors)
+    for place, tensor in zip(places, tensors, strict=True):
+        place.copy_(tensor)
+    assert all(torch.equal(a, b) and a.dtype == b.dtype for a, b in zip(places, tensors, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(send(tensors, CPU), tensors, strict=True))
