@@ -1,6 +1,7 @@
 """Resident samples: cut on the device, with the order and the bits of the host path."""
 
 import logging
+import re
 from dataclasses import fields, replace
 from itertools import islice
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from launching import run
 
 from aar_dist.base.errors import ConfigError
 from aar_dist.recordings.write import SensorData, dataset_to_hdf5
@@ -181,3 +183,13 @@ def test_small_tensors_travel_together():
         place.copy_(tensor)
     assert all(torch.equal(a, b) and a.dtype == b.dtype for a, b in zip(places, tensors, strict=True))
     assert all(torch.equal(a, b) for a, b in zip(send(tensors, CPU), tensors, strict=True))
+
+
+@pytest.mark.launch
+def test_a_run_that_must_be_resident_and_does_not_fit_ends_before_it_begins(shard_set, tmp_path):
+    settings = {"data.resident": "always", "data.resident_limit": "1kB"}
+    code, said = run(tmp_path / "run", shard_set, settings, ranks=1)
+    assert code == 2
+    assert re.search(r"^error: data.resident: always, but the samples .* take \d+ bytes .* is 1000 ", said, re.M)
+    assert "Traceback" not in said
+    assert not (tmp_path / "run" / "config.yaml").exists()
