@@ -68,6 +68,20 @@ def test_samples_come_in_pieces_smaller_than_a_chunk(data, monkeypatch):
     check_same(replace(data, kinds=[]))
 
 
+def test_the_gather_of_a_gpu_gives_the_same_batches(data, monkeypatch):
+    gathered = []
+
+    def on_gpu(flat, first, width, *, out=None):
+        if out is not None:  # the host path
+            return windows(flat, first, width, out=out)
+        gathered.append(width)
+        return by_element(flat, first, width)
+
+    monkeypatch.setattr("aar_dist.stream.segments.windows", on_gpu)
+    check_same(replace(data, kinds=[]))
+    assert set(gathered) == {30, 150}
+
+
 DTYPES = ("<f4", "<f8", "<f2", "<i2", "<u2", "<i4", "<u4", "<i8", "|i1", "|u1", ">i2", ">f4")
 SENSOR = st.tuples(st.sampled_from(DTYPES), st.integers(1, 4))
 
