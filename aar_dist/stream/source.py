@@ -385,6 +385,8 @@ def _pooled(source: pa.Table, rows: pa.Table, by: tuple[str, ...], most: int) ->
 
 def first_rows(parts: Ints) -> Ints:
     """The row of the first sensor that each item has: starts count on its clock."""
+    if parts.shape[1] == 1:
+        return parts[:, 0]
     return np.take_along_axis(parts, np.argmax(parts >= 0, axis=1)[:, None], axis=1)[:, 0]
 
 
