@@ -19,6 +19,7 @@ from aar_dist.stream import resident
 from aar_dist.stream.batch import SegmentBatch
 from aar_dist.stream.buffers import carved, send
 from aar_dist.stream.config import DataConfig
+from aar_dist.stream.cuts import sent
 from aar_dist.stream.loader import open_stream
 from aar_dist.stream.maps import by_element, windows
 from aar_dist.stream.resident import Resident, resident_on
@@ -187,6 +188,21 @@ def test_windows_beyond_two_to_the_31(gather):
     flat[-100:] = torch.arange(100, dtype=torch.int8)
     first = torch.tensor([len(flat) - 7, 0, len(flat) - 100])
     assert gather(flat, first, 7).tolist() == [[*range(93, 100)], [0] * 7, [*range(7)]]
+
+
+def test_a_plan_is_sent_whole(data):
+    with open_stream(replace(data, kinds=[]), "train") as stream:
+        cutter = stream._cutter(CPU)
+        plan = cutter.plan([stream.tape.segments_at(stream.tape.batches(0, 64, 1)[0])])[0]
+    there = sent(plan, ELSEWHERE)
+    assert len(there.groups) == len(plan.groups) > 1
+    for old, new in zip((plan, *plan.groups), (there, *there.groups), strict=True):
+        for name in (f.name for f in fields(old) if f.name != "groups"):
+            a, b = getattr(old, name), getattr(new, name)
+            if torch.is_tensor(a):
+                assert (b.device, b.shape, b.dtype) == (ELSEWHERE, a.shape, a.dtype)
+            else:
+                assert a is b
 
 
 def test_small_tensors_travel_together():
