@@ -1,7 +1,10 @@
-"""Servers on loopback: one that fails on purpose, an object store."""
+"""Servers on loopback: one that fails on purpose, nginx, an object store."""
 
 import os
+import shutil
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections import defaultdict
@@ -135,3 +138,43 @@ def object_store(*buckets: str) -> Iterator[str]:
             yield settings["AWS_ENDPOINT_URL"]
     finally:
         server.stop()
+
+
+NGINX = """
+daemon off; pid {run}/pid; error_log {run}/error.log; worker_processes 1;
+events {{ worker_connections 64; }}
+http {{
+    access_log off;
+    client_body_temp_path {run}/body; proxy_temp_path {run}/proxy; fastcgi_temp_path {run}/fastcgi;
+    uwsgi_temp_path {run}/uwsgi; scgi_temp_path {run}/scgi;
+    server {{ listen 127.0.0.1:{port}; location / {{ root {folder}; {options} }} }}
+}}
+"""
+
+
+@contextmanager
+def nginx(folder: Path, run: Path, options: str = "") -> Iterator[str]:
+    """A real web server of this folder; ``options`` are directives such as ``limit_rate 100k;``. Yields its URL.
+
+    Args:
+        run: an empty folder for its own files.
+    """
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    own = Path(sys.prefix) / "nginx/usr/sbin"
+    program = shutil.which("nginx", path=os.pathsep.join([os.environ["PATH"], "/usr/sbin", str(own)]))
+    assert program, "no nginx: run launch/packages.sh .venv, or: apt-get install nginx"
+    (run / "nginx.conf").write_text(NGINX.format(run=run, folder=folder, port=port, options=options))
+    process = subprocess.Popen([program, "-c", run / "nginx.conf", "-p", run, "-e", run / "error.log"])
+    try:
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            with suppress(OSError):
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                break
+            time.sleep(0.02)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait()
