@@ -250,7 +250,7 @@ def file_problem(path: Path, size: int | None = None) -> Problem:
     if not stat.S_ISREG(found.st_mode):
         return "is no file"
     if size is not None and found.st_size != size:
-        return f"has {found.st_size} bytes, expected {size}: cut short or of another build"
+        return f"has {found.st_size} bytes, the manifest says {size}: cut short or of another build"
     return None
 
 

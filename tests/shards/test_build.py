@@ -199,7 +199,7 @@ def test_a_short_shard_is_named(shard_set, tmp_path):
     shutil.copytree(shard_set, tmp_path / "set")
     victim = sorted((tmp_path / "set").glob("*.tar"))[0]
     victim.write_bytes(victim.read_bytes()[:-700])
-    with pytest.raises(ShardError, match=f"{victim.name}: has .* bytes, expected .* cut short"):
+    with pytest.raises(ShardError, match=f"{victim.name}: has .* bytes, the manifest says .* cut short"):
         verify_shards(tmp_path / "set")
 
 
