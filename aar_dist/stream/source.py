@@ -82,6 +82,12 @@ class Source:
     vanished: tuple[str, ...]
     """Data sets all of whose recordings are too short."""
 
+    @property
+    def frame_bytes(self) -> Ints:
+        """(r,) bytes of one sample of all axes."""
+        itemsize = np.array([np.dtype(d).itemsize for d in self.dtypes])
+        return itemsize[self.rows.dtype] * self.rows.n_axes
+
 
 def open_source(data: DataConfig, split: str | None) -> Source:
     """Read the manifests and choose what the configuration asks for, of one split or (None) of all subjects."""

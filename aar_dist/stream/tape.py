@@ -71,6 +71,9 @@ class Order(Protocol):
     def n_segments(self) -> int:
         """Segments of one epoch."""
 
+    def drawn(self) -> Ints:
+        """Items that segments are drawn from."""
+
     def batches(self, position: int, batch_size: int, n_batches: int) -> Ints:
         """Positions of the next global batches, (n_batches, batch_size)."""
 
@@ -104,6 +107,10 @@ class Tape:
         length = np.full(self.lanes, short, np.int64)
         length[self._lane_at[:longer]] += 1
         return length, np.cumsum(length) - length
+
+    def drawn(self) -> Ints:
+        """Items that segments are drawn from."""
+        return np.flatnonzero(self.items.weight > 0)
 
     def batches(self, position: int, batch_size: int, n_batches: int) -> Ints:
         """Positions of the next global batches, (n_batches, batch_size), each sorted by (epoch, lane)."""

@@ -225,6 +225,11 @@ class WindowOrder:
         """Windows of one epoch."""
         return len(self.table)
 
+    def drawn(self) -> Ints:
+        """Items that windows lie in."""
+        items: Ints = np.unique(self.table.item)
+        return items
+
     def batches(self, position: int, batch_size: int, n_batches: int) -> Ints:
         """Positions of the next global batches, (n_batches, batch_size)."""
         return position + np.arange(n_batches * batch_size, dtype=np.int64).reshape(n_batches, batch_size)
