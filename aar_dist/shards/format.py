@@ -12,7 +12,7 @@ belong to this chunk and to no other: a segment of S samples may start at min(ow
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -139,13 +139,20 @@ class CheckedParquet:
 
     def read(self, columns: Sequence[str] | None = None) -> pa.Table:
         """These columns, or all."""
-        names = list(columns or self._schema.names)
-        lacking = [name for name in names if name not in self._file.schema_arrow.names]
+        return self._file.read(columns=self._there(columns or self._schema.names))
+
+    def pieces(self, column: str, n_rows: int = 1 << 17) -> Iterator[pa.ChunkedArray]:
+        """A column in stretches of rows, one in memory at a time."""
+        for batch in self._file.iter_batches(n_rows, columns=self._there([column])):
+            yield pa.chunked_array([batch.column(0)])
+
+    def _there(self, columns: Sequence[str]) -> list[str]:
+        lacking = [name for name in columns if name not in self._file.schema_arrow.names]
         if lacking:
             raise ShardError(
                 f"{self._path}: no column {lacking[0]}: an earlier version built it; build the shard set again"
             )
-        return self._file.read(columns=names)
+        return list(columns)
 
 
 def open_manifest(folder: Path, info: dict[str, Any]) -> CheckedParquet:

@@ -23,7 +23,7 @@ class Coded:
     codes: Codes
     """(r,) which of the values."""
     values: NDArray[Any]
-    """(u, …); each stands somewhere."""
+    """(u, …)."""
 
     def __getitem__(self, index: Any) -> NDArray[Any]:
         rows, *rest = index if isinstance(index, tuple) else (index,)
@@ -41,8 +41,12 @@ class Coded:
         """Of the array it stands for."""
         return (len(self.codes), *self.values.shape[1:])
 
+    def at(self, rows: Ints) -> "Coded":
+        """The column of these rows."""
+        return Coded(self.codes[rows], self.values)
+
     def max(self) -> Any:
-        """The largest value."""
+        """The largest value, of a column in which every value stands."""
         return self.values.max()
 
 
@@ -80,7 +84,10 @@ def grouped(*columns: NDArray[Any]) -> tuple[Codes, Ints]:
     """A code for each combination of codes (each 0 or more) that occurs, by first appearance, and its first row."""
     codes, first = distinct(columns[0])
     for column in columns[1:]:
-        codes, first = distinct(codes.astype(np.int64) * (int(column.max(initial=0)) + 1) + column)
+        pair = codes.astype(np.int64)
+        pair *= int(column.max(initial=0)) + 1
+        pair += column
+        codes, first = distinct(pair)
     return codes, first
 
 
@@ -93,7 +100,7 @@ def padded(column: pa.ChunkedArray, width: int) -> NDArray[Any]:
     """A column of lists as (r, width), 0 where a list is shorter; a view where all are as long."""
     lists = column.combine_chunks()
     lengths = lists.value_lengths().to_numpy(zero_copy_only=False)
-    flat = lists.flatten().to_numpy(zero_copy_only=False)
+    flat: NDArray[Any] = lists.flatten().to_numpy(zero_copy_only=False)
     if (lengths == width).all():
         return flat.reshape(-1, width)
     out = np.zeros((len(lengths), width), flat.dtype)

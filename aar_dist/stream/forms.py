@@ -70,7 +70,7 @@ def forms_of(manifests: Manifests, rows: Ints, data: DataConfig, *, joint: bool)
 
 def scaling_of(manifests: Manifests, wanted: Mask, rows: Ints, width: int, normalize: str) -> tuple[Coded, Coded]:
     """Scale and zero of each row, (r, A) float32, statistics included."""
-    scale, zero = (_coded(manifests.lists(name, width)[rows]) for name in ("scale", "zero"))
+    scale, zero = (manifests.coded_lists(name, width).at(rows) for name in ("scale", "zero"))
     if normalize in ("recording", "dataset"):
         group, mean, std = _statistics(manifests, wanted, rows, width, normalize)
         code, first = grouped(scale.codes, zero.codes, group[rows])
@@ -80,11 +80,6 @@ def scaling_of(manifests: Manifests, wanted: Mask, rows: Ints, width: int, norma
         code, first = grouped(scale.codes, zero.codes)
         scales, zeros = scale[first], zero[first]
     return Coded(code, scales.astype(np.float32)), Coded(code, zeros.astype(np.float32))
-
-
-def _coded(values: NDArray[Any]) -> Coded:
-    codes, first = distinct(values)
-    return Coded(codes, values[first])
 
 
 def _of(manifests: Manifests, name: str, rows: Ints) -> tuple[Codes, list[str]]:

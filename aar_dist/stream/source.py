@@ -9,9 +9,11 @@ coded (columns.py), and manifests are read a column at a time.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from aar_dist.base.errors import ConfigError, ShardError
 from aar_dist.base.hashing import word
@@ -29,7 +31,6 @@ class Rows:
     shard: Ints
     offset: Ints
     """(r,) first sample in the shard [bytes]."""
-    n_samples: Ints
     first_sample: Ints
     """(r,) place of the first sample in the recording."""
     rate_hz: Coded
@@ -119,35 +120,25 @@ class _Chooser:
         return rising(codes[self.rows], names)
 
     def source(self) -> Source:
-        rows = self._rows()
-        owned = self.manifests.numbers("owned_starts")[self.rows]
         parts, column, n_columns = self._parts()
-        n_starts = self._n_starts(owned, rows.n_samples, parts)
+        n_starts = self._n_starts(parts)
         if not n_starts.any():
             raise ShardError(
                 f"{', '.join(self.data.shards)}: no recording is as long as {self.data.segment_duration:g} s"
             )
+        origin = {name: self._origin(name) for name in ("dataset", "subject", "recording", "sensor")}
         first = first_rows(parts)
         dataset, datasets = self._drawable(first, n_starts)
-        origin = {name: self._origin(name) for name in ("dataset", "subject", "recording", "sensor")}
+        recording, _ = grouped(self.dataset, origin["recording"].codes)
+        n_recordings = _count(recording[first])
         parts, n_starts = parts[n_starts > 0], n_starts[n_starts > 0]
         drawable = first_rows(parts)
-        rate = rows.rate_hz[drawable]
-        items = Items(
-            dataset=dataset,
-            shard=self.shard[drawable],
-            shard_word=np.array([word(path.name) for path, _ in self.shards], np.uint64),
-            weight=self._weights(n_starts / rate, dataset, origin["subject"].codes[drawable]),
-            n_starts=n_starts,
-        )
-        recording, _ = grouped(self.dataset, origin["recording"].codes)
         return Source(
             shards=self.shards,
-            rows=rows,
             parts=parts,
             column=column,
-            items=items,
-            seconds=tuple(np.bincount(dataset, owned[drawable] / rate, len(datasets)).tolist()),
+            items=self._items(drawable, dataset, n_starts, origin["subject"].codes),
+            seconds=self._seconds(drawable, dataset),
             n_columns=n_columns,
             dtypes=self.forms.dtypes,
             datasets=datasets,
@@ -155,9 +146,35 @@ class _Chooser:
             identity=self.manifests.identity,
             folders=tuple(self.manifests.folders),
             origin=origin,
-            too_short=_count(recording[first]) - _count(recording[drawable]),
+            too_short=n_recordings - _count(recording[drawable]),
             vanished=tuple(sorted({self.datasets[d] for d in np.unique(self.dataset[first])} - set(datasets))),
+            rows=self._rows(),
         )
+
+    def _items(self, drawable: Ints, dataset: Ints, n_starts: Ints, subject: Codes) -> Items:
+        weight = n_starts / self._rate(drawable)
+        if self.data.mixture.within == "subject":
+            group, _ = grouped(dataset, subject[drawable])
+            weight = weight / np.bincount(group, weight)[group]
+        return Items(
+            dataset=dataset,
+            shard=self.shard[drawable],
+            shard_word=np.array([word(path.name) for path, _ in self.shards], np.uint64),
+            weight=weight,
+            n_starts=n_starts,
+        )
+
+    def _seconds(self, drawable: Ints, dataset: Ints) -> tuple[float, ...]:
+        """Recorded time of each data set [s]."""
+        owned_s = self._numbers("owned_starts")[drawable] / self._rate(drawable)
+        return tuple(np.bincount(dataset, owned_s).tolist())
+
+    def _rate(self, rows: Ints) -> Floats:
+        rate: Floats = self.forms.rate_hz[self.forms.of_row[rows]]
+        return rate
+
+    def _numbers(self, name: str) -> NDArray[Any]:
+        return self.manifests.numbers(name)[self.rows]
 
     def _shards(self) -> tuple[Ints, tuple[tuple[Path, int], ...]]:
         """Shard of each row; path and bytes of each shard, by set and name."""
@@ -202,19 +219,14 @@ class _Chooser:
             )
         return parts
 
-    def _n_starts(self, owned: Ints, n_samples: Ints, parts: Ints) -> Ints:
+    def _n_starts(self, parts: Ints) -> Ints:
         """min(owned_starts, n_samples - S + 1), so that all sensors of an item hold the segment."""
-        room = n_samples - self.forms.duration[self.forms.of_row] + 1
-        n_starts = owned[first_rows(parts)]
+        room = self._numbers("n_samples")
+        room += 1 - self.forms.duration[self.forms.of_row]
+        n_starts: Ints = self._numbers("owned_starts")[first_rows(parts)]
         for part in parts.T:
             np.minimum(n_starts, room[part], out=n_starts, where=part >= 0)
         return np.maximum(0, n_starts)
-
-    def _weights(self, weight: Floats, dataset: Ints, subject: Codes) -> Floats:
-        if self.data.mixture.within == "subject":
-            group, _ = grouped(dataset, subject)
-            weight = weight / np.bincount(group, weight)[group]
-        return weight
 
     def _origin(self, name: str) -> Coded:
         codes, names = self._rising(name)
@@ -222,13 +234,11 @@ class _Chooser:
 
     def _rows(self) -> Rows:
         forms, manifests, most = self.forms, self.manifests, int(self.forms.n_axes.max())
-        start_s = manifests.numbers("start_s")[self.rows]
         scale, zero = scaling_of(manifests, self.wanted, self.rows, most, self.data.normalize)
         return Rows(
             shard=self.shard,
-            offset=manifests.numbers("offset")[self.rows],
-            n_samples=manifests.numbers("n_samples")[self.rows],
-            first_sample=np.rint(start_s * forms.rate_hz[forms.of_row]).astype(np.int64),
+            offset=self._numbers("offset"),
+            first_sample=np.rint(self._numbers("start_s") * forms.rate_hz[forms.of_row]).astype(np.int64),
             rate_hz=forms.each(forms.rate_hz),
             window=forms.each(forms.window),
             duration_s=forms.each(forms.duration_s),
