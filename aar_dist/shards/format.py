@@ -12,6 +12,7 @@ belong to this chunk and to no other: a segment of S samples may start at min(ow
 
 import hashlib
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from aar_dist.base.errors import ShardError
+from aar_dist.base.storage import CHUNK_BYTES
 
 FORMAT_VERSION = 1
 MANIFEST, LABELS, INFO = "manifest.parquet", "labels.parquet", "dataset.json"
@@ -111,27 +113,58 @@ def read_info(folder: Path) -> dict[str, Any]:
     return info
 
 
-def read_manifest(folder: Path, info: dict[str, Any], columns: list[str] | None = None) -> pa.Table:
+class CheckedParquet:
+    """A Parquet file that has the hash it should have. Columns are decoded when they are asked for: all of a million
+    rows at once are 200 MB."""
+
+    def __init__(self, path: Path, sha256: str, schema: pa.Schema) -> None:
+        self._path, self._schema = path, schema
+        file = pa.OSFile(str(path))  # one descriptor: what was hashed is what is read
+        digest = hashlib.sha256()
+        while piece := file.read(CHUNK_BYTES):
+            digest.update(piece)
+        if (found := digest.hexdigest()) != sha256:
+            raise ShardError(
+                f"{path}: sha256 {found[:12]}, but {INFO} names {sha256[:12]}: it is damaged or of another build; "
+                "copy the whole shard set again or rebuild it"
+            )
+        dictionaries = [field.name for field in schema if pa.types.is_dictionary(field.type)]
+        self._file = pq.ParquetFile(file, read_dictionary=dictionaries)
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of the table."""
+        n: int = self._file.metadata.num_rows
+        return n
+
+    def read(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """These columns, or all."""
+        return self._file.read(columns=self._there(columns or self._schema.names))
+
+    def pieces(self, column: str, n_rows: int = 1 << 17) -> Iterator[pa.ChunkedArray]:
+        """A column in stretches of rows, one in memory at a time."""
+        for batch in self._file.iter_batches(n_rows, columns=self._there([column])):
+            yield pa.chunked_array([batch.column(0)])
+
+    def _there(self, columns: Sequence[str]) -> list[str]:
+        lacking = [name for name in columns if name not in self._file.schema_arrow.names]
+        if lacking:
+            raise ShardError(
+                f"{self._path}: no column {lacking[0]}: an earlier version built it; build the shard set again"
+            )
+        return list(columns)
+
+
+def open_manifest(folder: Path, info: dict[str, Any]) -> CheckedParquet:
     """The manifest, checked against the hash in dataset.json."""
-    return _read_checked(folder / MANIFEST, info["manifest_sha256"], MANIFEST_SCHEMA, columns)
+    return CheckedParquet(folder / MANIFEST, info["manifest_sha256"], MANIFEST_SCHEMA)
+
+
+def read_manifest(folder: Path, info: dict[str, Any], columns: list[str] | None = None) -> pa.Table:
+    """Columns of the manifest, checked against the hash in dataset.json."""
+    return open_manifest(folder, info).read(columns)
 
 
 def read_labels(folder: Path, info: dict[str, Any]) -> pa.Table:
     """The label runs, checked against the hash in dataset.json."""
-    return _read_checked(folder / LABELS, info["labels_sha256"], LABELS_SCHEMA, None)
-
-
-def _read_checked(path: Path, sha256: str, schema: pa.Schema, columns: list[str] | None) -> pa.Table:
-    data = path.read_bytes()
-    found = hashlib.sha256(data).hexdigest()
-    if found != sha256:
-        raise ShardError(
-            f"{path}: sha256 {found[:12]}, but {INFO} names {sha256[:12]}: it is damaged or of another build; "
-            "copy the whole shard set again or rebuild it"
-        )
-    names = columns or schema.names
-    lacking = [name for name in names if name not in pq.read_schema(pa.BufferReader(data)).names]
-    if lacking:
-        raise ShardError(f"{path}: no column {lacking[0]}: an earlier version built it; build the shard set again")
-    dictionaries = [n for n in names if pa.types.is_dictionary(schema.field(n).type)]
-    return pq.read_table(pa.BufferReader(data), columns=names, read_dictionary=dictionaries)
+    return CheckedParquet(folder / LABELS, info["labels_sha256"], LABELS_SCHEMA).read()

@@ -169,10 +169,15 @@ def open_stream(
     source = open_source(data, split)
     for path, size in source.shards:
         check_size(path, size)
-    totals = segments_per_epoch(source.seconds, data.segment_duration, data.mixture)
-    seed = data.random_seed if split == "train" else hash_int(data.random_seed, word("validation"))
-    tape = Tape(source.items, totals, seed=seed, lanes=data.lanes, shuffle_block=data.shuffle_block)
+    tape = open_tape(source, data, split)
     return SegmentStream(source, tape, data, rank=rank, world_size=world_size, origins=origins)
 
 
-__all__ = ["SegmentStream", "check_batch_size", "has_split", "open_stream"]
+def open_tape(source: Source, data: DataConfig, split: Literal["train", "val"]) -> Tape:
+    """The order in which a split is read."""
+    totals = segments_per_epoch(source.seconds, data.segment_duration, data.mixture)
+    seed = data.random_seed if split == "train" else hash_int(data.random_seed, word("validation"))
+    return Tape(source.items, totals, seed=seed, lanes=data.lanes, shuffle_block=data.shuffle_block)
+
+
+__all__ = ["SegmentStream", "check_batch_size", "has_split", "open_stream", "open_tape"]

@@ -170,8 +170,9 @@ class Tape:
     def _quotas(self, epoch: int) -> Ints:
         """Segments of each item in an epoch: systematic rounding, so that every data set's total is exact."""
         quota = np.zeros(len(self.items.dataset), np.int64)
+        edges = np.searchsorted(self.items.dataset, np.arange(len(self.totals) + 1))
         for d, total in enumerate(self.totals):
-            at = self.items.dataset == d
+            at = slice(edges[d], edges[d + 1])
             running = np.cumsum(self.items.weight[at])
             u = self._rounding_start(epoch, d)
             quota[at] = np.diff(np.floor(running / running[-1] * total + u).astype(np.int64), prepend=0)
