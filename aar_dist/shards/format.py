@@ -17,7 +17,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -40,6 +42,7 @@ MANIFEST, LABELS, INFO = "manifest.parquet", "labels.parquet", "dataset.json"
 BUILD_FOLDER = ".build"
 SPLITS = ("train", "val")
 MOST_INFO, MOST_METADATA = 16_000_000, 2_000_000_000  # bytes of dataset.json; of the manifest, of the labels
+SPARE = 100_000  # bytes that a Parquet file is taken to be larger than it is: small ones compress better
 
 _NAME = pa.dictionary(pa.int32(), pa.string())
 MANIFEST_SCHEMA = pa.schema(
@@ -162,17 +165,7 @@ def metadata_file(location: Path | str, name: str, sha256: str, cache: Keeper | 
     Those at a URL are read into memory, out of the cache where there is one.
     """
     if is_url(location):
-        remote = Remote(str(location))
-
-        def read() -> bytes:
-            return remote.read(name, MOST_METADATA)
-
-        try:
-            file = pa.BufferReader(cache.small(sha256, read, remote.at(name)) if cache else read())
-        except Missing:
-            raise ShardError(
-                f"{remote.at(name)}: not there; its build did not finish: run the same build again"
-            ) from None
+        file = pa.BufferReader(_read_remote(Remote(str(location)), name, sha256, cache))
     else:
         check_file(Path(location) / name)
         file = pa.OSFile(str(Path(location) / name))  # one descriptor: what was hashed is what is read
@@ -210,7 +203,8 @@ class CheckedParquet:
         self._n_axes: NDArray[Any] | None = None
         with self._own_words():
             self._file = pq.ParquetFile(file, read_dictionary=coded)
-            refuse(where, check_extent(self._file.metadata, file.size()))
+            self._n_bytes = file.size() + SPARE
+            refuse(where, check_extent(self._file.metadata, self._n_bytes))
             self._types = dict(zip(self._file.schema_arrow.names, self._file.schema_arrow.types, strict=True))
 
     @property
@@ -221,8 +215,9 @@ class CheckedParquet:
 
     def check_places(self) -> None:
         """Refuse a manifest whose rows lie outside their shards."""
-        problem, self._n_axes = check_places(self.read(PLACES))
+        problem, n_axes = check_places(self.read(PLACES))
         refuse(self._where, problem)
+        self._n_axes = n_axes.astype(np.int16)
 
     def read(self, columns: Sequence[str] | None = None) -> pa.Table:
         """These columns, or all. Raises ``ShardError``."""
@@ -231,9 +226,29 @@ class CheckedParquet:
             self._check_type(name)
         with self._own_words():
             table = self._file.read(columns=names)
-            for name in names:
+            for place, name in enumerate(names):
                 refuse(self._where, check_column(name, table[name], self._n_axes))
+                if name == "key":
+                    table = table.set_column(place, name, self._spelt_out(table[name]))
         return table
+
+    def _spelt_out(self, keys: pa.ChunkedArray) -> pa.ChunkedArray:
+        """Keys as text, of which each chunk has its own."""
+        n_bytes = sum(pc.sum(pc.binary_length(c.dictionary).take(c.indices)).as_py() or 0 for c in keys.chunks)
+        refuse(self._where, f"its keys take {n_bytes} bytes: a bomb" if n_bytes > 10 * self._n_bytes else None)
+        return keys.cast(pa.string())
+
+    def pieces(self, column: str, n_rows: int = 1 << 17) -> Iterator[pa.ChunkedArray]:
+        """A column in stretches of rows, one in memory at a time. Raises ``ShardError``."""
+        self._check_type(column)
+        row = 0
+        with self._own_words():
+            for batch in self._file.iter_batches(n_rows, columns=[column]):
+                piece = pa.chunked_array([batch.column(0)])
+                n_axes = None if self._n_axes is None else self._n_axes[row : row + len(piece)]
+                refuse(self._where, check_column(column, piece, n_axes))
+                row += len(piece)
+                yield piece
 
     def _check_type(self, name: str) -> None:
         if name not in self._types:

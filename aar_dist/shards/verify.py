@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
 from aar_dist.base.errors import ShardError
@@ -66,7 +67,7 @@ def shards_of(table: pa.Table) -> dict[str, Shard]:
         for row in batch.to_pylist():
             shard = shards.setdefault(row["shard"], Shard(row["shard_bytes"], row["sha256"], []))
             shape = (row["n_samples"], row["axes"].count(",") + 1)
-            place = Place(row["offset"], shape, row["dtype"])
+            place = Place(row["offset"], shape, np.dtype(row["dtype"]).str)
             shard.arrays.append((f"{row['key']}.{row['sensor']}.npy", place))
     return shards
 

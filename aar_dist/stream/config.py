@@ -1,8 +1,10 @@
 """What to stream: shard sets, segments, mixture, order."""
 
+from argparse import ArgumentTypeError
 from dataclasses import dataclass, field
 from typing import Literal
 
+from aar_dist.base.cli import size_in_bytes
 from aar_dist.base.errors import ConfigError
 
 
@@ -64,6 +66,11 @@ class DataConfig:
     """Prefetch threads a rank."""
     prefetch_batches: int = 8
     """Batches planned and cut ahead."""
+    resident: Literal["auto", "never", "always"] = "auto"
+    """Put the samples of the split on the device once and cut there: ``auto`` on a GPU that has room, ``always`` on
+    any device, or end with an error. The batches are the same."""
+    resident_limit: int | str | None = None
+    """Bytes (8GB) that each rank may take for one split; null for a third of what is free on the device."""
 
     def __post_init__(self) -> None:
         for name in (
@@ -76,3 +83,12 @@ class DataConfig:
         ):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"data.{name} must be positive, got {getattr(self, name)}")
+        self.resident_bytes  # noqa: B018  raises if it is no size
+
+    @property
+    def resident_bytes(self) -> int | None:
+        """``resident_limit`` as a number. Raises ``ConfigError`` if it is no size."""
+        try:
+            return None if self.resident_limit is None else size_in_bytes(str(self.resident_limit))
+        except ArgumentTypeError as error:
+            raise ConfigError(f"data.resident_limit: {error}") from None

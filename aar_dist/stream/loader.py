@@ -19,9 +19,10 @@ from aar_dist.base.errors import ConfigError
 from aar_dist.base.hashing import hash_int, word
 from aar_dist.shards.checks import check_file
 from aar_dist.stream.batch import SegmentBatch
-from aar_dist.stream.buffers import BufferRing
+from aar_dist.stream.buffers import BufferRing, send
 from aar_dist.stream.config import DataConfig
 from aar_dist.stream.mixture import segments_per_epoch
+from aar_dist.stream.resident import Resident, resident_on
 from aar_dist.stream.segments import Cutter, RawBatch, assemble
 from aar_dist.stream.source import Source, has_split, open_source
 from aar_dist.stream.tape import Order, SegmentRefs, Tape
@@ -37,6 +38,7 @@ class SegmentStream:
     ) -> None:
         self.source, self.tape, self.data, self.origins = source, tape, data, origins
         self.rank, self.world_size = rank, world_size
+        self._residents: dict[torch.device, Resident | None] = {}
         self._pool = ThreadPoolExecutor(data.reader_threads, thread_name_prefix="reader")
         self._announcer = ThreadPoolExecutor(1, thread_name_prefix="announcer")
 
@@ -71,7 +73,7 @@ class SegmentStream:
         """This rank's micro-batches of the global batches from ``position`` on, without end."""
         check_batch_size(batch_size, micro_batch_size, self.world_size)
         refs = self._training_refs(position, batch_size, micro_batch_size)
-        return self._prefetched(refs, torch.device(device))
+        return self._prefetched(refs, self._cutter(torch.device(device)), torch.device(device))
 
     def evaluation(
         self, batch_size: int, micro_batch_size: int, device: torch.device | str = "cpu"
@@ -85,11 +87,24 @@ class SegmentStream:
         positions = np.minimum(positions, self.n_segments - 1)
         mine = self._mine(positions).reshape(-1, micro_batch_size)
         weights = self._mine(weight).reshape(-1, micro_batch_size)
-        batches = self._prefetched(self.tape.segments_at(mine).rows(), torch.device(device))
-        return ((batch, torch.from_numpy(w).to(device)) for batch, w in zip(batches, weights, strict=True))
+        cutter = self._cutter(torch.device(device))
+        batches = self._prefetched(self.tape.segments_at(mine).rows(), cutter, torch.device(device))
+        sent = (send((torch.from_numpy(w),), torch.device(device))[0] for w in weights)
+        return zip(batches, sent, strict=True)
+
+    def place(self, device: torch.device) -> None:
+        """Put the samples on the device, if they are to be resident and fit; the first batches do it otherwise.
+
+        Raises:
+            ConfigError: they must be resident (``data.resident: always``) and do not fit.
+        """
+        if device not in self._residents:
+            items, show = self.tape.drawn(), self.rank == 0
+            self._residents[device] = resident_on(device, self.source, items, self.data, show=show)
 
     def close(self) -> None:
-        """Stop the prefetch threads."""
+        """Stop the prefetch threads and let go of the samples on the device."""
+        self._residents.clear()
         for pool in (self._announcer, self._pool):
             pool.shutdown(wait=True, cancel_futures=True)
 
@@ -113,9 +128,13 @@ class SegmentStream:
             yield from planned.rows()
             position += batch_size * PLAN_BATCHES
 
-    def _prefetched(self, refs: Iterator[SegmentRefs], device: torch.device) -> Iterator[SegmentBatch]:
+    def _cutter(self, device: torch.device) -> Cutter:
+        self.place(device)
+        ring = BufferRing(pinned=device.type == "cuda")
+        return Cutter(self.source, ring, resident=self._residents[device], origins=self.origins)
+
+    def _prefetched(self, refs: Iterator[SegmentRefs], cutter: Cutter, device: torch.device) -> Iterator[SegmentBatch]:
         """Cut ahead in the threads, hand on in order."""
-        cutter = Cutter(self.source, BufferRing(pinned=device.type == "cuda"), origins=self.origins)
         ahead: deque[Future[RawBatch]] = deque()
         with closing(cutter):
             for ref in refs:
@@ -150,10 +169,15 @@ def open_stream(
     source = open_source(data, split)
     for path, size in source.shards:
         check_file(path, size)
-    totals = segments_per_epoch(source.seconds, data.segment_duration, data.mixture)
-    seed = data.random_seed if split == "train" else hash_int(data.random_seed, word("validation"))
-    tape = Tape(source.items, totals, seed=seed, lanes=data.lanes, shuffle_block=data.shuffle_block)
+    tape = open_tape(source, data, split)
     return SegmentStream(source, tape, data, rank=rank, world_size=world_size, origins=origins)
 
 
-__all__ = ["SegmentStream", "check_batch_size", "has_split", "open_stream"]
+def open_tape(source: Source, data: DataConfig, split: Literal["train", "val"]) -> Tape:
+    """The order in which a split is read."""
+    totals = segments_per_epoch(source.seconds, data.segment_duration, data.mixture)
+    seed = data.random_seed if split == "train" else hash_int(data.random_seed, word("validation"))
+    return Tape(source.items, totals, seed=seed, lanes=data.lanes, shuffle_block=data.shuffle_block)
+
+
+__all__ = ["SegmentStream", "check_batch_size", "has_split", "open_stream", "open_tape"]

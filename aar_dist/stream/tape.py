@@ -71,6 +71,9 @@ class Order(Protocol):
     def n_segments(self) -> int:
         """Segments of one epoch."""
 
+    def drawn(self) -> Ints:
+        """Items that segments are drawn from."""
+
     def batches(self, position: int, batch_size: int, n_batches: int) -> Ints:
         """Positions of the next global batches, (n_batches, batch_size)."""
 
@@ -104,6 +107,10 @@ class Tape:
         length = np.full(self.lanes, short, np.int64)
         length[self._lane_at[:longer]] += 1
         return length, np.cumsum(length) - length
+
+    def drawn(self) -> Ints:
+        """Items that segments are drawn from."""
+        return np.flatnonzero(self.items.weight > 0)
 
     def batches(self, position: int, batch_size: int, n_batches: int) -> Ints:
         """Positions of the next global batches, (n_batches, batch_size), each sorted by (epoch, lane)."""
@@ -163,8 +170,9 @@ class Tape:
     def _quotas(self, epoch: int) -> Ints:
         """Segments of each item in an epoch: systematic rounding, so that every data set's total is exact."""
         quota = np.zeros(len(self.items.dataset), np.int64)
+        edges = np.searchsorted(self.items.dataset, np.arange(len(self.totals) + 1))
         for d, total in enumerate(self.totals):
-            at = self.items.dataset == d
+            at = slice(edges[d], edges[d + 1])
             running = np.cumsum(self.items.weight[at])
             u = self._rounding_start(epoch, d)
             quota[at] = np.diff(np.floor(running / running[-1] * total + u).astype(np.int64), prepend=0)

@@ -1,0 +1,157 @@
+"""Samples put on the device once, where those of the whole split fit.
+
+    rows drawn from -> bytes needed against bytes allowed -> pieces through host memory -> a flat tensor for each dtype
+
+Batches are then cut on the device (segments.py): what is sent there are the elements at which segments start. Order and
+bits are those of the host path, because all that follows the gather is the same code.
+"""
+
+import logging
+import os
+import time
+from collections.abc import Iterator
+from contextlib import closing, nullcontext
+
+import numpy as np
+import psutil
+import torch
+
+from aar_dist.base.cli import human_bytes
+from aar_dist.base.errors import ConfigError
+from aar_dist.base.progress import Advance, progress
+from aar_dist.stream.buffers import BufferRing
+from aar_dist.stream.config import DataConfig
+from aar_dist.stream.maps import TORCH, ShardMaps
+from aar_dist.stream.source import Source
+from aar_dist.stream.tape import Ints
+
+log = logging.getLogger(__name__)
+
+PIECE_BYTES = 64 << 20
+SHARE_OF_FREE = 3
+"""A split takes at most a third of what is free, if nothing else is said: what training allocates later (activations,
+gradients, buffers of communication) is not known when the samples are placed."""
+
+
+class Resident:
+    """The samples of some rows of a source, on a device."""
+
+    def __init__(self, source: Source, rows: Ints, device: torch.device) -> None:
+        """Raises ``torch.OutOfMemoryError`` before anything is read."""
+        self.first = np.full(len(source.rows.shard), -1, np.int64)
+        """(r,) element of a row's first sample in the flat tensor of its dtype; -1 for rows that are not here."""
+        self._source, self._device = source, device
+        self._rows: dict[str, Ints] = {}
+        self._flat: dict[str, torch.Tensor] = {}
+        rows = rows[np.lexsort((source.rows.offset[rows], source.rows.shard[rows]))]
+        for number in np.unique(source.rows.dtype[rows]):
+            dtype, alike = source.dtypes[number], rows[source.rows.dtype[rows] == number]
+            ends = np.cumsum(sample_bytes(source, alike)) // np.dtype(dtype).itemsize
+            self.first[alike[1:]], self.first[alike[0]] = ends[:-1], 0
+            self._rows[dtype] = alike
+            self._flat[dtype] = torch.empty(int(ends[-1]), dtype=TORCH[dtype], device=device)
+
+    def flat(self, dtype: str) -> torch.Tensor:
+        """All samples of this dtype."""
+        return self._flat[dtype]
+
+    def load(self, advance: Advance) -> None:
+        """Read the samples and send them to the device."""
+        for dtype, flat in self._flat.items():
+            for n_bytes in _sent(self._source, self._rows[dtype], flat.view(torch.uint8)):
+                advance(n_bytes)
+        if self._device.type == "cuda":  # whoever cuts may do so on another CUDA stream
+            torch.cuda.current_stream(self._device).synchronize()
+
+
+def sample_bytes(source: Source, rows: Ints) -> Ints:
+    """Bytes of the samples of each of these rows."""
+    n_bytes: Ints = source.rows.n_samples[rows] * source.frame_bytes[rows]
+    return n_bytes
+
+
+def _sent(source: Source, rows: Ints, out: torch.Tensor) -> Iterator[int]:
+    """Copy the samples of these rows, one after the other, to ``out`` (bytes on the device), through two host buffers
+    in turn: one is filled while the other is sent. Yields the bytes of each piece."""
+    ring, size = BufferRing(pinned=out.is_cuda), min(PIECE_BYTES, len(out))
+    for buffer in [ring.take(size) for _ in range(2)]:
+        buffer.give_back(out.device)
+    with closing(ShardMaps(source)) as maps:
+        for start in range(0, len(out), size):
+            buffer = ring.take(size)
+            piece = buffer.tensor(1, min(size, len(out) - start), torch.uint8)[0]
+            _fill(piece, start, source, rows, maps)
+            out[start : start + len(piece)].copy_(piece, non_blocking=True)
+            buffer.give_back(out.device)
+            yield len(piece)
+
+
+def _fill(piece: torch.Tensor, start: int, source: Source, rows: Ints, maps: ShardMaps) -> None:
+    """The bytes from ``start`` on of the samples of these rows, one after the other."""
+    n_bytes = sample_bytes(source, rows)
+    end = np.cumsum(n_bytes)
+    touched = np.arange(np.searchsorted(end, start, "right"), np.searchsorted(end, start + len(piece) - 1, "right") + 1)
+    begin = (end - n_bytes)[touched]
+    low, high = np.maximum(begin, start), np.minimum(end[touched], start + len(piece))
+    shard, place = source.rows.shard[rows[touched]], source.rows.offset[rows[touched]] + low - begin
+    maps.announce(shard, place, high - low)
+    for s, p, a, b in zip(shard.tolist(), place.tolist(), (low - start).tolist(), (high - start).tolist(), strict=True):
+        piece[a:b] = maps.flat(s, "|u1")[p : p + b - a]
+
+
+def resident_on(
+    device: torch.device, source: Source, items: Ints, data: DataConfig, *, show: bool = False
+) -> Resident | None:
+    """The samples of these items on the device, or None where they are to be cut on the host.
+
+    Raises:
+        ConfigError: they must be there (``data.resident: always``) and do not fit.
+    """
+    if data.resident == "never" or (data.resident == "auto" and device.type == "cpu"):
+        return None  # on the CPU a copy of the page cache would only double the memory
+    rows = np.unique(source.parts[items])
+    rows = rows[rows >= 0]
+    needed = int(sample_bytes(source, rows).sum())
+    allowed = data.resident_bytes if data.resident_bytes is not None else _share(device)
+    made, began = _room_for(source, rows, device) if needed <= allowed else None, time.perf_counter()
+    if made is None:
+        _refuse(device, needed, allowed, data)
+        return None
+    with progress(f"samples to {device}", needed) if show else nullcontext(_unseen) as advance:
+        made.load(advance)
+    took = time.perf_counter() - began
+    log.info("%s of samples are resident on %s, placed there in %.1f s", human_bytes(needed), device, took)
+    return made
+
+
+def _room_for(source: Source, rows: Ints, device: torch.device) -> Resident | None:
+    try:
+        return Resident(source, rows, device)
+    except torch.OutOfMemoryError:  # free, and still not to be had: another process was faster
+        return None
+
+
+def _unseen(steps: float = 1.0) -> None:
+    """Progress that nobody looks at."""
+
+
+def _refuse(device: torch.device, needed: int, allowed: int, data: DataConfig) -> None:
+    """Say that the samples do not fit, as an error where they must."""
+    limit = "data.resident_limit" if data.resident_limit is not None else f"a third of what is free on {device}"
+    said = (
+        f"the samples of the split take {needed} bytes ({human_bytes(needed)}), {limit} is {allowed} "
+        f"({human_bytes(allowed)})" + (", and the device has no room left" if needed <= allowed else "")
+    )
+    if data.resident == "always":
+        raise ConfigError(f"data.resident: always, but {said}; set data.resident_limit higher, or data.resident auto")
+    log.info("%s: they are cut on the host", said)
+
+
+def _share(device: torch.device) -> int:
+    """Bytes that one split of one rank may take where no limit is stated."""
+    ranks = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("LOCAL_SIZE", "1")))
+    if device.type == "cuda":
+        free, sharing = torch.cuda.mem_get_info(device)[0], -(-ranks // torch.cuda.device_count())
+    else:
+        free, sharing = psutil.virtual_memory().available, ranks
+    return int(free) // (SHARE_OF_FREE * sharing)
