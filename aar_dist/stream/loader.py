@@ -17,10 +17,10 @@ import torch
 
 from aar_dist.base.errors import ConfigError
 from aar_dist.base.hashing import hash_int, word
+from aar_dist.shards.checks import check_file
 from aar_dist.stream.batch import SegmentBatch
 from aar_dist.stream.buffers import BufferRing, send
 from aar_dist.stream.config import DataConfig
-from aar_dist.stream.maps import check_size
 from aar_dist.stream.mixture import segments_per_epoch
 from aar_dist.stream.resident import Resident, resident_on
 from aar_dist.stream.segments import Cutter, RawBatch, assemble
@@ -168,7 +168,7 @@ def open_stream(
     """Open the stream of one split. Validation has a seed of its own, and only its first epoch is used."""
     source = open_source(data, split)
     for path, size in source.shards:
-        check_size(path, size)
+        check_file(path, size)
     tape = open_tape(source, data, split)
     return SegmentStream(source, tape, data, rank=rank, world_size=world_size, origins=origins)
 
