@@ -17,6 +17,7 @@ from aar_dist.base.cli import Parser
 from aar_dist.base.errors import ConfigError, RecordingError, user_entry
 from aar_dist.base.progress import progress
 from aar_dist.recordings import but_ppg, cow_walking, hapt, motionsense, otariids, table, troika, ucr
+from aar_dist.recordings.audit import find_twins
 from aar_dist.recordings.contract import raise_together, read_recording
 from aar_dist.recordings.converter import Converter, Job, Options
 from aar_dist.recordings.listing import as_json, as_table
@@ -59,7 +60,7 @@ def convert(
     target = out / converter.dataset(options)
     with new_folder(target, overwrite=overwrite) as staging, open_source(options.source) as folder:
         jobs = converter.plan(folder, options)
-        told = [f"{job.name}: {job.left_out}: left out" for job in jobs if job.left_out]
+        told = _left_out(jobs)
         jobs = [job for job in jobs if not job.left_out]
         disputed = [] if keep_duplicates else [job.name for job in jobs if job.name in converter.disputed]
         jobs = [job for job in jobs if job.name not in disputed]
@@ -74,7 +75,9 @@ def convert(
         if not result.recordings:
             why = f"the first: {result.bad[0]}" if result.bad else "what is there is left out without --keep_duplicates"
             raise RecordingError(f"{options.source}: no file could be used; {why}")
-        if not keep_duplicates:
+        if converter.keeps_twins:
+            result.notes += _told_twins(result.recordings)
+        elif not keep_duplicates:
             result.recordings, notes = keep_once(result.recordings)
             result.notes += notes
     return target, result
@@ -97,6 +100,25 @@ def _write_all(jobs: Sequence[Job], staging: Path, dataset: str) -> Result:
                 result.bad.append(error)
             advance()
     return result
+
+
+def _left_out(jobs: Sequence[Job]) -> list[str]:
+    """A line for each reason: the first file, how many more."""
+    names: dict[str, list[str]] = {}
+    for job in jobs:
+        if job.left_out:
+            names.setdefault(job.left_out, []).append(job.name)
+    more = {why: f" and {len(of) - 1:,} more" if len(of) > 1 else "" for why, of in names.items()}
+    return [f"{of[0]}{more[why]}: {why}: left out" for why, of in names.items()]
+
+
+def _told_twins(recordings: Sequence[Recording]) -> list[str]:
+    """A line where some are byte-identical."""
+    twins = find_twins(recordings)
+    if not twins:
+        return []
+    pair = f"{twins[0].second.name} to {twins[0].first.name}"
+    return [f"{len(twins)} of {len(recordings)} are byte-identical to another ({pair} …): kept, as published"]
 
 
 def _told_as(error: RecordingError, names: Mapping[Path, Path]) -> RecordingError:

@@ -117,6 +117,8 @@ class Converter:
     disputed: tuple[str, ...] = ()
     """Published files that hold one recording under the names of several animals. Whose it is cannot be told, so they
     are left out, unless duplicates are kept."""
+    keeps_twins: bool = False
+    """Whether results are compared by the publisher's counts: what is there twice is then told and kept."""
     labels: tuple[str, ...] = ()
     """Choices of ``--label``, the default first; empty where there is only one."""
     takes: tuple[str, ...] = ()

@@ -16,8 +16,8 @@ from aar_dist.recordings.converter import Converter
 WIDEST = 120
 
 
-def as_table(converters: Sequence[Converter]) -> str:
-    """A block of rows for each converter, as wide as the terminal and no wider than 120."""
+def as_table(converters: Sequence[Converter], width: int | None = None) -> str:
+    """A block of rows for each converter, as wide as the terminal where that is not told, and no wider than 120."""
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0), pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(no_wrap=True)
@@ -28,7 +28,7 @@ def as_table(converters: Sequence[Converter]) -> str:
         for number, (field, text) in enumerate(asdict(converter.about).items()):
             table.add_row("" if number else converter.name, field, text)
     terminal = Console()
-    width = min(WIDEST, terminal.width) if terminal.is_terminal else WIDEST
+    width = min(WIDEST, width or (terminal.width if terminal.is_terminal else WIDEST))
     page = Console(file=io.StringIO(), width=width, force_terminal=terminal.is_terminal, markup=False, highlight=False)
     with page.capture() as shown:
         page.print(table)

@@ -151,7 +151,8 @@ CONVERTER = Converter(
         layout="data/{behaviour,behaviour_rawdata}/<animal>/<dd-mm-yy>.csv and data/animal_details2.csv",
         sensors="acc (g)",
         rate="25 or 20 Hz, by the index file (--index, or otariids_index.csv beside SOURCE)",
-        labels=f"--label type: classes {', '.join(TYPES)} (default); --label behaviour: classes {', '.join(BEHAVIOURS)}",
+        labels=f"--label type: classes {', '.join(TYPES)} (default); "
+        f"--label behaviour: classes {', '.join(BEHAVIOURS)}",
         who="12 animals of 3 species, 84 recordings (12 h)",
         licence="not stated; see publisher",
         source="https://github.com/MoniqueLadds/Time-energy_budgets_from_accelerometers (folder data; "

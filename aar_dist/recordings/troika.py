@@ -8,9 +8,9 @@
 The rows tell which sensors there are, so a test file has no ``ecg``. BPM0 holds a heart rate for each window of 8 s,
 2 s after the one before; see :func:`target` for how that becomes a label.
 
-Units: the published notes give the rate and the wiring, and no unit. Acceleration comes in steps of 1/128 up to +-3.99,
-with a length of 0.83 to 0.94 where the arm is still: g, by a sensor of +-4 g that nobody has calibrated. ECG and PPG
-have no scale: `arbitrary`, as written.
+Units: the published notes give the rate and the wiring, and no unit. Acceleration comes in 1,024 steps of 0.0078 from
+-3.9936 on, with a length of 0.83 to 0.94 where the arm is still: g, by a 10-bit sensor of +-4 g that nobody has
+calibrated. ECG and PPG have no scale: `arbitrary`, as written.
 """
 
 import re
@@ -43,13 +43,15 @@ class Names:
     signal: re.Pattern[str]
     """Its group is the subject: ``01`` … in the training set, ``S01`` … in the test set: other people."""
     trace: str
-    """Path of the heart rates, relative to the signal, with the groups of the name."""
+    """File of the heart rates, with the groups of the name."""
+    beside: str = ""
+    """Folder of the heart rates, beside the signal's, where they have one of their own."""
 
 
 NAMES = (
     Names(re.compile(r"DATA_(\d+)_(TYPE\d+)\.mat"), "DATA_{0}_{1}_BPMtrace.mat"),
     Names(re.compile(r"DATA_(S\d+)_(T\d+)\.mat"), "BPM_{0}_{1}.mat"),
-    Names(re.compile(r"TEST_(S\d+)_(T\d+)\.mat"), "../TrueBPM/True_{0}_{1}.mat"),
+    Names(re.compile(r"TEST_(S\d+)_(T\d+)\.mat"), "True_{0}_{1}.mat", "TrueBPM"),
 )
 
 
@@ -59,7 +61,8 @@ def plan(folder: Path, options: Options) -> Sequence[Job]:
     for path in sorted(folder.rglob("*.mat")):
         for names in NAMES:
             if match := names.signal.fullmatch(path.name):
-                trace = path.parent / names.trace.format(*match.groups())
+                folder_of_traces = path.parents[1] / names.beside if names.beside else path.parent
+                trace = folder_of_traces / names.trace.format(*match.groups())
                 jobs.append(Job(path.name, partial(_read, path, match[1], trace)))
     if not jobs:
         raise RecordingError(
@@ -70,10 +73,10 @@ def plan(folder: Path, options: Options) -> Sequence[Job]:
 
 def read_matrix(path: Path, name: str) -> NDArray[np.float64]:
     """A matrix of numbers of a MATLAB file."""
+    if not path.is_file():
+        raise RecordingError(f"{path}: no such file; it belongs to the published set")
     try:
         held = scipy.io.loadmat(path)
-    except FileNotFoundError:
-        raise RecordingError(f"{path}: no such file; it belongs to the published set") from None
     except Exception as error:  # scipy raises a dozen kinds for a damaged file
         raise RecordingError(f"{path}: not readable as a MATLAB file ({error}); download it again") from error
     value = held.get(name)
@@ -152,7 +155,7 @@ CONVERTER = Converter(
         sensors="ppg (2 channels, green, arbitrary) and acc (g) on the wrist, ecg (chest, arbitrary)",
         rate="125 Hz",
         labels="target: heart rate [1/min] of windows of 8 s every 2 s, as one value a second",
-        who="20 people, 23 recordings of 3.4 to 5.3 minutes",
+        who="20 people, 23 recordings of 3.4 to 5.4 minutes",
         licence="copyright with the authors; free for academic research that cites Zhang, Pi and Liu 2015 "
         "(10.1109/TBME.2014.2359372)",
         source="the Signal Processing Cup 2015 of the IEEE Signal Processing Society; see publisher",

@@ -10,7 +10,8 @@ The archive tells neither rate nor unit nor whose series they are:
 - ``--sensor`` (``series``, of kind `other`, if not given) and ``--units`` (``arbitrary``).
 - Species and subject are `unknown`, one for all, so that folds by subject are refused rather than made up.
 
-The published split stands in the names of the recordings: ``unknown_train_ds_0``, ``unknown_test_ds_0``.
+The published split stands in the names of the recordings: ``unknown_train_ds_0``, ``unknown_test_ds_0``. Results are
+compared by it, so identical series are told and kept.
 """
 
 import re
@@ -148,6 +149,7 @@ CONVERTER = Converter(
     dataset=_dataset,
     plan=plan,
     takes=("rate_hz", "sensor", "units"),
+    keeps_twins=True,
     about=About(
         what="one problem of the UCR or UEA archive, such as ECG5000: pre-cut series with one label each",
         layout="<name>_TRAIN.tsv and <name>_TEST.tsv, or .ts (several dimensions, unequal lengths, targets)",
@@ -161,7 +163,8 @@ CONVERTER = Converter(
         source="https://www.timeseriesclassification.com (.ts), "
         "https://www.cs.ucr.edu/~eamonn/time_series_data_2018 (.tsv)",
         watch="beats of ECG5000 were stretched to one length: no rate is true. Its class 5 has two training beats. The "
-        "data set is named like SOURCE; the published split stands in the recordings' names (…_train_ds_0). Missing "
-        "values stay NaN, those behind the end are cut off. Series with time stamps are refused",
+        "data set is named like SOURCE; the published split stands in the recordings' names (…_train_ds_0). Identical "
+        "series are told and kept. Missing values stay NaN, those behind the end are cut off. Series with time stamps "
+        "are refused",
     ),
 )
