@@ -9,9 +9,6 @@ from aar_dist.recordings.contract import Recording, find_recordings
 from aar_dist.recordings.convert import CONVERTERS, convert
 from aar_dist.recordings.converter import Options
 from aar_dist.recordings.source import open_source
-from aar_dist.shards.build import BuildOptions, build
-from aar_dist.stream.config import DataConfig
-from aar_dist.stream.windows import WindowConfig, WindowTable, open_windows, window_stream
 
 
 @dataclass
@@ -26,19 +23,6 @@ class Converted:
     def of(self, source: str) -> list[Recording]:
         """The recordings that a published file has become."""
         return [r for r in self.recordings if r.source == source]
-
-
-def windows_of(folder: Path, out: Path, seconds: float, hop_s: float | None = None, **data) -> tuple[WindowTable, list]:
-    """The labelled windows of a converted set, through its shards, and all batches of them."""
-    options = BuildOptions(datasets=(folder.name,), longest_segment_s=seconds)
-    shards = build(folder.parent, out, options, workers=1).folder
-    config = DataConfig(shards=[str(shards)], segment_duration=seconds, **data)
-    source, table = open_windows(config, WindowConfig(hop_s=hop_s))
-    stream = window_stream(source, table, config, shuffle=False)
-    n_batches = -(-len(table) // 64)
-    batches = [batch for batch, _ in zip(stream.batches(0, 64, 64, "cpu"), range(n_batches), strict=False)]
-    stream.close()
-    return table, batches
 
 
 def converted(tmp_path_factory: pytest.TempPathFactory, name: str, path: Path, **options):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import windows_of
+from published_windows import windows_of
 
 from aar_dist.base.errors import RecordingError
 from aar_dist.recordings.but_ppg import ANNOTATIONS, CONVERTER, MOTION, PEOPLE, SIGNALS

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import windows_of
+from published_windows import windows_of
 
 from aar_dist.base.errors import RecordingError
 from aar_dist.recordings.columns import read_csv

@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import scipy.io
-from conftest import windows_of
+from published_windows import windows_of
 
 from aar_dist.base.errors import RecordingError
 from aar_dist.recordings.contract import check_values, read_samples

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import windows_of
+from published_windows import windows_of
 
 from aar_dist.base.errors import RecordingError
 from aar_dist.recordings.contract import check_values, find_recordings, read_labels, read_samples
