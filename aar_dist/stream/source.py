@@ -31,6 +31,7 @@ class Rows:
     shard: Ints
     offset: Ints
     """(r,) first sample in the shard [bytes]."""
+    n_samples: Ints
     first_sample: Ints
     """(r,) place of the first sample in the recording."""
     rate_hz: Coded
@@ -238,6 +239,7 @@ class _Chooser:
         return Rows(
             shard=self.shard,
             offset=self._numbers("offset"),
+            n_samples=self._numbers("n_samples"),
             first_sample=np.rint(self._numbers("start_s") * forms.rate_hz[forms.of_row]).astype(np.int64),
             rate_hz=forms.each(forms.rate_hz),
             window=forms.each(forms.window),
