@@ -99,7 +99,7 @@ def _read(uses: Uses, lanes: int) -> Uses:
 
 def _per_unit(uses: Uses, weight: NDArray[np.number]) -> Floats:
     """Sum of ``weight`` (n_shards,) over the uses of each unit that occurs."""
-    totals: Floats = np.bincount(uses.unit, weight[uses.shard].astype(float))
+    totals: Floats = np.asarray(np.bincount(uses.unit, weight[uses.shard]), np.float64)
     return totals[np.unique(uses.unit)]
 
 
