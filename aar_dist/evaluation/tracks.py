@@ -4,8 +4,6 @@ shard sets  -> manifest rows of each (recording, sensor) -> Track -> read(a, b) 
 HDF5 files  -> headers                                   -> Track
 """
 
-import json
-import tarfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aar_dist.recordings.contract import Recording, read_samples
+from aar_dist.shards.checks import check_file
 from aar_dist.shards.format import read_info, read_manifest
-from aar_dist.stream.maps import check_size
+from aar_dist.shards.members import descriptions
 
 COLUMNS = ["shard", "shard_bytes", "dataset", "subject", "recording", "sensor", "offset", "n_samples", "owned_starts",
            "dtype", "axes", "rate_hz", "start_s"]  # fmt: skip
@@ -126,11 +125,7 @@ def _start_times(folder: Path, shards: dict[str, int]) -> dict[tuple[str, str], 
     """(dataset, recording) -> ISO start, from the JSON beside the samples: the manifest does not hold it."""
     starts: dict[tuple[str, str], str] = {}
     for name, size in shards.items():
-        check_size(folder / name, size)
-        with tarfile.open(folder / name, "r:") as tar:
-            for member in tar:
-                file = tar.extractfile(member) if member.name.endswith(".json") else None
-                if file is not None:
-                    told = json.load(file)
-                    starts[told["dataset"], told["recording"]] = told["start_time"]
+        check_file(folder / name, size)
+        for told in descriptions(folder / name):
+            starts[told["dataset"], told["recording"]] = told["start_time"]
     return starts

@@ -18,11 +18,11 @@ import torch
 
 from aar_dist.base.errors import ConfigError
 from aar_dist.base.hashing import hash_int, word
+from aar_dist.shards.checks import check_file
 from aar_dist.stream.batch import SegmentBatch
 from aar_dist.stream.buffers import BufferRing, send
 from aar_dist.stream.config import DataConfig
 from aar_dist.stream.cuts import BatchPlan
-from aar_dist.stream.maps import check_size
 from aar_dist.stream.mixture import segments_per_epoch
 from aar_dist.stream.resident import Resident, resident_on
 from aar_dist.stream.segments import Cutter, RawBatch, assemble
@@ -175,11 +175,16 @@ def open_stream(
     """Open the stream of one split. Validation has a seed of its own, and only its first epoch is used."""
     source = open_source(data, split)
     for path, size in source.shards:
-        check_size(path, size)
-    totals = segments_per_epoch(source.seconds, data.segment_duration, data.mixture)
-    seed = data.random_seed if split == "train" else hash_int(data.random_seed, word("validation"))
-    tape = Tape(source.items, totals, seed=seed, lanes=data.lanes, shuffle_block=data.shuffle_block)
+        check_file(path, size)
+    tape = open_tape(source, data, split)
     return SegmentStream(source, tape, data, rank=rank, world_size=world_size, origins=origins)
 
 
-__all__ = ["SegmentStream", "check_batch_size", "has_split", "open_stream"]
+def open_tape(source: Source, data: DataConfig, split: Literal["train", "val"]) -> Tape:
+    """The order in which a split is read."""
+    totals = segments_per_epoch(source.seconds, data.segment_duration, data.mixture)
+    seed = data.random_seed if split == "train" else hash_int(data.random_seed, word("validation"))
+    return Tape(source.items, totals, seed=seed, lanes=data.lanes, shuffle_block=data.shuffle_block)
+
+
+__all__ = ["SegmentStream", "check_batch_size", "has_split", "open_stream", "open_tape"]

@@ -5,13 +5,12 @@ shard, dtype -> flat tensor of the whole file;  announce(shard, bytes) -> the ke
 
 import mmap
 import os
-from pathlib import Path
 
 import numpy as np
 import psutil
 import torch
 
-from aar_dist.base.errors import ShardError
+from aar_dist.shards.checks import check_file
 from aar_dist.stream.source import Source
 from aar_dist.stream.tape import Ints
 
@@ -55,7 +54,7 @@ class ShardMaps:
 
     def _map(self, shard: int) -> np.memmap[tuple[int], np.dtype[np.uint8]]:
         path, size = self._shards[shard]
-        check_size(path, size)
+        check_file(path, size)
         # Private and writable, never written: torch takes no read-only memory.
         view: np.memmap[tuple[int], np.dtype[np.uint8]] = np.memmap(path, np.uint8, mode="c")
         if self._read_ahead:
@@ -63,18 +62,6 @@ class ShardMaps:
         else:
             view._mmap.madvise(mmap.MADV_RANDOM)  # type: ignore[attr-defined]
         return view
-
-
-def check_size(path: Path, size: int) -> None:
-    """Refuse a shard that is not as long as its manifest says."""
-    try:
-        found = path.stat().st_size
-    except FileNotFoundError:
-        raise ShardError(f"{path}: missing, though the manifest names it; copy the whole shard set again") from None
-    if found != size:
-        raise ShardError(
-            f"{path}: has {found} bytes, the manifest says {size}: cut short or of another build; copy it again"
-        )
 
 
 def _view(raw: np.memmap[tuple[int], np.dtype[np.uint8]], dtype: str) -> torch.Tensor:
