@@ -66,7 +66,7 @@ def main() -> None:
     args = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     on_gpu = device.type == "cuda"
-    sizes = SMALL if args.small else Sizes() if on_gpu else Sizes(batches=50, steps=2, rounds=3)
+    sizes = SMALL if args.small else Sizes() if on_gpu else Sizes(batch=128, batches=50, steps=1, rounds=3)
     figures: dict[str, Any] = {
         "device": torch.cuda.get_device_name(device) if on_gpu else "cpu",
         "note": "" if on_gpu else "no GPU here: nothing is sent, both paths gather on the host",
