@@ -17,7 +17,8 @@ STRATEGIES = "cross_validation.strategies"
 OPTIONS_MAY_CHANGE = ("seeds", "baselines", "final", "workers", "ranks", "ray_address", "retries")
 """More seeds and methods may join, and others may do the work; what is done already stays."""
 MAY_CHANGE = (
-    "out", "tracking", "store.path", "data.shards", "data.reader_threads", "data.prefetch_batches", "train.log_every",
+    "out", "tracking", "store.path", "data.shards", "data.reader_threads", "data.prefetch_batches", "data.cache",
+    "data.cache_limit", "data.downloads", "train.log_every",
     "train.keep_last", *(f"cross_validation.{name}" for name in OPTIONS_MAY_CHANGE),
 )  # fmt: skip
 """Where things stand, and what is said of them. folds.json holds the identity of the shards."""

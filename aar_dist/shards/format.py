@@ -18,7 +18,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from aar_dist.base.cache import Cache
 from aar_dist.base.errors import ShardError
+from aar_dist.base.remote import Remote, is_url
 
 FORMAT_VERSION = 1
 MANIFEST, LABELS, INFO = "manifest.parquet", "labels.parquet", "dataset.json"
@@ -88,8 +90,11 @@ def identity_of(rows: list[dict[str, Any]]) -> str:
     return digest.hexdigest()
 
 
-def read_info(folder: Path) -> dict[str, Any]:
+def read_info(folder: Path | str) -> dict[str, Any]:
     """The dataset.json of a finished shard set."""
+    if is_url(folder):
+        return dict(json.loads(Remote(str(folder)).read(INFO)))
+    folder = Path(folder)
     if not folder.is_dir():
         raise ShardError(f"{folder}: no such folder, expected a shard set; build one with shards/build.py")
     if not (folder / MANIFEST).is_file():
@@ -111,18 +116,27 @@ def read_info(folder: Path) -> dict[str, Any]:
     return info
 
 
-def read_manifest(folder: Path, info: dict[str, Any], columns: list[str] | None = None) -> pa.Table:
+def read_manifest(
+    folder: Path | str, info: dict[str, Any], columns: list[str] | None = None, cache: Cache | None = None
+) -> pa.Table:
     """The manifest, checked against the hash in dataset.json."""
-    return _read_checked(folder / MANIFEST, info["manifest_sha256"], MANIFEST_SCHEMA, columns)
+    return _read_checked(folder, MANIFEST, info["manifest_sha256"], MANIFEST_SCHEMA, columns, cache)
 
 
-def read_labels(folder: Path, info: dict[str, Any]) -> pa.Table:
+def read_labels(folder: Path | str, info: dict[str, Any], cache: Cache | None = None) -> pa.Table:
     """The label runs, checked against the hash in dataset.json."""
-    return _read_checked(folder / LABELS, info["labels_sha256"], LABELS_SCHEMA, None)
+    return _read_checked(folder, LABELS, info["labels_sha256"], LABELS_SCHEMA, None, cache)
 
 
-def _read_checked(path: Path, sha256: str, schema: pa.Schema, columns: list[str] | None) -> pa.Table:
-    data = path.read_bytes()
+def _read_checked(
+    folder: Path | str, name: str, sha256: str, schema: pa.Schema, columns: list[str] | None, cache: Cache | None
+) -> pa.Table:
+    path = f"{folder}/{name}"
+    if is_url(folder):
+        remote = Remote(str(folder))
+        data = (cache or Cache.of()).small(sha256, lambda: remote.read(name), remote.at(name))
+    else:
+        data = Path(path).read_bytes()
     found = hashlib.sha256(data).hexdigest()
     if found != sha256:
         raise ShardError(

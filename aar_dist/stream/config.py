@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from aar_dist.base.cache import parse_limit
 from aar_dist.base.errors import ConfigError
 
 
@@ -41,7 +42,7 @@ class DataConfig:
     """The stream of segments."""
 
     shards: list[str] = field(default_factory=list)
-    """Shard sets (folders made by shards/build.py)."""
+    """Shard sets made by shards/build.py: folders, or URLs of them (s3://…, https://…)."""
     sensors: str | list[str] = "each"
     """``each`` draws every sensor by itself; ``all`` or a list of names draws the same seconds of several."""
     kinds: list[str] = field(default_factory=lambda: ["acc"])
@@ -64,6 +65,12 @@ class DataConfig:
     """Prefetch threads a rank."""
     prefetch_batches: int = 8
     """Batches planned and cut ahead."""
+    cache: str | None = None
+    """Folder for what is read from URLs; null for the variable AAR_DIST_CACHE, else ~/.cache/aar_dist."""
+    cache_limit: str | None = None
+    """Most that the cache may hold, e.g. ``100GB``; null for half of what its disk has for it."""
+    downloads: int = 4
+    """Shards that a rank downloads at a time, ahead of need."""
 
     def __post_init__(self) -> None:
         for name in (
@@ -73,6 +80,9 @@ class DataConfig:
             "shuffle_block",
             "reader_threads",
             "prefetch_batches",
+            "downloads",
         ):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"data.{name} must be positive, got {getattr(self, name)}")
+        if self.cache_limit is not None:
+            parse_limit(self.cache_limit)

@@ -6,9 +6,10 @@ Any rank of any world, with any number of threads, sees its part of the same glo
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
+from itertools import islice
 from types import TracebackType
 from typing import Literal
 
@@ -20,11 +21,11 @@ from aar_dist.base.hashing import hash_int, word
 from aar_dist.stream.batch import SegmentBatch
 from aar_dist.stream.buffers import BufferRing
 from aar_dist.stream.config import DataConfig
-from aar_dist.stream.maps import check_size
 from aar_dist.stream.mixture import segments_per_epoch
 from aar_dist.stream.segments import Cutter, RawBatch, assemble
 from aar_dist.stream.source import Source, has_split, open_source
-from aar_dist.stream.tape import Order, SegmentRefs, Tape
+from aar_dist.stream.staging import Scout, check_limit, check_size
+from aar_dist.stream.tape import Ints, Order, SegmentRefs, Tape
 
 PLAN_BATCHES = 32  # global batches planned at once: a fourth of the cost of planning them singly
 
@@ -70,8 +71,9 @@ class SegmentStream:
     ) -> Iterator[SegmentBatch]:
         """This rank's micro-batches of the global batches from ``position`` on, without end."""
         check_batch_size(batch_size, micro_batch_size, self.world_size)
-        refs = self._training_refs(position, batch_size, micro_batch_size)
-        return self._prefetched(refs, torch.device(device))
+        return self._prefetched(
+            lambda: self._training_refs(position, batch_size, micro_batch_size), torch.device(device)
+        )
 
     def evaluation(
         self, batch_size: int, micro_batch_size: int, device: torch.device | str = "cpu"
@@ -85,7 +87,7 @@ class SegmentStream:
         positions = np.minimum(positions, self.n_segments - 1)
         mine = self._mine(positions).reshape(-1, micro_batch_size)
         weights = self._mine(weight).reshape(-1, micro_batch_size)
-        batches = self._prefetched(self.tape.segments_at(mine).rows(), torch.device(device))
+        batches = self._prefetched(self.tape.segments_at(mine).rows, torch.device(device))
         return ((batch, torch.from_numpy(w).to(device)) for batch, w in zip(batches, weights, strict=True))
 
     def close(self) -> None:
@@ -113,18 +115,39 @@ class SegmentStream:
             yield from planned.rows()
             position += batch_size * PLAN_BATCHES
 
-    def _prefetched(self, refs: Iterator[SegmentRefs], device: torch.device) -> Iterator[SegmentBatch]:
+    def _prefetched(self, plan: Callable[[], Iterator[SegmentRefs]], device: torch.device) -> Iterator[SegmentBatch]:
         """Cut ahead in the threads, hand on in order."""
         cutter = Cutter(self.source, BufferRing(pinned=device.type == "cuda"), origins=self.origins)
         ahead: deque[Future[RawBatch]] = deque()
-        with closing(cutter):
-            for ref in refs:
+        with ExitStack() as stack:
+            stack.enter_context(closing(cutter))
+            scout = self._scout(cutter, plan, stack)
+            for ref in plan():
                 self._announcer.submit(cutter.announce, ref)
-                ahead.append(self._pool.submit(cutter.cut, ref))
+                ahead.append(self._pool.submit(self._cut, cutter, ref))
                 if len(ahead) > self.data.prefetch_batches:
                     yield self._assembled(ahead.popleft(), device)
+                    if scout:
+                        scout.passed()
             while ahead:
                 yield self._assembled(ahead.popleft(), device)
+
+    def _cut(self, cutter: Cutter, ref: SegmentRefs) -> RawBatch:
+        with cutter.maps.using(self.source.items.shard[ref.item]):
+            return cutter.cut(ref)
+
+    def _scout(self, cutter: Cutter, plan: Callable[[], Iterator[SegmentRefs]], stack: ExitStack) -> Scout | None:
+        """Downloads ahead of the readers, where there is anything to download."""
+        if self.source.cache is None:
+            return None
+
+        def needed(refs: Iterable[SegmentRefs]) -> Iterator[Ints]:
+            return (np.unique(self.source.items.shard[ref.item]) for ref in refs)
+
+        check_limit(cutter.maps.staging, needed(islice(plan(), PLAN_BATCHES)), self.data.reader_threads)
+        self.source.cache.sweep()
+        scout = Scout(cutter.maps.staging, needed(plan()), self.data.downloads, cutter.maps.tidy)
+        return stack.enter_context(closing(scout))
 
     def _assembled(self, future: Future[RawBatch], device: torch.device) -> SegmentBatch:
         return assemble(future.result(), self.source.n_columns, device, self.data.normalize)
@@ -148,8 +171,9 @@ def open_stream(
 ) -> SegmentStream:
     """Open the stream of one split. Validation has a seed of its own, and only its first epoch is used."""
     source = open_source(data, split)
-    for path, size in source.shards:
-        check_size(path, size)
+    for shard in source.shards:
+        if not shard.remote:
+            check_size(shard.path, shard.size)
     totals = segments_per_epoch(source.seconds, data.segment_duration, data.mixture)
     seed = data.random_seed if split == "train" else hash_int(data.random_seed, word("validation"))
     tape = Tape(source.items, totals, seed=seed, lanes=data.lanes, shuffle_block=data.shuffle_block)

@@ -56,7 +56,7 @@ class Cutter:
 
     def __init__(self, source: Source, ring: BufferRing, *, origins: bool = False) -> None:
         self._source, self._ring, self._origins = source, ring, origins
-        self._maps = ShardMaps(source)
+        self.maps = ShardMaps(source)
         itemsize = np.array([np.dtype(d).itemsize for d in source.dtypes])
         self._frame_bytes = itemsize[source.rows.dtype] * source.rows.n_axes
 
@@ -66,11 +66,11 @@ class Cutter:
         place, part = np.nonzero(part_rows >= 0)
         at = part_rows[place, part]
         first = rows.offset[at] + refs.start[place] * self._frame_bytes[at]
-        self._maps.announce(rows.shard[at], first, rows.window[at] * self._frame_bytes[at])
+        self.maps.announce(rows.shard[at], first, rows.window[at] * self._frame_bytes[at])
 
     def close(self) -> None:
         """Let go of the shards."""
-        self._maps.close()
+        self.maps.close()
 
     def cut(self, refs: SegmentRefs) -> RawBatch:
         """Segments as stored; runs in a prefetch thread."""
@@ -109,7 +109,7 @@ class Cutter:
         first = s.rows.offset[rows] // np.dtype(dtype).itemsize + starts * axes
         shard = s.rows.shard[rows]
         for at in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(shard)) + 1):
-            flat = self._maps.flat(int(shard[at[0]]), dtype)
+            flat = self.maps.flat(int(shard[at[0]]), dtype)
             windows = flat.as_strided((flat.numel() - n * axes + 1, n * axes), (1, 1))
             torch.index_select(windows, 0, torch.from_numpy(first[at]), out=out[at[0] : at[-1] + 1])
         return Group(

@@ -15,16 +15,19 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from aar_dist.base.cache import Cache
 from aar_dist.base.errors import ConfigError, ShardError
 from aar_dist.base.hashing import word
+from aar_dist.base.remote import is_url
 from aar_dist.shards.format import SPLITS, read_info, read_manifest
 from aar_dist.stream.config import DataConfig
+from aar_dist.stream.staging import Shard
 from aar_dist.stream.tape import Ints, Items
 
 Floats = NDArray[np.float64]
 
 COLUMNS = [
-    "shard", "shard_bytes", "split", "dataset", "subject", "recording", "key", "sensor", "kind", "offset",
+    "shard", "shard_bytes", "sha256", "split", "dataset", "subject", "recording", "key", "sensor", "kind", "offset",
     "n_samples", "owned_starts", "dtype", "axes", "rate_hz", "start_s", "scale", "zero", "n_valid", "mean", "std",
 ]  # fmt: skip
 
@@ -58,8 +61,9 @@ class Rows:
 class Source:
     """All that a stream reads from, for one split."""
 
-    shards: tuple[tuple[Path, int], ...]
-    """Path and bytes of each shard."""
+    shards: tuple[Shard, ...]
+    cache: Cache | None
+    """Where shards of URLs are kept; None if there are none."""
     rows: Rows
     parts: Ints
     """(n_items, k) the rows of each item; -1 where a recording lacks a sensor."""
@@ -73,8 +77,8 @@ class Source:
     datasets: tuple[str, ...]
     channels: tuple[str, ...]
     identity: str
-    folders: tuple[Path, ...]
-    """The shard sets."""
+    folders: tuple[Path | str, ...]
+    """The shard sets: folders and URLs."""
     origin: dict[str, NDArray[np.str_]]
     """dataset, subject, recording, sensor of each row."""
     too_short: int
@@ -109,13 +113,14 @@ def has_split(data: DataConfig, split: str) -> bool:
     return bool(_of_split(table.filter(_of_sensors(table, data)), split).num_rows)
 
 
-def _read(data: DataConfig) -> tuple[pa.Table, list[Path], str]:
+def _read(data: DataConfig) -> tuple[pa.Table, list[Path | str], str]:
     """The manifests of all sets in one table, with the number of the set as a column."""
     tables: list[pa.Table] = []
-    folders: list[Path] = []
+    folders: list[Path | str] = []
+    cache = cache_of(data)
     identities: list[str] = []
     for number, name in enumerate(data.shards):
-        folder = Path(name)
+        folder = name if is_url(name) else Path(name)
         info = read_info(folder)
         longest = info["options"]["longest_segment_s"]
         if data.segment_duration > longest:
@@ -123,7 +128,7 @@ def _read(data: DataConfig) -> tuple[pa.Table, list[Path], str]:
                 f"data.segment_duration is {data.segment_duration:g} s, but {folder} was built for segments up to "
                 f"{longest:g} s; build it again with --longest_segment_s {data.segment_duration:g}"
             )
-        part = read_manifest(folder, info, COLUMNS)
+        part = read_manifest(folder, info, COLUMNS, cache)
         tables.append(part.append_column("set", pa.array(np.full(part.num_rows, number))))
         if info["identity"] in identities:
             raise ConfigError(
@@ -135,7 +140,12 @@ def _read(data: DataConfig) -> tuple[pa.Table, list[Path], str]:
     return pa.concat_tables(tables).unify_dictionaries(), folders, "+".join(identities)
 
 
-def _check_split(table: pa.Table, folders: list[Path]) -> None:
+def cache_of(data: DataConfig) -> Cache | None:
+    """The cache, where there is a shard set to be read from a URL."""
+    return Cache.of(data.cache, data.cache_limit) if any(map(is_url, data.shards)) else None
+
+
+def _check_split(table: pa.Table, folders: list[Path | str]) -> None:
     """A subject trains or validates, in whichever shard sets it stands."""
     dataset, datasets = _encoded(table["dataset"])
     subject, subjects = _encoded(table["subject"])
@@ -208,7 +218,7 @@ class _Chooser:
     """Builds the arrays of a :class:`Source` from the chosen rows."""
 
     def __init__(
-        self, table: pa.Table, everything: pa.Table, folders: list[Path], identity: str, data: DataConfig
+        self, table: pa.Table, everything: pa.Table, folders: list[Path | str], identity: str, data: DataConfig
     ) -> None:
         self.table, self.everything, self.folders, self.identity, self.data = table, everything, folders, identity, data
         self.sensor, self.sensors = _codes(table["sensor"])
@@ -232,7 +242,7 @@ class _Chooser:
         dataset, datasets = self._drawable(first, n_starts)
         parts, n_starts = parts[n_starts > 0], n_starts[n_starts > 0]
         drawable = first_rows(parts)
-        shard_word = np.array([word(path.name) for path, _ in self.shards], np.uint64)
+        shard_word = np.array([word(shard.name) for shard in self.shards], np.uint64)
         items = Items(
             dataset=dataset,
             shard=self.shard[drawable],
@@ -244,6 +254,7 @@ class _Chooser:
         seconds = np.bincount(dataset, owned_s, len(datasets))
         return Source(
             shards=self.shards,
+            cache=cache_of(self.data),
             rows=rows,
             parts=parts,
             column=column,
@@ -260,11 +271,12 @@ class _Chooser:
             vanished=tuple(sorted({self.datasets[d] for d in self.dataset[first]} - set(datasets))),
         )
 
-    def _shards(self) -> tuple[Ints, tuple[tuple[Path, int], ...]]:
+    def _shards(self) -> tuple[Ints, tuple[Shard, ...]]:
         of_set, (name, names) = self.table["set"].to_numpy(), _codes(self.table["shard"])
+        sha256, hashes = _encoded(self.table["sha256"])
         _, first, codes = np.unique(of_set * len(names) + name, return_index=True, return_inverse=True)
         sizes = self.table["shard_bytes"].to_numpy()
-        files = [(self.folders[of_set[i]] / names[name[i]], int(sizes[i])) for i in first]
+        files = [Shard(names[name[i]], int(sizes[i]), hashes[sha256[i]], str(self.folders[of_set[i]])) for i in first]
         return codes.astype(np.int64), tuple(files)
 
     def _n_recordings(self, rows: Ints) -> int:

@@ -10,7 +10,7 @@ from aar_dist.stream.config import DataConfig
 from aar_dist.stream.tape import TAPE_VERSION
 
 # What does not change which segment stands where, nor what is in it.
-FREE_DATA_KEYS = ("shards", "reader_threads", "prefetch_batches")
+FREE_DATA_KEYS = ("shards", "reader_threads", "prefetch_batches", "cache", "cache_limit", "downloads")
 
 
 @dataclass(frozen=True)
