@@ -21,9 +21,11 @@ from typing import IO, TypeVar
 from urllib.parse import urlsplit
 
 from aar_dist.base import storage
+from aar_dist.base.any_store import AnyStore
 from aar_dist.base.cli import human_bytes
 from aar_dist.base.errors import StorageError
-from aar_dist.base.transport import Exists, Missing, Refused, Restart, Transport, Trouble, open_transport, shown
+from aar_dist.base.object_store import SCHEMES, ObjectStore
+from aar_dist.base.transport import Exists, Missing, Refused, Restart, Transport, Trouble, shown
 
 T = TypeVar("T")
 
@@ -51,17 +53,23 @@ def is_url(location: object) -> bool:
 
 @dataclass(frozen=True)
 class Remote:
-    """A folder at a URL. It may travel to other processes; ``str`` of it holds no secret."""
+    """A folder at a URL: s3, gs, az and http(s) by obstore, any other scheme by the fsspec driver that is installed.
+
+    It may travel to other processes; ``str`` of it holds no secret. http(s) is only read and not listed.
+    """
 
     url: str = field(repr=False)
     patience: Patience = Patience()
 
     def __str__(self) -> str:
-        return shown(urlsplit(self.url))
+        try:
+            return shown(urlsplit(self.url))
+        except ValueError:
+            raise Refused("a URL that cannot be read: brackets without an IPv6 address?") from None
 
     def at(self, name: str) -> str:
         """The address of a file, for messages."""
-        return f"{self}/{name}"
+        return f"{self}/{name}".rstrip("/")
 
     def read(self, name: str, limit: int = SMALL_BYTES) -> bytes:
         """A small file, at most ``limit`` bytes. Raises ``Missing``, ``Refused``, ``StorageError``."""
@@ -133,7 +141,7 @@ class Remote:
             except Trouble as trouble:
                 clock.wait(trouble, moved=progress() > before)
             except (Missing, Refused) as error:
-                raise type(error)(f"{self.at(name)}: {_hint(error)}") from None
+                raise type(error)(f"{self.at(name)}: {_hint(self.url, error)}") from None
 
 
 def check_name(name: str) -> None:
@@ -145,8 +153,9 @@ def check_name(name: str) -> None:
 
 @functools.lru_cache(maxsize=64)
 def _transport(url: str, pid: int) -> Transport:
-    """The client, made once in each process."""
-    return open_transport(url)
+    """The client of this URL, made once in each process."""
+    parts = urlsplit(url)
+    return ObjectStore(parts) if parts.scheme in SCHEMES else AnyStore(url)
 
 
 class _Clock:
@@ -229,8 +238,8 @@ class _Download:
             raise (Refused if self._wrong >= WRONG_SIZE_TRIES else Restart)(words)
 
 
-def _hint(error: Exception) -> str:
+def _hint(url: str, error: Exception) -> str:
     text = str(error)
-    if "credentials" in text or re.search(r"answered 40[13]", text):
-        text += "; check the keys in the environment (AWS_ACCESS_KEY_ID …, or AWS_SKIP_SIGNATURE=true for public data)"
+    if url.startswith("s3") and ("credentials" in text or re.search(r"answered 40[13]", text)):
+        text += "; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (AWS_SKIP_SIGNATURE=true for public data)"
     return text

@@ -108,7 +108,7 @@ def test_missing_is_not_refused(server):
     remote = Remote(f"{server.url}/set")
     assert remote.exists("small one.json")
     assert not remote.exists("b.tar")
-    with pytest.raises(Missing, match=r"b\.tar: not there"):
+    with pytest.raises(Missing, match=r"/set/b\.tar: not there$"):
         remote.read("b.tar")
     server.always["set/a.tar"] = "403"
     with pytest.raises(Refused, match="answered 403"):
@@ -150,6 +150,22 @@ def test_secrets_in_a_bucket_url_are_refused_unseen(url):
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("nosuch://host/x", "nosuch:// is no scheme that is known here"),
+        ("adlfs+x://h/x", "no scheme"),
+        ("http://[::1/x", "cannot be read"),
+        ("http://host:99999/x", "invalid port"),
+        ("https:///x", "names no host"),
+        ("ftp://127.0.0.1:9/x", "refused"),
+    ],
+)
+def test_a_url_that_cannot_be_used(url, words):
+    with pytest.raises(StorageError, match=words):
+        Remote(url, SHORT).read("a")
+
+
 def test_http_is_read_only(server):
     remote = Remote(f"{server.url}/set")
     for act in (lambda: remote.write("x", b""), lambda: remote.delete("x"), remote.names):
@@ -157,8 +173,9 @@ def test_http_is_read_only(server):
             act()
 
 
-def test_an_object_store(bucket, tmp_path):
-    remote = Remote(bucket)
+@pytest.mark.parametrize("scheme", ["s3", "memory"])
+def test_a_store_of_objects(bucket, tmp_path, scheme):
+    remote = Remote(bucket.replace("s3:", f"{scheme}:"))
     assert remote.names() == []
     (tmp_path / "a").write_bytes(DATA)
     assert remote.write("a.tar", tmp_path / "a")
@@ -177,8 +194,9 @@ def test_an_object_store(bucket, tmp_path):
 
 
 def test_a_bucket_that_is_not_there(bucket):
-    with pytest.raises(StorageError, match="s3://nowhere/x"):
-        Remote("s3://nowhere/x", SHORT).write("a", b"x")
+    for act in (Remote("s3://nowhere/x").names, lambda: Remote("s3://nowhere/x").write("a", b"x")):
+        with pytest.raises(Refused, match=r"s3://nowhere/x.*: there is no such bucket"):
+            act()
 
 
 def test_keys_of_the_aws_folder_are_found(bucket, tmp_path, monkeypatch):
