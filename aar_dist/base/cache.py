@@ -41,6 +41,8 @@ LOOK_EVERY_S = 0.05
 _NAME = re.compile(r"([0-9a-f]{64})(?:\.(\d+)\.part)?")
 Fetch = Callable[[Path], str]
 """Writes the file at a path and returns its sha256."""
+GiveWay = Callable[[], bool]
+"""Lets go of files that its owner can spare; False if there are none."""
 
 
 class NoRoom(Exception):
@@ -98,11 +100,13 @@ class Cache:
             folder: None for the variable AAR_DIST_CACHE, else ~/.cache/aar_dist.
             limit: A size such as ``100GB``; None for half of what the disk has for it: free space and what is cached.
         """
-        root = Path(folder or os.environ.get(ENVIRONMENT) or DEFAULT).expanduser()
-        if limit is not None:
-            return cls(root, parse_limit(limit))
-        made = cls(root, 0)
-        return cls(root, (shutil.disk_usage(root).free + made.used()) // 2)
+        asked = None if limit is None else parse_limit(limit)
+        made = cls(Path(folder or os.environ.get(ENVIRONMENT) or DEFAULT).expanduser(), 0)
+        return cls(made.root, made.disk() // 2 if asked is None else asked)
+
+    def disk(self) -> int:
+        """Bytes that the disk has for the cache: what is free, and what is cached."""
+        return shutil.disk_usage(self.root).free + self.used()
 
     def used(self) -> int:
         """Bytes in the cache, and those that downloads at work are going to have."""
@@ -119,7 +123,7 @@ class Cache:
         fetch: Fetch,
         name: str,
         *,
-        give_way: Callable[[], bool] = lambda: False,
+        give_way: GiveWay = lambda: False,
         wait_s: float = ROOM_WAIT_S,
     ) -> Blob:
         """The file, downloaded if it is not there: by one process of this machine, for which the others wait.
@@ -129,8 +133,9 @@ class Cache:
             n_bytes: Its size.
             fetch: Downloads it.
             name: Where it comes from, for messages.
-            give_way: Lets go of files that the caller can spare; False if there are none.
-            wait_s: Longest wait for others to let go of theirs; 0 raises ``NoRoom`` at once.
+            give_way: Asked when there is no room.
+            wait_s: Longest wait for others to let go of theirs. 0: ``NoRoom`` at once, and a full disk is left to those
+                who need the file now.
 
         Raises:
             ShardError: what was downloaded has another hash, three times.
@@ -143,7 +148,7 @@ class Cache:
             if blob := self.look(sha256, n_bytes):
                 return blob
             try:
-                self._download(sha256, n_bytes, fetch, name)
+                self._download(sha256, n_bytes, fetch, name, give_way if wait_s else None)
             except NoRoom as full:
                 if give_way():
                     continue
@@ -215,7 +220,7 @@ class Cache:
                             found.append(Entry(Path(file.path), n_bytes, told.st_mtime, size is not None))
         return found
 
-    def _download(self, sha256: str, n_bytes: int, fetch: Fetch, name: str) -> None:
+    def _download(self, sha256: str, n_bytes: int, fetch: Fetch, name: str, give_way: GiveWay | None) -> None:
         """Bring the file in, or wait until whoever is at it is done."""
         path = self.path(sha256)
         part = path.with_name(f"{sha256}.{n_bytes}.part")
@@ -228,17 +233,17 @@ class Cache:
             try:
                 if path.exists():  # the one before us was just done
                     return
-                self._fill(part, sha256, n_bytes, fetch, name)
+                self._fill(part, sha256, name, lambda: self._fetched(part, n_bytes, fetch, give_way))
                 with storage.one_line_errors(path):
                     storage.fsync(part)
                     os.rename(part, path)
             finally:
                 part.unlink(missing_ok=True)
 
-    def _fill(self, part: Path, sha256: str, n_bytes: int, fetch: Fetch, name: str) -> None:
+    def _fill(self, part: Path, sha256: str, name: str, fetched: Callable[[], str]) -> None:
         found = ""
         for _ in range(WRONG_HASHES):
-            found = self._fetched(part, n_bytes, fetch)
+            found = fetched()
             if found == sha256:
                 return
         raise ShardError(
@@ -246,18 +251,18 @@ class Cache:
             "another build, copy the whole shard set there again"
         )
 
-    def _fetched(self, part: Path, n_bytes: int, fetch: Fetch) -> str:
+    def _fetched(self, part: Path, n_bytes: int, fetch: Fetch, give_way: GiveWay | None) -> str:
         """Download; where the disk is full, again after evicting, and until others had time to free some of it."""
         deadline = time.monotonic() + DISK_WAIT_S
         while True:
             try:
                 return fetch(part)
             except (OSError, StorageError) as error:
-                if not _disk_is_full(error):
+                if not _disk_is_full(error) or give_way is None:
                     raise
                 full = error
             os.truncate(part, 0)
-            if not self._evict(n_bytes):
+            if not (self._evict(n_bytes) or give_way()):
                 if time.monotonic() > deadline:
                     raise StorageError(
                         f"{self.root}: the disk is full ({human_bytes(shutil.disk_usage(self.root).free)} left) and "
@@ -312,8 +317,8 @@ class Cache:
 
     def _too_small(self, minimum: int, name: str) -> StorageError:
         return StorageError(
-            f"data.cache_limit is {human_bytes(self.limit)} ({self.root}), but {name} needs {human_bytes(minimum)} "
-            f"with all that is in use at once; set it to at least {minimum}"
+            f"data.cache_limit is {human_bytes(self.limit)} ({self.root}), but with {name} and all that is in use at "
+            f"once it takes {human_bytes(minimum)}; set it to at least {minimum}"
         )
 
 

@@ -91,9 +91,9 @@ class SegmentStream:
         return ((batch, torch.from_numpy(w).to(device)) for batch, w in zip(batches, weights, strict=True))
 
     def close(self) -> None:
-        """Stop the prefetch threads."""
+        """Stop the prefetch threads. One that waits for a server that does not answer ends by itself."""
         for pool in (self._announcer, self._pool):
-            pool.shutdown(wait=True, cancel_futures=True)
+            pool.shutdown(wait=self.source.cache is None, cancel_futures=True)
 
     def __enter__(self) -> "SegmentStream":
         return self

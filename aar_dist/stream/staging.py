@@ -27,8 +27,9 @@ from aar_dist.stream.tape import Ints
 HORIZON = 1024
 """Batches that the scout looks ahead at most: planning them again costs a little."""
 LOOK_EVERY_S = 0.1
+TIDY_EVERY_S = 0.5
 BUDGET = 0.9
-"""Of the cache's limit, shared by the ranks of this machine, for what is downloaded ahead."""
+"""Of what the cache may hold, shared by the ranks of this machine, for what is downloaded ahead."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ class Scout:
     ) -> None:
         assert staging.cache is not None, "there is nothing to scout without remote shards"
         self._staging, self._cache, self._batches = staging, staging.cache, batches
-        self._budget = int(BUDGET * staging.cache.limit) // ranks_here()
+        self._budget = int(BUDGET * min(staging.cache.limit, staging.cache.disk())) // ranks_here()
         self._asked: queue.Queue[int] = queue.Queue(maxsize=downloads)
         self._needed_until: dict[int, int] = {}
         self._passed = 0
@@ -183,7 +184,7 @@ class Scout:
 
     def _tidy_up(self) -> None:
         """Now and then, also while nobody reads: what is held idle keeps others from their room."""
-        while not self._over.wait(1.0):
+        while not self._over.wait(TIDY_EVERY_S):
             self._tidy()
 
     def _download(self) -> None:
@@ -210,7 +211,7 @@ def check_limit(staging: Staging, batches: Iterable[Ints], readers: int) -> None
     most = min(one * readers * ranks_here(), int(sizes.sum()))
     if most > staging.cache.limit:
         raise ConfigError(
-            f"data.cache_limit is {human_bytes(staging.cache.limit)}, but {ranks_here()} rank(s), {readers} reader "
-            f"thread(s) each, cut from shards of {human_bytes(most)} at one time; set it to at least {most}, or lower "
-            "data.lanes"
+            f"data.cache_limit is {human_bytes(staging.cache.limit)} ({staging.cache.root}), but {ranks_here()} "
+            f"rank(s), {readers} reader thread(s) each, cut from shards of {human_bytes(most)} at one time; set it to "
+            f"at least {most}, or lower data.lanes"
         )

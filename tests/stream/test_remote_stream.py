@@ -108,7 +108,7 @@ def test_a_cache_smaller_than_the_set_gives_the_same_batches(remote, shard_set, 
 
 
 def test_a_limit_below_what_a_batch_needs_names_the_minimum(remote):
-    with pytest.raises(ConfigError, match=r"data.cache_limit is 900.0 kB, .* set it to at least \d+, or lower"):
+    with pytest.raises(ConfigError, match=r"data.cache_limit is 900.0 kB .* set it to at least \d+, or lower"):
         batches(replace(remote, cache_limit="900kB"))
 
 
