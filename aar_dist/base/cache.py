@@ -17,7 +17,6 @@ import os
 import re
 import shutil
 import time
-from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256 as hashed
@@ -25,8 +24,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from aar_dist.base import storage
-from aar_dist.base.cli import human_bytes, size_in_bytes
-from aar_dist.base.errors import ConfigError, ShardError, StorageError
+from aar_dist.base.cli import human_bytes
+from aar_dist.base.errors import ShardError, StorageError
 
 ENVIRONMENT = "AAR_DIST_CACHE"
 DEFAULT = "~/.cache/aar_dist"
@@ -93,16 +92,15 @@ class Cache:
             root.mkdir(parents=True, exist_ok=True)
 
     @classmethod
-    def of(cls, folder: str | None = None, limit: str | None = None) -> "Cache":
+    def of(cls, folder: str | None = None, limit: int | None = None) -> "Cache":
         """The cache at ``folder``, or where the environment or the default says.
 
         Args:
             folder: None for the variable AAR_DIST_CACHE, else ~/.cache/aar_dist.
-            limit: A size such as ``100GB``; None for half of what the disk has for it: free space and what is cached.
+            limit: Bytes; None for half of what the disk has for it: free space and what is cached.
         """
-        asked = None if limit is None else parse_limit(limit)
         made = cls(Path(folder or os.environ.get(ENVIRONMENT) or DEFAULT).expanduser(), 0)
-        return cls(made.root, made.disk() // 2 if asked is None else asked)
+        return cls(made.root, made.disk() // 2 if limit is None else limit)
 
     def disk(self) -> int:
         """Bytes that the disk has for the cache: what is free, and what is cached."""
@@ -320,14 +318,6 @@ class Cache:
             f"data.cache_limit is {human_bytes(self.limit)} ({self.root}), but with {name} and all that is in use at "
             f"once it takes {human_bytes(minimum)}; set it to at least {minimum}"
         )
-
-
-def parse_limit(text: str) -> int:
-    """Bytes of ``data.cache_limit``. Raises ``ConfigError``."""
-    try:
-        return size_in_bytes(text)
-    except ArgumentTypeError as error:
-        raise ConfigError(f"data.cache_limit: {error}") from None
 
 
 def _opened(path: Path) -> BinaryIO | None:

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from aar_dist.base import storage
@@ -26,6 +26,8 @@ from aar_dist.base.cli import human_bytes
 from aar_dist.base.errors import StorageError
 from aar_dist.base.object_store import SCHEMES, ObjectStore
 from aar_dist.base.transport import Exists, Missing, Refused, Restart, Transport, Trouble, shown
+
+__all__ = ["Missing", "Patience", "Refused", "Remote", "is_url"]
 
 T = TypeVar("T")
 
@@ -85,8 +87,12 @@ class Remote:
         disk). What has come by then is left in ``into``.
         """
         with storage.one_line_errors(into), open(into, "wb") as file:
-            got = _Download(file, size=size)
-            self._patiently(name, lambda t: got.attempt(t, name), self.patience.fetch_s, got.n_bytes)
+            return self.stream(name, file, size)
+
+    def stream(self, name: str, into: "Sink", size: int) -> str:
+        """:func:`fetch` into anything that can be written to and emptied."""
+        got = _Download(into, size=size)
+        self._patiently(name, lambda t: got.attempt(t, name), self.patience.fetch_s, got.n_bytes)
         return got.digest.hexdigest()
 
     def size(self, name: str) -> int:
@@ -183,10 +189,18 @@ class _Clock:
         self._pause = min(2 * self._pause, self._patience.longest_pause_s)
 
 
+class Sink(Protocol):
+    """Where bytes go: a file opened for writing, or what behaves so."""
+
+    def write(self, piece: bytes, /) -> int: ...
+    def seek(self, place: int, /) -> int: ...
+    def truncate(self) -> int: ...
+
+
 class _Download:
     """A file as far as it has come, over several attempts."""
 
-    def __init__(self, file: IO[bytes], *, size: int | None = None, limit: int | None = None) -> None:
+    def __init__(self, file: Sink, *, size: int | None = None, limit: int | None = None) -> None:
         self.file, self._size, self._limit = file, size, limit
         self._tag: str | None = None
         self._wrong = 0

@@ -12,13 +12,13 @@ import yaml
 from aar_dist.base.config import dump
 from aar_dist.base.errors import ConfigError, one_line
 from aar_dist.training.finetune_config import SCHEMA, FinetuneConfig
+from aar_dist.training.progress import FREE_DATA_KEYS
 
 STRATEGIES = "cross_validation.strategies"
 OPTIONS_MAY_CHANGE = ("seeds", "baselines", "final", "workers", "ranks", "ray_address", "retries")
 """More seeds and methods may join, and others may do the work; what is done already stays."""
 MAY_CHANGE = (
-    "out", "tracking", "store.path", "data.shards", "data.reader_threads", "data.prefetch_batches", "data.cache",
-    "data.cache_limit", "data.downloads", "train.log_every",
+    "out", "tracking", "store.path", *(f"data.{name}" for name in FREE_DATA_KEYS), "train.log_every",
     "train.keep_last", *(f"cross_validation.{name}" for name in OPTIONS_MAY_CHANGE),
 )  # fmt: skip
 """Where things stand, and what is said of them. folds.json holds the identity of the shards."""

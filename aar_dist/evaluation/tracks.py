@@ -4,8 +4,6 @@ shard sets  -> manifest rows of each (recording, sensor) -> Track -> read(a, b) 
 HDF5 files  -> headers                                   -> Track
 """
 
-import json
-import tarfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -21,6 +19,7 @@ from aar_dist.base.cache import Cache
 from aar_dist.base.remote import is_url
 from aar_dist.recordings.contract import Recording, read_samples
 from aar_dist.shards.format import read_info, read_manifest
+from aar_dist.shards.members import descriptions
 from aar_dist.stream.staging import Shard, local_file
 
 COLUMNS = ["shard", "shard_bytes", "sha256", "dataset", "subject", "recording", "sensor", "offset", "n_samples",
@@ -138,10 +137,7 @@ def _start_times(opened: Iterable[Callable[[], AbstractContextManager[Path]]]) -
     """(dataset, recording) -> ISO start, from the JSON beside the samples: the manifest does not hold it."""
     starts: dict[tuple[str, str], str] = {}
     for shard in opened:
-        with shard() as path, tarfile.open(path, "r:") as tar:
-            for member in tar:
-                file = tar.extractfile(member) if member.name.endswith(".json") else None
-                if file is not None:
-                    told = json.load(file)
-                    starts[told["dataset"], told["recording"]] = told["start_time"]
+        with shard() as path:
+            for told in descriptions(path):
+                starts[told["dataset"], told["recording"]] = told["start_time"]
     return starts

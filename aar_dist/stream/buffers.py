@@ -2,11 +2,14 @@
 
     take(bytes) -> Buffer -> tensor(…) views -> give_back(device)
 
-On a GPU the memory is pinned and a buffer is free again only when the copies out of it are done.
+On a GPU the memory is pinned and a buffer is free again only when the copies out of it are done. What is small goes
+together: ``send(tensors, device)``.
 """
 
 import queue
+from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 ALIGN = 64
@@ -43,7 +46,8 @@ class Buffer:
     def give_back(self, device: torch.device) -> None:
         """Offer the buffer for use again after the copies issued so far."""
         if device.type == "cuda":
-            self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            # A reader that waits sleeps: one that spins would take the core of whoever launches kernels.
+            self._copied = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
             self._copied.record(torch.cuda.current_stream(device))
         self._ring.free.put(self)
 
@@ -62,3 +66,28 @@ class BufferRing:
         except queue.Empty:
             return Buffer(self, n_bytes)
         return buffer.reset() if buffer.n_bytes >= n_bytes else Buffer(self, n_bytes)
+
+
+def send(tensors: Sequence[torch.Tensor], device: torch.device) -> list[torch.Tensor]:
+    """Small host tensors on the device, in one copy for all.
+
+    Out of pageable memory each would be a copy of its own that may wait for all that a GPU still has to do. The pinned
+    memory is torch's: it is not used again before the copy is done.
+    """
+    if device.type != "cuda":
+        return [tensor.to(device) for tensor in tensors]
+    here = torch.empty(sum(_room(tensor) for tensor in tensors), dtype=torch.uint8, pin_memory=True)
+    for place, tensor in zip(carved(here, tensors), tensors, strict=True):
+        place.copy_(tensor)
+    return carved(here.to(device, non_blocking=True), tensors)
+
+
+def carved(memory: torch.Tensor, like: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Tensors as these in a stretch of bytes, one after the other."""
+    ends = np.cumsum([_room(tensor) for tensor in like]).tolist()
+    starts = [0, *ends[:-1]]
+    return [memory[a : a + x.nbytes].view(x.dtype).view(x.shape) for a, x in zip(starts, like, strict=True)]
+
+
+def _room(tensor: torch.Tensor) -> int:
+    return -(-tensor.nbytes // ALIGN) * ALIGN

@@ -1,9 +1,10 @@
 """What to stream: shard sets, segments, mixture, order."""
 
+from argparse import ArgumentTypeError
 from dataclasses import dataclass, field
 from typing import Literal
 
-from aar_dist.base.cache import parse_limit
+from aar_dist.base.cli import size_in_bytes
 from aar_dist.base.errors import ConfigError
 
 
@@ -65,10 +66,15 @@ class DataConfig:
     """Prefetch threads a rank."""
     prefetch_batches: int = 8
     """Batches planned and cut ahead."""
+    resident: Literal["auto", "never", "always"] = "auto"
+    """Put the samples of the split on the device once and cut there: ``auto`` on a GPU that has room, ``always`` on
+    any device, or end with an error. The batches are the same."""
+    resident_limit: int | str | None = None
+    """Bytes (8GB) that each rank may take for one split; null for a third of what is free on the device."""
     cache: str | None = None
     """Folder for what is read from URLs; null for the variable AAR_DIST_CACHE, else ~/.cache/aar_dist."""
-    cache_limit: str | None = None
-    """Most that the cache may hold, e.g. ``100GB``; null for half of what its disk has for it."""
+    cache_limit: int | str | None = None
+    """Bytes (100GB) that the cache may hold; null for half of what its disk has for it."""
     downloads: int = 4
     """Shards that a rank downloads at a time, ahead of need."""
 
@@ -84,5 +90,21 @@ class DataConfig:
         ):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"data.{name} must be positive, got {getattr(self, name)}")
-        if self.cache_limit is not None:
-            parse_limit(self.cache_limit)
+        self.resident_bytes, self.cache_bytes  # noqa: B018  raise if they are no sizes
+
+    @property
+    def resident_bytes(self) -> int | None:
+        """``resident_limit`` as a number. Raises ``ConfigError`` if it is no size."""
+        return self._bytes("resident_limit")
+
+    @property
+    def cache_bytes(self) -> int | None:
+        """``cache_limit`` as a number. Raises ``ConfigError`` if it is no size."""
+        return self._bytes("cache_limit")
+
+    def _bytes(self, name: str) -> int | None:
+        size = getattr(self, name)
+        try:
+            return None if size is None else size_in_bytes(str(size))
+        except ArgumentTypeError as error:
+            raise ConfigError(f"data.{name}: {error}") from None

@@ -18,16 +18,19 @@ import torch
 
 from aar_dist.base.errors import ConfigError
 from aar_dist.base.hashing import hash_int, word
+from aar_dist.shards.checks import check_file
 from aar_dist.stream.batch import SegmentBatch
-from aar_dist.stream.buffers import BufferRing
+from aar_dist.stream.buffers import BufferRing, send
 from aar_dist.stream.config import DataConfig
 from aar_dist.stream.mixture import segments_per_epoch
+from aar_dist.stream.resident import Resident, resident_on
 from aar_dist.stream.segments import Cutter, RawBatch, assemble
 from aar_dist.stream.source import Source, has_split, open_source
-from aar_dist.stream.staging import Scout, check_limit, check_size
+from aar_dist.stream.staging import Scout, check_limit
 from aar_dist.stream.tape import Ints, Order, SegmentRefs, Tape
 
 PLAN_BATCHES = 32  # global batches planned at once: a fourth of the cost of planning them singly
+Plan = Callable[[], Iterator[SegmentRefs]]  # the same segments at every call
 
 
 class SegmentStream:
@@ -38,6 +41,7 @@ class SegmentStream:
     ) -> None:
         self.source, self.tape, self.data, self.origins = source, tape, data, origins
         self.rank, self.world_size = rank, world_size
+        self._residents: dict[torch.device, Resident | None] = {}
         self._pool = ThreadPoolExecutor(data.reader_threads, thread_name_prefix="reader")
         self._announcer = ThreadPoolExecutor(1, thread_name_prefix="announcer")
 
@@ -71,9 +75,11 @@ class SegmentStream:
     ) -> Iterator[SegmentBatch]:
         """This rank's micro-batches of the global batches from ``position`` on, without end."""
         check_batch_size(batch_size, micro_batch_size, self.world_size)
-        return self._prefetched(
-            lambda: self._training_refs(position, batch_size, micro_batch_size), torch.device(device)
-        )
+
+        def plan() -> Iterator[SegmentRefs]:
+            return self._training_refs(position, batch_size, micro_batch_size)
+
+        return self._prefetched(plan, self._cutter(torch.device(device)), torch.device(device))
 
     def evaluation(
         self, batch_size: int, micro_batch_size: int, device: torch.device | str = "cpu"
@@ -87,11 +93,25 @@ class SegmentStream:
         positions = np.minimum(positions, self.n_segments - 1)
         mine = self._mine(positions).reshape(-1, micro_batch_size)
         weights = self._mine(weight).reshape(-1, micro_batch_size)
-        batches = self._prefetched(self.tape.segments_at(mine).rows, torch.device(device))
-        return ((batch, torch.from_numpy(w).to(device)) for batch, w in zip(batches, weights, strict=True))
+        cutter = self._cutter(torch.device(device))
+        batches = self._prefetched(self.tape.segments_at(mine).rows, cutter, torch.device(device))
+        sent = (send((torch.from_numpy(w),), torch.device(device))[0] for w in weights)
+        return zip(batches, sent, strict=True)
+
+    def place(self, device: torch.device) -> None:
+        """Put the samples on the device, if they are to be resident and fit; the first batches do it otherwise.
+
+        Raises:
+            ConfigError: they must be resident (``data.resident: always``) and do not fit.
+        """
+        if device not in self._residents:
+            items, show = self.tape.drawn(), self.rank == 0
+            self._residents[device] = resident_on(device, self.source, items, self.data, show=show)
 
     def close(self) -> None:
-        """Stop the prefetch threads. One that waits for a server that does not answer ends by itself."""
+        """Stop the prefetch threads and let go of the samples on the device. A thread that waits for a server that does
+        not answer ends by itself."""
+        self._residents.clear()
         for pool in (self._announcer, self._pool):
             pool.shutdown(wait=self.source.cache is None, cancel_futures=True)
 
@@ -115,16 +135,20 @@ class SegmentStream:
             yield from planned.rows()
             position += batch_size * PLAN_BATCHES
 
-    def _prefetched(self, plan: Callable[[], Iterator[SegmentRefs]], device: torch.device) -> Iterator[SegmentBatch]:
+    def _cutter(self, device: torch.device) -> Cutter:
+        self.place(device)
+        ring = BufferRing(pinned=device.type == "cuda")
+        return Cutter(self.source, ring, resident=self._residents[device], origins=self.origins)
+
+    def _prefetched(self, plan: Plan, cutter: Cutter, device: torch.device) -> Iterator[SegmentBatch]:
         """Cut ahead in the threads, hand on in order."""
-        cutter = Cutter(self.source, BufferRing(pinned=device.type == "cuda"), origins=self.origins)
         ahead: deque[Future[RawBatch]] = deque()
         with ExitStack() as stack:
             stack.enter_context(closing(cutter))
-            scout = self._scout(cutter, plan, stack)
+            scout = self._scout(plan, cutter, stack)
             for ref in plan():
                 self._announcer.submit(cutter.announce, ref)
-                ahead.append(self._pool.submit(self._cut, cutter, ref))
+                ahead.append(self._pool.submit(cutter.cut, ref))
                 if len(ahead) > self.data.prefetch_batches:
                     yield self._assembled(ahead.popleft(), device)
                     if scout:
@@ -132,20 +156,15 @@ class SegmentStream:
             while ahead:
                 yield self._assembled(ahead.popleft(), device)
 
-    def _cut(self, cutter: Cutter, ref: SegmentRefs) -> RawBatch:
-        with cutter.maps.using(self.source.items.shard[ref.item]):
-            return cutter.cut(ref)
-
-    def _scout(self, cutter: Cutter, plan: Callable[[], Iterator[SegmentRefs]], stack: ExitStack) -> Scout | None:
-        """Downloads ahead of the readers, where there is anything to download."""
-        if self.source.cache is None:
+    def _scout(self, plan: Plan, cutter: Cutter, stack: ExitStack) -> Scout | None:
+        """Downloads ahead of the readers, where shards are cut that must be downloaded."""
+        if self.source.cache is None or cutter.resident:
             return None
 
         def needed(refs: Iterable[SegmentRefs]) -> Iterator[Ints]:
             return (np.unique(self.source.items.shard[ref.item]) for ref in refs)
 
         check_limit(cutter.maps.staging, needed(islice(plan(), PLAN_BATCHES)), self.data.reader_threads)
-        self.source.cache.sweep()
         scout = Scout(cutter.maps.staging, needed(plan()), self.data.downloads, cutter.maps.tidy)
         return stack.enter_context(closing(scout))
 
@@ -173,11 +192,16 @@ def open_stream(
     source = open_source(data, split)
     for shard in source.shards:
         if not shard.remote:
-            check_size(shard.path, shard.size)
-    totals = segments_per_epoch(source.seconds, data.segment_duration, data.mixture)
-    seed = data.random_seed if split == "train" else hash_int(data.random_seed, word("validation"))
-    tape = Tape(source.items, totals, seed=seed, lanes=data.lanes, shuffle_block=data.shuffle_block)
+            check_file(shard.path, shard.size)
+    tape = open_tape(source, data, split)
     return SegmentStream(source, tape, data, rank=rank, world_size=world_size, origins=origins)
 
 
-__all__ = ["SegmentStream", "check_batch_size", "has_split", "open_stream"]
+def open_tape(source: Source, data: DataConfig, split: Literal["train", "val"]) -> Tape:
+    """The order in which a split is read."""
+    totals = segments_per_epoch(source.seconds, data.segment_duration, data.mixture)
+    seed = data.random_seed if split == "train" else hash_int(data.random_seed, word("validation"))
+    return Tape(source.items, totals, seed=seed, lanes=data.lanes, shuffle_block=data.shuffle_block)
+
+
+__all__ = ["SegmentStream", "check_batch_size", "has_split", "open_stream", "open_tape"]

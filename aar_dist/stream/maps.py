@@ -144,3 +144,17 @@ def _close(one: _Map) -> None:
 def _view(raw: np.memmap[tuple[int], np.dtype[np.uint8]], dtype: str) -> torch.Tensor:
     size = np.dtype(dtype).itemsize
     return torch.from_numpy(raw[: raw.size // size * size]).view(TORCH[dtype])
+
+
+def windows(flat: torch.Tensor, first: torch.Tensor, width: int, *, out: torch.Tensor | None = None) -> torch.Tensor:
+    """``width`` elements of a flat tensor from each of ``first`` (n,) int64 on: (n, width), where the tensor lies."""
+    if flat.device.type != "cpu":
+        return by_element(flat, first, width)
+    rows = flat.as_strided((flat.numel() - width + 1, width), (1, 1))  # a memory copy each, without the GIL
+    return torch.index_select(rows, 0, first, out=out)
+
+
+def by_element(flat: torch.Tensor, first: torch.Tensor, width: int) -> torch.Tensor:
+    """:func:`windows` by an index for each element. On a GPU that costs microseconds, and nothing hangs on how torch
+    indexes a view of overlapping rows there, which went from one kernel to another between releases."""
+    return flat[first[:, None] + torch.arange(width, device=flat.device)]

@@ -2,17 +2,22 @@
 
 parts (row, start) -> groups of one dtype, length and shard -> gather (no GIL) -> RawBatch in the shard's own dtype
 RawBatch -> device -> float32, scaled, NaN and padding masked -> SegmentBatch
+
+Where the samples are resident on the device, the same gather happens there: a group takes its first elements along
+instead of values.
 """
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from aar_dist.stream.batch import Origin, SegmentBatch
-from aar_dist.stream.buffers import ALIGN, Buffer, BufferRing
+from aar_dist.stream.buffers import ALIGN, Buffer, BufferRing, send
 from aar_dist.stream.config import Normalize
-from aar_dist.stream.maps import TORCH, ShardMaps
+from aar_dist.stream.maps import TORCH, ShardMaps, windows
+from aar_dist.stream.resident import Resident
 from aar_dist.stream.source import Source, first_rows
 from aar_dist.stream.tape import Ints, SegmentRefs
 
@@ -24,7 +29,11 @@ class Group:
     """Parts of a batch of one dtype and shape: n parts, S samples, A axes."""
 
     values: torch.Tensor
-    """(n, S, A) as stored."""
+    """(n, S·A) as stored; of resident samples (n,) int64, the element of ``resident`` at which each part starts."""
+    resident: torch.Tensor | None
+    """Flat samples on the device, from which the parts are still to be gathered."""
+    shape: tuple[int, int, int]
+    """n, S, A."""
     wraps_at: float
     """2**bits of an unsigned type that is stored as a signed one; 0 for the others."""
     row: torch.Tensor
@@ -54,14 +63,17 @@ class RawBatch:
 class Cutter:
     """Cuts the segments of a source."""
 
-    def __init__(self, source: Source, ring: BufferRing, *, origins: bool = False) -> None:
-        self._source, self._ring, self._origins = source, ring, origins
+    def __init__(
+        self, source: Source, ring: BufferRing, *, resident: Resident | None = None, origins: bool = False
+    ) -> None:
+        self._source, self._ring, self.resident, self._origins = source, ring, resident, origins
         self.maps = ShardMaps(source)
-        itemsize = np.array([np.dtype(d).itemsize for d in source.dtypes])
-        self._frame_bytes = itemsize[source.rows.dtype] * source.rows.n_axes
+        self._frame_bytes = source.frame_bytes
 
     def announce(self, refs: SegmentRefs) -> None:
         """Tell the kernel of segments that will be cut soon."""
+        if self.resident:
+            return
         rows, part_rows = self._source.rows, self._source.parts[refs.item]
         place, part = np.nonzero(part_rows >= 0)
         at = part_rows[place, part]
@@ -79,14 +91,16 @@ class Cutter:
         place, part = np.nonzero(part_rows >= 0)
         # Sensors of one item have one rate and one first sample: the drawn start holds for all of them.
         flat_rows, flat_starts = part_rows[place, part], refs.start[place]
-        n_bytes = rows.window[flat_rows] * self._frame_bytes[flat_rows]
-        buffer = self._ring.take(int(n_bytes.sum()) + ALIGN * (1 + len(flat_rows)))
+        n_bytes = 0 if self.resident else int((rows.window[flat_rows] * self._frame_bytes[flat_rows]).sum())
+        buffer = self._ring.take(n_bytes + ALIGN * (1 + len(flat_rows)))
         order = np.lexsort(
             (rows.shard[flat_rows], rows.n_axes[flat_rows], rows.window[flat_rows], rows.dtype[flat_rows], part)
         )
         groups = []
-        for at in _runs(order, part, rows.dtype[flat_rows], rows.window[flat_rows], rows.n_axes[flat_rows]):
-            groups.append(self._gather(buffer, flat_rows[at], flat_starts[at], place[at], int(s.column[part[at[0]]])))
+        with nullcontext() if self.resident else self.maps.using(rows.shard[flat_rows]):
+            for at in _runs(order, part, rows.dtype[flat_rows], rows.window[flat_rows], rows.n_axes[flat_rows]):
+                column = int(s.column[part[at[0]]])
+                groups.append(self._gather(buffer, flat_rows[at], flat_starts[at], place[at], column))
         first = first_rows(part_rows)
         return RawBatch(
             groups=tuple(groups),
@@ -102,24 +116,29 @@ class Cutter:
         )
 
     def _gather(self, buffer: Buffer, rows: Ints, starts: Ints, place: Ints, column: int) -> Group:
-        """One gather for each shard out of its map; ``rows`` are sorted by shard."""
-        s = self._source
+        """Parts of one dtype and shape; ``rows`` are sorted by shard."""
+        s, r = self._source, self.resident
         dtype, n, axes = s.dtypes[s.rows.dtype[rows[0]]], int(s.rows.window[rows[0]]), int(s.rows.n_axes[rows[0]])
-        out = buffer.tensor(len(rows), n * axes, TORCH[dtype])
-        first = s.rows.offset[rows] // np.dtype(dtype).itemsize + starts * axes
-        shard = s.rows.shard[rows]
-        for at in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(shard)) + 1):
-            flat = self.maps.flat(int(shard[at[0]]), dtype)
-            windows = flat.as_strided((flat.numel() - n * axes + 1, n * axes), (1, 1))
-            torch.index_select(windows, 0, torch.from_numpy(first[at]), out=out[at[0] : at[-1] + 1])
+        begin = r.first[rows] if r else s.rows.offset[rows] // np.dtype(dtype).itemsize
+        first = torch.from_numpy(begin + starts * axes)
         return Group(
-            values=out.view(len(rows), n, axes),
+            values=first if r else self._from_maps(buffer, dtype, s.rows.shard[rows], first, n * axes),
+            resident=r.flat(dtype) if r else None,
+            shape=(len(rows), n, axes),
             wraps_at=2.0 ** (8 * np.dtype(dtype).itemsize) if dtype in _WRAPPED else 0.0,
             row=torch.from_numpy(place),
             column=column,
             scale=torch.from_numpy(s.rows.scale[rows, None, :axes]),
             zero=torch.from_numpy(s.rows.zero[rows, None, :axes]),
         )
+
+    def _from_maps(self, buffer: Buffer, dtype: str, shard: Ints, first: torch.Tensor, width: int) -> torch.Tensor:
+        """One gather for each shard out of its map, (n, width)."""
+        out = buffer.tensor(len(shard), width, TORCH[dtype])
+        for at in np.split(np.arange(len(shard)), np.flatnonzero(np.diff(shard)) + 1):
+            part = slice(at[0], at[-1] + 1)
+            windows(self.maps.flat(int(shard[at[0]]), dtype), first[part], width, out=out[part])
+        return out
 
     def _origin(self, part_rows: Ints, starts: Ints) -> tuple[Origin, ...]:
         s, first = self._source, first_rows(part_rows)
@@ -154,9 +173,9 @@ def assemble(raw: RawBatch, n_columns: int, device: torch.device, normalize: Nor
     values = torch.zeros(size, device=device)
     valid = torch.zeros(size, dtype=torch.bool, device=device)
     for group in raw.groups:
-        stored = group.values.to(device, non_blocking=True)
-        row, scale, zero = (x.to(device, non_blocking=True) for x in (group.row, group.scale, group.zero))
-        x = stored.to(torch.float32)
+        row, scale, zero = send((group.row, group.scale, group.zero), device)
+        stored = _stored(group, device)
+        x = stored.view(group.shape).to(torch.float32)
         if group.wraps_at:
             x = torch.where(x < 0, x + group.wraps_at, x)
         ok = torch.isfinite(x)
@@ -166,11 +185,27 @@ def assemble(raw: RawBatch, n_columns: int, device: torch.device, normalize: Nor
         values[row, : x.shape[1], columns] = x
         valid[row, : x.shape[1], columns] = ok
     raw.buffer.give_back(device)
-    small = {
-        name: getattr(raw, name).to(device, non_blocking=True) for name in ("rate_hz", "dataset", "channel", "key")
-    }
-    label = None if raw.label is None else raw.label.to(device, non_blocking=True)
-    return SegmentBatch(values=values, valid=valid, label=label, duration_s=raw.duration_s, origin=raw.origin, **small)
+    rate_hz, dataset, channel, key = send((raw.rate_hz, raw.dataset, raw.channel, raw.key), device)
+    label = None if raw.label is None else send((raw.label,), device)[0]
+    return SegmentBatch(
+        values=values,
+        valid=valid,
+        rate_hz=rate_hz,
+        dataset=dataset,
+        channel=channel,
+        key=key,
+        label=label,
+        duration_s=raw.duration_s,
+        origin=raw.origin,
+    )
+
+
+def _stored(group: Group, device: torch.device) -> torch.Tensor:
+    """The values of a group on the device: sent there, or gathered there."""
+    if group.resident is None:
+        # Elsewhere than on CUDA nothing would tell when the buffer may be filled again.
+        return group.values.to(device, non_blocking=device.type == "cuda")
+    return windows(group.resident, send((group.values,), device)[0], group.shape[1] * group.shape[2])
 
 
 def normalized(x: torch.Tensor, valid: torch.Tensor, normalize: Normalize) -> torch.Tensor:

@@ -22,6 +22,7 @@ from aar_dist.base.cache import Cache, NoRoom
 from aar_dist.base.cli import human_bytes
 from aar_dist.base.errors import AarError, ConfigError, ShardError, StorageError
 from aar_dist.base.remote import Remote, is_url
+from aar_dist.shards.checks import check_file
 from aar_dist.stream.tape import Ints
 
 HORIZON = 1024
@@ -68,7 +69,7 @@ class Staging:
         """The whole shard; while it is open, the cache keeps it. Raises ``ShardError``, ``StorageError``."""
         told = self.shards[shard]
         if not told.remote:
-            check_size(told.path, told.size)
+            check_file(told.path, told.size)
             return told.path.open("rb")
         assert self.cache is not None, "a source with remote shards has a cache"
         fetch = _fetch(told)
@@ -89,7 +90,7 @@ class Staging:
 def local_file(shard: Shard, cache: Cache | None) -> Iterator[Path]:
     """A path under which the whole shard can be read meanwhile; ``cache`` is for a remote one."""
     if not shard.remote:
-        check_size(shard.path, shard.size)
+        check_file(shard.path, shard.size)
         yield shard.path
         return
     with Staging([shard], cache).open(0) as file:
@@ -98,18 +99,6 @@ def local_file(shard: Shard, cache: Cache | None) -> Iterator[Path]:
 
 def _fetch(shard: Shard) -> Callable[[Path], str]:
     return lambda part: Remote(shard.where).fetch(shard.name, part, shard.size)
-
-
-def check_size(path: Path, size: int) -> None:
-    """Refuse a shard that is not as long as its manifest says."""
-    try:
-        found = path.stat().st_size
-    except FileNotFoundError:
-        raise ShardError(f"{path}: missing, though the manifest names it; copy the whole shard set again") from None
-    if found != size:
-        raise ShardError(
-            f"{path}: has {found} bytes, the manifest says {size}: cut short or of another build; copy it again"
-        )
 
 
 def ranks_here() -> int:
@@ -136,6 +125,7 @@ class Scout:
         self._over = threading.Event()
         self._failed: AarError | None = None
         self._tidy = tidy
+        self._cache.sweep()
         for number, work in enumerate([self._walk, self._tidy_up] + [self._download] * downloads):
             threading.Thread(target=work, name=f"scout {number}", daemon=True).start()
 

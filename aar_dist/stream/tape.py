@@ -71,6 +71,9 @@ class Order(Protocol):
     def n_segments(self) -> int:
         """Segments of one epoch."""
 
+    def drawn(self) -> Ints:
+        """Items that segments are drawn from."""
+
     def batches(self, position: int, batch_size: int, n_batches: int) -> Ints:
         """Positions of the next global batches, (n_batches, batch_size)."""
 
@@ -105,12 +108,39 @@ class Tape:
         length[self._lane_at[:longer]] += 1
         return length, np.cumsum(length) - length
 
+    def drawn(self) -> Ints:
+        """Items that segments are drawn from."""
+        return np.flatnonzero(self.items.weight > 0)
+
     def batches(self, position: int, batch_size: int, n_batches: int) -> Ints:
         """Positions of the next global batches, (n_batches, batch_size), each sorted by (epoch, lane)."""
         positions = position + np.arange(n_batches * batch_size, dtype=np.int64).reshape(n_batches, batch_size)
         epoch, place = np.divmod(positions, self.n_segments)
         order = np.argsort(epoch * self.lanes + self._lane_at[place % self.lanes], axis=1, kind="stable")
         return np.take_along_axis(positions, order, axis=1)
+
+    def lane_of(self, positions: Ints) -> Ints:
+        """Lane in which each position stands."""
+        lane: Ints = self._lane_at[positions % self.n_segments % self.lanes]
+        return lane
+
+    def lane_ends(self) -> Ints:
+        """Segments of an epoch's line before the end of each lane."""
+        ends: Ints = self._lane_start + self._lane_length
+        return ends
+
+    def quotas(self, epoch: int) -> Ints:
+        """(n,) segments of each item in an epoch."""
+        line, quota = self._line(epoch), np.zeros(len(self.items.dataset), np.int64)
+        quota[line.item] = np.diff(line.ends, prepend=0)
+        return quota
+
+    def shard_ends(self, epoch: int) -> tuple[Ints, Ints]:
+        """Shards in the order of an epoch's line, and how many of its segments stand before the end of each."""
+        line = self._line(epoch)
+        shard = self.items.shard[line.item]
+        last = np.flatnonzero(np.diff(shard, append=-1))
+        return shard[last], line.ends[last]
 
     def segments_at(self, positions: Ints) -> SegmentRefs:
         """The segments at these positions (any shape). Same answer on every rank and after every restart."""
@@ -163,8 +193,9 @@ class Tape:
     def _quotas(self, epoch: int) -> Ints:
         """Segments of each item in an epoch: systematic rounding, so that every data set's total is exact."""
         quota = np.zeros(len(self.items.dataset), np.int64)
+        edges = np.searchsorted(self.items.dataset, np.arange(len(self.totals) + 1))
         for d, total in enumerate(self.totals):
-            at = self.items.dataset == d
+            at = slice(edges[d], edges[d + 1])
             running = np.cumsum(self.items.weight[at])
             u = self._rounding_start(epoch, d)
             quota[at] = np.diff(np.floor(running / running[-1] * total + u).astype(np.int64), prepend=0)

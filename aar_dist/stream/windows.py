@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from aar_dist.base.errors import ConfigError
 from aar_dist.base.hashing import hash_np, word
 from aar_dist.shards.format import read_info, read_labels
+from aar_dist.stream.columns import Floats
 from aar_dist.stream.config import DataConfig
 from aar_dist.stream.loader import SegmentStream
-from aar_dist.stream.source import Floats, Source, first_rows, open_source
+from aar_dist.stream.source import Source, first_rows, open_source
 from aar_dist.stream.tape import Ints, SegmentRefs, permuted
 
 Names = NDArray[np.str_]
@@ -224,6 +225,11 @@ class WindowOrder:
     def n_segments(self) -> int:
         """Windows of one epoch."""
         return len(self.table)
+
+    def drawn(self) -> Ints:
+        """Items that windows lie in."""
+        items: Ints = np.unique(self.table.item)
+        return items
 
     def batches(self, position: int, batch_size: int, n_batches: int) -> Ints:
         """Positions of the next global batches, (n_batches, batch_size)."""

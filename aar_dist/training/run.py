@@ -98,6 +98,9 @@ def compose(
     directory.open_log(ranks)
     engine = Engine(plan.objective, config.deepspeed, config.train, config.optim, ranks, device)
     stack.callback(engine.close)
+    for each in (stream, plan.val_stream):
+        if each:
+            each.place(device)
     if found.saved:
         progress = saving.restore(engine, found.saved)
     from_main(lambda: take_over(directory, plan.text, found))

@@ -112,6 +112,12 @@ def test_a_limit_below_what_a_batch_needs_names_the_minimum(remote):
         batches(replace(remote, cache_limit="900kB"))
 
 
+@pytest.mark.parametrize("limit", ["much", "-1GB", "1 furlong"])
+def test_a_limit_that_is_no_size(limit):
+    with pytest.raises(ConfigError, match=r"data\.cache_limit: "):
+        DataConfig(shards=["x"], cache_limit=limit)
+
+
 def test_validation_and_labelled_windows_too(remote, data, proxy):
     for split in (data, remote):
         assert LABELS not in proxy.requests
