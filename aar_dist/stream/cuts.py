@@ -198,8 +198,8 @@ def _kinds(source: Source) -> tuple[Ints, tuple[Kind, ...]]:
             dtype=source.dtypes[rows.dtype[i]],
             n_samples=int(rows.window[i]),
             n_axes=int(rows.n_axes[i]),
-            scale=_one_for_all(rows.scale[kind == k], rows.n_axes[i]),
-            zero=_one_for_all(rows.zero[kind == k], rows.n_axes[i]),
+            scale=_one_for_all(rows.scale[kind == k], int(rows.n_axes[i])),
+            zero=_one_for_all(rows.zero[kind == k], int(rows.n_axes[i])),
         )
         for k, i in enumerate(example)
     )
