@@ -141,7 +141,7 @@ def object_store(*buckets: str) -> Iterator[str]:
 
 
 NGINX = """
-daemon off; pid {run}/pid; error_log {run}/error.log; worker_processes 1;
+daemon off; master_process off; pid {run}/pid; error_log {run}/error.log; worker_processes 1;
 events {{ worker_connections 64; }}
 http {{
     access_log off;

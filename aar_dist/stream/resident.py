@@ -79,9 +79,13 @@ class Resident:
         low, high = np.maximum(begin[touched], start), np.minimum(end[touched], start + len(piece))
         rows = self._rows[touched]
         shard, place = self._source.rows.shard[rows], self._source.rows.offset[rows] + low - begin[touched]
-        maps.announce(shard, place, high - low)
-        for s, p, a, b in zip(*(x.tolist() for x in (shard, place, low - start, high - start)), strict=True):
-            piece[a:b] = maps.flat(s, "|u1")[p : p + b - a]
+        for of in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(shard)) + 1):  # a shard at a time
+            with maps.using(shard[of].tolist()):
+                maps.announce(shard[of], place[of], (high - low)[of])
+                for s, p, a, b in zip(
+                    *(x[of].tolist() for x in (shard, place, low - start, high - start)), strict=True
+                ):
+                    piece[a:b] = maps.flat(s, "|u1")[p : p + b - a]
 
 
 def sample_bytes(source: Source, rows: Ints) -> Ints:

@@ -8,6 +8,7 @@ instead of values.
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,8 +54,8 @@ class Cutter:
     def __init__(
         self, source: Source, ring: BufferRing, *, resident: Resident | None = None, origins: bool = False
     ) -> None:
-        self._source, self._ring, self._resident, self._origins = source, ring, resident, origins
-        self._maps = ShardMaps(source)
+        self._source, self._ring, self.resident, self._origins = source, ring, resident, origins
+        self.maps = ShardMaps(source)
         self._frame_bytes = source.frame_bytes
         itemsize = np.array([np.dtype(d).itemsize for d in source.dtypes])
         in_shard = source.rows.offset // itemsize[source.rows.dtype]
@@ -66,24 +67,27 @@ class Cutter:
 
     def announce(self, refs: SegmentRefs) -> None:
         """Tell the kernel of segments that will be cut soon."""
-        if self._resident:
+        if self.resident:
             return
         rows, part_rows = self._source.rows, self._source.parts[refs.item]
         place, part = np.nonzero(part_rows >= 0)
         at = part_rows[place, part]
         first = rows.offset[at] + refs.start[place] * self._frame_bytes[at]
-        self._maps.announce(rows.shard[at], first, rows.window[at] * self._frame_bytes[at])
+        self.maps.announce(rows.shard[at], first, rows.window[at] * self._frame_bytes[at])
 
     def close(self) -> None:
         """Let go of the shards."""
-        self._maps.close()
+        self.maps.close()
 
     def cut(self, plan: BatchPlan) -> RawBatch:
         """Segments as stored; runs in a prefetch thread."""
-        buffer = self._ring.take(0 if self._resident else sum(_bytes_of(group) for group in plan.groups))
+        buffer = self._ring.take(0 if self.resident else sum(_bytes_of(group) for group in plan.groups))
+        shards = {shard for group in plan.groups for shard, _ in group.runs}
+        with nullcontext() if self.resident else self.maps.using(shards):
+            groups = tuple(self._gathered(buffer, group) for group in plan.groups)
         return RawBatch(
             plan=plan,
-            groups=tuple(self._gathered(buffer, group) for group in plan.groups),
+            groups=groups,
             buffer=buffer,
             memory=self._ring.memory,
             origin=self._origin(plan.refs) if self._origins else None,
@@ -92,15 +96,15 @@ class Cutter:
     def _gathered(self, buffer: Buffer, plan: GroupPlan) -> Group:
         """One gather for each run out of the map of its shard."""
         kind = plan.kind
-        if self._resident:
-            return Group(plan=plan, values=None, resident=self._resident.flat(kind.dtype))
+        if self.resident:
+            return Group(plan=plan, values=None, resident=self.resident.flat(kind.dtype))
         width = kind.n_samples * kind.n_axes
         out = buffer.tensor(len(plan.first), width, TORCH[kind.dtype])
         sizes = [size for _, size in plan.runs]
         for (shard, _), first, part in zip(
             plan.runs, plan.first.split_with_sizes(sizes), out.split_with_sizes(sizes), strict=True
         ):
-            windows(self._maps.flat(shard, kind.dtype), first, width, out=part)
+            windows(self.maps.flat(shard, kind.dtype), first, width, out=part)
         return Group(plan=plan, values=out, resident=None)
 
     def _origin(self, refs: SegmentRefs) -> tuple[Origin, ...]:

@@ -11,7 +11,8 @@ from aar_dist.stream.config import DataConfig
 from aar_dist.stream.tape import TAPE_VERSION
 
 # What does not change which segment stands where, nor what is in it.
-FREE_DATA_KEYS = ("shards", "reader_threads", "prefetch_batches", "resident", "resident_limit")
+FREE_DATA_KEYS = ("shards", "reader_threads", "prefetch_batches", "resident", "resident_limit", "cache", "cache_limit",
+                  "downloads")  # fmt: skip
 MOVING = ("position", "step", "skipped", "run_id")
 
 

@@ -32,7 +32,7 @@ def make_plan(config: PlanConfig) -> Plan:
     tape = open_tape(source, data, "train")
     played = min(config.train.epochs, MOST_EPOCHS)
     n_steps = max(1, played * tape.n_segments // batch)
-    sizes = np.array([size for _, size in source.shards], np.int64)
+    sizes = np.array([shard.size for shard in source.shards], np.int64)
     uses, not_exact = demand(tape, batch, n_steps, cluster.world_size, cluster.ranks_per_node)
     nodes = per_node(uses, cluster.ranks_per_node)
     if played < config.train.epochs:
