@@ -149,8 +149,8 @@ def _check_texts(name: str, column: pa.ChunkedArray) -> Problem:
                 return f"{name} holds control characters, expected {expected}"
             if (pc.max(pc.binary_length(texts)).as_py() or 0) > LONGEST_TEXT:
                 return f"{name} is longer than {LONGEST_TEXT} characters"
-        elif bad := next((text for text in texts.to_pylist() if not fits(text)), None):
-            return f"{name} is {bad[:80]!r}, expected {expected}"
+        elif bad := [text for text in texts.to_pylist() if not fits(text)]:
+            return f"{name} is {bad[0][:80]!r}, expected {expected}"
     return None
 
 
