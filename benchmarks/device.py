@@ -32,7 +32,7 @@ from aar_dist.stream.batch import SegmentBatch
 from aar_dist.stream.config import DataConfig
 from aar_dist.stream.loader import SegmentStream, open_stream
 from aar_dist.stream.maps import by_element
-from aar_dist.stream.resident import sample_bytes
+from aar_dist.stream.resident import room_for
 from aar_dist.training.config import SCHEMA
 
 CONFIG = Path(__file__).parents[1] / "configs" / "pretrain" / "aar.yaml"
@@ -114,7 +114,7 @@ def compare(corpus: Corpus, sizes: Sizes, device: torch.device) -> dict[str, Any
         "segments_per_s": {path: round(statistics.median(found)) for path, found in rate.items()},
         "bytes_sent_per_segment": {path: sent_bytes(s, sizes.batch) / sizes.batch for path, s in streams.items()},
         "step_ms": {path: round(statistics.median(found), 3) for path, found in step.items()},
-        "resident_bytes": int(sample_bytes(source, source.parts[:, 0]).sum()),
+        "resident_bytes": int(room_for(source, source.parts[:, 0]).sum()),
         "placed_in_s": round(placed_s, 4),
         "peak_bytes": torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None,
         "host_rss_bytes": psutil.Process().memory_info().rss,
@@ -171,7 +171,8 @@ def seconds_of(stream: SegmentStream, sizes: Sizes, device: torch.device) -> flo
 
 def sent_bytes(stream: SegmentStream, batch: int) -> int:
     """Bytes of a batch that go to the device, by what a raw batch holds."""
-    raw = stream._cutter(torch.device("cpu")).cut(stream.tape.segments_at(stream.tape.batches(0, batch, 1)[0]))
+    cutter = stream._cutter(torch.device("cpu"))
+    raw = cutter.cut(cutter.plan([stream.tape.segments_at(stream.tape.batches(0, batch, 1)[0])])[0])
     held = [getattr(part, f.name) for part in (raw, *raw.groups) for f in fields(part) if f.name != "resident"]
     return sum(x.nbytes for x in held if torch.is_tensor(x))
 

@@ -36,6 +36,10 @@ class Coded:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return self.values[self.codes].astype(dtype or self.values.dtype, copy=False)
 
+    def astype(self, dtype: Any) -> "Coded":
+        """The column with values of another type."""
+        return Coded(self.codes, self.values.astype(dtype))
+
     @property
     def shape(self) -> tuple[int, ...]:
         """Of the array it stands for."""

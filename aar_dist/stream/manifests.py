@@ -13,7 +13,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from aar_dist.base.cache import Cache
 from aar_dist.base.errors import ConfigError, ShardError
+from aar_dist.base.remote import is_url
 from aar_dist.shards.format import SPLITS, CheckedParquet, open_manifest, read_info
 from aar_dist.stream.columns import Coded, Codes, distinct, encoded, grouped, padded, rising
 from aar_dist.stream.config import DataConfig
@@ -30,14 +32,16 @@ class Manifests:
             raise ConfigError(
                 "data.shards is empty, expected at least one shard set (a folder made by shards/build.py)"
             )
-        self.folders: list[Path] = []
+        self.folders: list[Path | str] = []
+        """Shard sets: folders, and URLs."""
+        self.cache = cache_of(data)
         self._files: list[CheckedParquet] = []
         identities: list[str] = []
         for name in data.shards:
-            folder = Path(name)
+            folder = name if is_url(name) else Path(name)
             info = read_info(folder)
             _check_duration(folder, info, data.segment_duration)
-            self._files.append(open_manifest(folder, info))
+            self._files.append(open_manifest(folder, info, self.cache))
             if info["identity"] in identities:
                 raise ConfigError(
                     f"data.shards: {folder} is the same shard set as {self.folders[identities.index(info['identity'])]}"
@@ -89,7 +93,12 @@ class Manifests:
         return np.array([wanted(text) for text in names], bool)[codes]
 
 
-def _check_duration(folder: Path, info: dict[str, Any], segment_duration: float) -> None:
+def cache_of(data: DataConfig) -> Cache | None:
+    """The cache, where there is a shard set to be read from a URL."""
+    return Cache.of(data.cache, data.cache_bytes) if any(map(is_url, data.shards)) else None
+
+
+def _check_duration(folder: Path | str, info: dict[str, Any], segment_duration: float) -> None:
     longest = info["options"]["longest_segment_s"]
     if segment_duration > longest:
         raise ConfigError(

@@ -15,12 +15,14 @@ import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from aar_dist.base.cache import Cache
 from aar_dist.base.errors import ConfigError, ShardError
 from aar_dist.base.hashing import word
 from aar_dist.stream.columns import Coded, Codes, Floats, grouped, rising
 from aar_dist.stream.config import DataConfig
 from aar_dist.stream.forms import forms_of, scaling_of
 from aar_dist.stream.manifests import Manifests, Mask, check_split, in_order, of_sensors, of_split, sensor_names
+from aar_dist.stream.staging import Shard
 from aar_dist.stream.tape import Ints, Items
 
 
@@ -53,8 +55,9 @@ class Rows:
 class Source:
     """All that a stream reads from, for one split."""
 
-    shards: tuple[tuple[Path, int], ...]
-    """Path and bytes of each shard."""
+    shards: tuple[Shard, ...]
+    cache: Cache | None
+    """Where shards of URLs are kept; None if there are none."""
     rows: Rows
     parts: Ints
     """(n_items, k) the rows of each item; -1 where a recording lacks a sensor."""
@@ -68,8 +71,8 @@ class Source:
     datasets: tuple[str, ...]
     channels: tuple[str, ...]
     identity: str
-    folders: tuple[Path, ...]
-    """The shard sets."""
+    folders: tuple[Path | str, ...]
+    """The shard sets: folders, and URLs."""
     origin: dict[str, Coded]
     """dataset, subject, recording, sensor of each row."""
     too_short: int
@@ -142,6 +145,7 @@ class _Chooser:
         drawable = first_rows(parts)
         return Source(
             shards=self.shards,
+            cache=self.manifests.cache,
             parts=parts,
             column=column,
             items=self._items(drawable, dataset, n_starts, origin["subject"].codes),
@@ -166,7 +170,7 @@ class _Chooser:
         return Items(
             dataset=dataset,
             shard=self.shard[drawable],
-            shard_word=np.array([word(path.name) for path, _ in self.shards], np.uint64),
+            shard_word=np.array([word(shard.name) for shard in self.shards], np.uint64),
             weight=weight,
             n_starts=n_starts,
         )
@@ -183,8 +187,8 @@ class _Chooser:
     def _numbers(self, name: str) -> NDArray[Any]:
         return self.manifests.numbers(name)[self.rows]
 
-    def _shards(self) -> tuple[Ints, tuple[tuple[Path, int], ...]]:
-        """Shard of each row; path and bytes of each shard, by set and name."""
+    def _shards(self) -> tuple[Ints, tuple[Shard, ...]]:
+        """Shard of each row; the shards by set and name."""
         name, names = self._rising("shard")
         of_set = self.manifests.of_set[self.rows]
         code = of_set.astype(np.int64) * len(names) + name
@@ -192,8 +196,12 @@ class _Chooser:
         _, first, number = np.unique(code[starts], return_index=True, return_inverse=True)
         rows = starts[first]
         sizes = self.manifests.numbers("shard_bytes")[self.rows[rows]]
-        folders = self.manifests.folders
-        files = [(folders[of_set[i]] / names[name[i]], int(size)) for i, size in zip(rows, sizes, strict=True)]
+        sha256, hashes = self.manifests.names("sha256")
+        where = [str(folder) for folder in self.manifests.folders]
+        files = [
+            Shard(names[name[i]], int(size), hashes[code], where[of_set[i]])
+            for i, size, code in zip(rows, sizes, sha256[self.rows[rows]], strict=True)
+        ]
         return np.repeat(number.astype(np.int64), np.diff(starts, append=len(code))), tuple(files)
 
     def _drawable(self, first: Ints, n_starts: Ints) -> tuple[Ints, tuple[str, ...]]:

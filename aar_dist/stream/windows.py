@@ -144,7 +144,7 @@ def _check_datasets(source: Source, names: Sequence[str]) -> None:
 
 
 def _label_runs(source: Source) -> list[dict[str, Any]]:
-    tables = [read_labels(folder, read_info(folder)) for folder in source.folders]
+    tables = [read_labels(folder, read_info(folder), source.cache) for folder in source.folders]
     runs: list[dict[str, Any]] = pa.concat_tables(tables).unify_dictionaries().to_pylist()
     return runs
 

@@ -117,17 +117,16 @@ def test_only_what_is_drawn_from_is_placed(data):
     items = np.unique(table.select(np.char.startswith(table.subject, "fast/f1")).item)
     found = resident_on(CPU, source, items, replace(data, resident="always"))
     rows = source.parts[items, 0]
-    assert found.flat("<f4").numel() == source.rows.n_samples[rows].sum() * 3
+    n_bytes = source.rows.n_samples[rows] * 3 * 4
+    assert n_bytes.sum() <= found.flat("|u1").numel() < (n_bytes + 8).sum()
     assert (found.first >= 0).nonzero()[0].tolist() == sorted(rows)
-    with pytest.raises(KeyError):
-        found.flat("<i2")
 
 
 def test_what_fits_stays_within_the_limit_to_the_byte(data, caplog):
     caplog.set_level(logging.INFO, "aar_dist")
     with open_stream(data, "train") as stream:
         source, items = stream.source, stream.tape.drawn()
-        needed = int(resident.sample_bytes(source, source.parts[items, 0]).sum())
+        needed = int(resident.room_for(source, source.parts[items, 0]).sum())
         exact, short = (replace(data, resident_limit=limit) for limit in (needed, needed - 1))
         assert resident_on(ELSEWHERE, source, items, exact) is not None
         assert "resident on meta" in caplog.messages[-1]
