@@ -174,6 +174,8 @@ def check_places(table: pa.Table) -> tuple[Problem, Numbers]:
             f"row {i}: {n[i]} samples at {offset[i]} do not fit into {table['shard'][i]} of {size[i]} bytes",
             n_axes,
         )
+    if (offset % itemsize).any():
+        return f"row {np.argmax(offset % itemsize)}: samples do not begin at a multiple of their size", n_axes
     if (table["owned_starts"].to_numpy() > n).any():
         return "owned_starts is larger than n_samples", n_axes
     return _check_one_file_a_name(table, size), n_axes

@@ -65,7 +65,7 @@ ROWS = {
     "dtype": ["|O", "O", "object", "<U4", "<c8", "|V8", "|S8", ">f4", "<M8[s]", "nonsense"],
     "axes": [",".join("x" * 5000), "x,\x1b[2J"],
     "shard_bytes": [TB, -1, 0, 2**62],
-    "offset": [-1, 2**62, 10**9, TB],
+    "offset": [-1, 2**62, 10**9, TB, 641],
     "n_samples": [-5, TB, 2**62, 2**63 - 1],
     "owned_starts": [-1, 10**6, 2**62],
     "rate_hz": [0.0, -50.0, math.nan, math.inf, 1e300, 1e-300],
@@ -236,6 +236,15 @@ def test_members_of_a_shard(forged, kind, tmp_path, capsys):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["set"], "nothing was run or written"
 
 
+def test_names_are_shown_as_they_are(forged, tmp_path, capsys):
+    """Neither markup of the terminal nor a formula of a figure."""
+    for row in forged.rows:
+        row["dataset"] = "[/red]$\\frac{$:smile:"
+    folder = forged.with_rows(lambda row: None)
+    aar_dist(["inspect", str(folder), "--picture", str(tmp_path / "x.png")])
+    assert "[/red]" in capsys.readouterr().out
+
+
 def test_ends_of_a_shard(forged):
     whole = (forged.folder / forged.shard).read_bytes()
     assert_refused(forged.with_shard(whole[:-1024]), "has no end", ("verify",))
@@ -305,9 +314,10 @@ def test_places_are_those_of_exact_arithmetic(rows):
     alone = [checks.check_column(name, table[name]) for name in table.schema.names]
     problem = next(filter(None, alone), None) or checks.check_places(table)[0]
     limit = checks.LARGEST_SHARD
+    itemsize = [np.dtype(d).itemsize for d in dtype]
     good = all(
-        1024 <= s <= limit and o >= 0 and m >= 0 and 0 <= w <= m and o + m * a * np.dtype(d).itemsize <= s
-        for s, o, m, w, a, d in rows
+        1024 <= s <= limit and o >= 0 and o % i == 0 and m >= 0 and 0 <= w <= m and o + m * a * i <= s
+        for (s, o, m, w, a, _), i in zip(rows, itemsize, strict=True)
     )
     assert (problem is None) == good
 
