@@ -1,5 +1,6 @@
 """Servers on loopback: one that fails on purpose, nginx, an object store."""
 
+import logging
 import os
 import shutil
 import socket
@@ -121,6 +122,7 @@ def object_store(*buckets: str) -> Iterator[str]:
     """An S3 (moto) with these buckets; the environment points at it meanwhile. Yields its address."""
     from moto.server import ThreadedMotoServer
 
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
