@@ -44,9 +44,9 @@ $(VENV)/baselines: $(VENV)/core
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[baselines]'
 	touch $@
 
-$(VENV)/dev: $(VENV)/core launch/browser.sh
+$(VENV)/dev: $(VENV)/core launch/packages.sh
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	launch/browser.sh
+	launch/packages.sh $(VENV)
 	touch $@
 
 clean:

@@ -45,10 +45,11 @@ def flags(settings: dict) -> list[str]:
 
 def start(
     out: Path,
-    shards: Path,
+    shards: Path | str,
     settings: dict | None = None,
     *,
     ranks: int = 2,
+    prefix: tuple[str, ...] = (),
     log_level: str = "info",
     own_group: bool = False,
     **env: str,
@@ -56,7 +57,15 @@ def start(
     """A pretraining launch; its output, both streams together, is in ``.stdout``."""
     launcher = [DEEPSPEED, "--num_accelerators", str(ranks), "--master_port", str(free_port())]
     launcher += ["--log_level", log_level]
-    command = [*launcher, str(ROOT / "launch" / "pretrain.py"), "--out", str(out), "--data.shards", str(shards)]
+    command = [
+        *prefix,
+        *launcher,
+        str(ROOT / "launch" / "pretrain.py"),
+        "--out",
+        str(out),
+        "--data.shards",
+        str(shards),
+    ]
     return subprocess.Popen(
         [*command, *flags(TINY | (settings or {}))],
         cwd=ROOT,
@@ -75,7 +84,7 @@ def finish(process: subprocess.Popen, timeout_s: float = 180) -> tuple[int, str]
     return process.returncode, "\n".join(lines)
 
 
-def run(out: Path, shards: Path, settings: dict | None = None, **options) -> tuple[int, str]:
+def run(out: Path, shards: Path | str, settings: dict | None = None, **options) -> tuple[int, str]:
     return finish(start(out, shards, settings, **options))
 
 

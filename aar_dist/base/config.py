@@ -158,7 +158,7 @@ def _read_files(argv: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     for argument in arguments:
         flag, equals, value = argument.partition("=")
         if flag == "--config":
-            settings = _over(settings, _read_yaml(value if equals else next(arguments, "")))
+            settings = _over(settings, read_yaml(value if equals else next(arguments, "")))
         elif flag not in LAUNCHER_FLAGS:
             rest.append(argument)
         elif not equals:
@@ -166,7 +166,8 @@ def _read_files(argv: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     return settings, rest
 
 
-def _read_yaml(path: str) -> dict[str, Any]:
+def read_yaml(path: str) -> dict[str, Any]:
+    """The settings in a YAML file. Raises ``ConfigError``."""
     try:
         value = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:

@@ -25,6 +25,9 @@ OTHER_RANK_PAUSE_S = 5.0
 class AarError(Exception):
     """Something the user can mend: the message names the file or key, what was found, what was expected, what to do."""
 
+    alone = False
+    """True if no other rank has this error: it is told at once, whichever rank has it."""
+
 
 class ConfigError(AarError):
     """A configuration key, flag or value that cannot be used."""
@@ -58,12 +61,11 @@ def user_entry(main: Callable[P, R]) -> Callable[P, R]:
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return main(*args, **kwargs)
-        except AarError as error:
-            _leave(error)
-        except OSError as error:
-            if error.errno is None:
+        except (AarError, OSError) as error:
+            told = user_error(error)
+            if told is None:
                 raise
-            _leave(StorageError(f"{error.filename or 'the file system'}: {error.strerror}"))
+            _leave(told)
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             raise SystemExit(130) from None
@@ -71,13 +73,24 @@ def user_entry(main: Callable[P, R]) -> Callable[P, R]:
     return run
 
 
+def user_error(error: AarError | OSError) -> AarError | None:
+    """The error as the user is told it; None for one that is our own mistake."""
+    if isinstance(error, AarError):
+        return error
+    return None if error.errno is None else StorageError(f"{error.filename or 'the file system'}: {error.strerror}")
+
+
+def error_line(error: AarError, rank: int) -> str:
+    """What is printed of an error."""
+    return f"error: rank {rank}: {one_line(error)}" if rank else f"error: {one_line(error)}"
+
+
 def _leave(error: AarError) -> NoReturn:
     """Print the error once per launch and leave with the exit code of bad input."""
     rank = int(os.environ.get("RANK", "0"))
-    if rank != 0:
+    if rank != 0 and not error.alone:
         time.sleep(OTHER_RANK_PAUSE_S)
-    prefix = f"rank {rank}: " if rank else ""
-    print(f"error: {prefix}{one_line(error)}", file=sys.stderr, flush=True)
+    print(error_line(error, rank), file=sys.stderr, flush=True)
     raise SystemExit(USER_ERROR_EXIT) from None
 
 

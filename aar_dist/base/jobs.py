@@ -53,28 +53,64 @@ def run_jobs(
     on_crash: Callable[[T, str], R] | None = None,
     on_tick: Callable[[], None] = lambda: None,
 ) -> list[R]:
-    """Run ``job`` on every item and return the results in order.
+    """Run ``job`` on every item, in a session of its own, and return the results in order: see ``Session.run``."""
+    with Session(workers) as session:
+        return session.run(job, items, on_done=on_done, on_crash=on_crash, on_tick=on_tick)
 
-    One worker without a cluster runs in this process; otherwise Ray schedules. An ``AarError`` in a job ends the run.
 
-    Args:
-        job: A function of one item.
-        items: What there is to do.
-        workers: Who does it.
-        on_done: Told of each result as it comes.
-        on_crash: Makes the result of a job whose process died again and again; without it that ends the run.
-        on_tick: Called about once a second while Ray works.
+class Session:
+    """Workers for several rounds of jobs: Ray starts once, at the first round that needs it, and ends with the block.
+
+    with Session(Workers(count=4)) as session:
+        checked = session.run(check, files)
+        written = session.run(write, plan_of(checked))
     """
-    if not items:
-        return []
-    alone = workers.count <= 1 or len(items) == 1
-    if workers.address is None and alone and not workers.always_apart:
-        results = []
-        for item in items:
-            results.append(job(item))
-            on_done(results[-1])
-        return results
-    return _run_on_ray(job, items, workers, on_done, on_crash, on_tick)
+
+    def __init__(self, workers: Workers) -> None:
+        self.workers = workers
+        self._ray: Any = None
+
+    def __enter__(self) -> "Session":
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        if self._ray is not None:
+            self._ray.shutdown()
+            self._ray = None
+
+    def run(
+        self,
+        job: Callable[[T], R],
+        items: Sequence[T],
+        *,
+        on_done: Callable[[R], None] = lambda result: None,
+        on_crash: Callable[[T, str], R] | None = None,
+        on_tick: Callable[[], None] = lambda: None,
+    ) -> list[R]:
+        """Run ``job`` on every item and return the results in order.
+
+        One worker without a cluster runs in this process; otherwise Ray schedules. An ``AarError`` in a job ends the
+        run.
+
+        Args:
+            job: A function of one item.
+            items: What there is to do.
+            on_done: Told of each result as it comes.
+            on_crash: Makes the result of a job whose process died again and again; without it that ends the run.
+            on_tick: Called about once a second while Ray works.
+        """
+        if not items:
+            return []
+        alone = self.workers.count <= 1 or len(items) == 1
+        if self.workers.address is None and alone and not self.workers.always_apart:
+            results = []
+            for item in items:
+                results.append(job(item))
+                on_done(results[-1])
+            return results
+        if self._ray is None:
+            self._ray = _start_ray(self.workers)
+        return _run_on_ray(self._ray, job, items, self.workers, on_done, on_crash, on_tick)
 
 
 def _check_reachable(address: str) -> None:
@@ -118,6 +154,7 @@ def _start_ray(workers: Workers) -> Any:
 
 
 def _run_on_ray(
+    ray: Any,
     job: Callable[[T], R],
     items: Sequence[T],
     workers: Workers,
@@ -125,11 +162,10 @@ def _run_on_ray(
     on_crash: Callable[[T, str], R] | None,
     on_tick: Callable[[], None],
 ) -> list[R]:
-    ray = _start_ray(workers)
+    remote = ray.remote(max_retries=RETRIES, num_cpus=workers.cores, num_gpus=gpus_of_each(ray, workers))(job)
+    pending = {remote.remote(item): index for index, item in enumerate(items)}
+    results: dict[int, R] = {}
     try:
-        remote = ray.remote(max_retries=RETRIES, num_cpus=workers.cores, num_gpus=gpus_of_each(ray, workers))(job)
-        pending = {remote.remote(item): index for index, item in enumerate(items)}
-        results: dict[int, R] = {}
         while pending:
             done, _ = ray.wait(list(pending), num_returns=1, timeout=TICK_S)
             for reference in done:
@@ -137,9 +173,10 @@ def _run_on_ray(
                 results[index] = _result(ray, reference, items[index], on_crash)
                 on_done(results[index])
             on_tick()
-        return [results[index] for index in range(len(items))]
     finally:
-        ray.shutdown()
+        for reference in pending:
+            ray.cancel(reference)
+    return [results[index] for index in range(len(items))]
 
 
 def gpus_of_each(ray: Any, workers: Workers) -> float:

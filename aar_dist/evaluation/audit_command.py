@@ -11,6 +11,7 @@ from pathlib import Path
 
 from aar_dist.base.cli import Parser
 from aar_dist.base.errors import user_entry
+from aar_dist.base.remote import is_url
 from aar_dist.evaluation.audit import audited, find_shared
 from aar_dist.evaluation.tracks import Track, tracks_of_recordings, tracks_of_shards
 from aar_dist.recordings.contract import find_recordings
@@ -22,7 +23,7 @@ from aar_dist.training.folds import read_folds
 def main(argv: Sequence[str] | None = None) -> None:
     """Print every pair."""
     parser = Parser(__doc__, prog="aar-dist audit")
-    parser.add_argument("paths", nargs="+", type=Path, help="shard sets, or folders of HDF5 recordings")
+    parser.add_argument("paths", nargs="+", help="shard sets (folders, URLs), or folders of HDF5 recordings")
     parser.add_argument("--folds", type=Path, help="a folds.json: is anything on two sides of one of its folds?")
     parser.add_argument("--json", action="store_true", help="machine-readable")
     args = parser.parse_args(argv)
@@ -39,7 +40,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"{recordings} recordings, {len(shared)} pairs share samples or time" + ("; no leak" if args.folds else ""))
 
 
-def _tracks(path: Path) -> list[Track]:
-    if any((path / name).exists() for name in (MANIFEST, INFO)):
+def _tracks(path: str) -> list[Track]:
+    if is_url(path):
         return tracks_of_shards([path])
-    return tracks_of_recordings(find_recordings(path))
+    if any((Path(path) / name).exists() for name in (MANIFEST, INFO)):
+        return tracks_of_shards([Path(path)])
+    return tracks_of_recordings(find_recordings(Path(path)))

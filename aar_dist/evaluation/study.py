@@ -13,6 +13,7 @@ import numpy as np
 from aar_dist.base import storage
 from aar_dist.base.config import dump
 from aar_dist.base.errors import ConfigError
+from aar_dist.base.remote import is_url
 from aar_dist.evaluation.audit import audited
 from aar_dist.evaluation.baselines import chosen
 from aar_dist.evaluation.fold_jobs import FoldJob, baseline_jobs, network_jobs
@@ -87,7 +88,7 @@ class Study:
         seen = (
             {*taught["train"], *taught["validation"]}
             if taught
-            else {f"{row['dataset']}/{row['subject']}" for row in _rows(self.source.folders) if row["split"] == "train"}
+            else {f"{row['dataset']}/{row['subject']}" for row in _rows(self.source) if row["split"] == "train"}
         )
         # What the model before that one saw is not told.
         others = None if self.checkpoint.config().get("init_from") else False
@@ -95,7 +96,7 @@ class Study:
 
     def simulated(self) -> list[str]:
         """Data sets that no animal was recorded for."""
-        told = {row["dataset"] for row in _rows(self.source.folders) if row["location"] == "simulated"}
+        told = {row["dataset"] for row in _rows(self.source) if row["location"] == "simulated"}
         return sorted(told & set(self.table.dataset.tolist()))
 
 
@@ -149,7 +150,7 @@ def _check_subjects(table: WindowTable) -> None:
 
 def _placed(config: FinetuneConfig) -> FinetuneConfig:
     """All folds publish into one store; whoever trains them, wherever it was started, finds the same places."""
-    shards = [str(Path(folder).resolve()) for folder in config.data.shards]
+    shards = [name if is_url(name) else str(Path(name).resolve()) for name in config.data.shards]
     store = Path(config.store.path or Path(config.out) / "store").resolve()
     start = config.init_from
     if start and not start.startswith(SCHEME):
@@ -183,13 +184,14 @@ def _folds(config: FinetuneConfig, source: Source, table: WindowTable) -> Folds:
 
 def _audited(config: FinetuneConfig, source: Source, folds: Folds) -> Folds:
     subjects = {name for fold in folds.folds for name in fold.side_of()}
-    tracks = [track for track in tracks_of_shards(source.folders) if track.subject in subjects]
+    tracks = [track for track in tracks_of_shards(source.folders, source.cache) if track.subject in subjects]
     return audited(folds, tracks, allow_leaks=config.cross_validation.allow_leaks)
 
 
-def _rows(folders: Sequence[Path]) -> list[dict[str, Any]]:
+def _rows(source: Source) -> list[dict[str, Any]]:
     columns = ["dataset", "subject", "split", "location"]
-    return [row for folder in folders for row in read_manifest(folder, read_info(folder), columns).to_pylist()]
+    tables = [read_manifest(folder, read_info(folder), columns, source.cache) for folder in source.folders]
+    return [row for table in tables for row in table.to_pylist()]
 
 
 def settings_of(study: Study) -> dict[str, Any]:

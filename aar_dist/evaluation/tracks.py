@@ -4,9 +4,8 @@ shard sets  -> manifest rows of each (recording, sensor) -> Track -> read(a, b) 
 HDF5 files  -> headers                                   -> Track
 """
 
-import json
-import tarfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -16,12 +15,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from aar_dist.base.cache import Cache
+from aar_dist.base.remote import is_url
 from aar_dist.recordings.contract import Recording, read_samples
 from aar_dist.shards.format import read_info, read_manifest
-from aar_dist.stream.maps import check_size
+from aar_dist.shards.members import descriptions
+from aar_dist.stream.staging import Shard, local_file
 
-COLUMNS = ["shard", "shard_bytes", "dataset", "subject", "recording", "sensor", "offset", "n_samples", "owned_starts",
-           "dtype", "axes", "rate_hz", "start_s"]  # fmt: skip
+COLUMNS = ["shard", "shard_bytes", "sha256", "dataset", "subject", "recording", "sensor", "offset", "n_samples",
+           "owned_starts", "dtype", "axes", "rate_hz", "start_s"]  # fmt: skip
+
+Opened = Mapping[str, Callable[[], AbstractContextManager[Path]]]
+"""Name of a shard -> a file to read it from, while the context lasts."""
 
 
 @dataclass(frozen=True)
@@ -68,16 +73,21 @@ def tracks_of_recordings(recordings: Iterable[Recording]) -> list[Track]:
     ]
 
 
-def tracks_of_shards(folders: Sequence[Path]) -> list[Track]:
-    """A track for each sensor of each recording, put together from its chunks."""
+def tracks_of_shards(folders: Sequence[Path | str], cache: Cache | None = None) -> list[Track]:
+    """A track for each sensor of each recording, put together from its chunks. What ``folders`` names by URL is read
+    through the cache."""
     tracks = []
+    if cache is None and any(map(is_url, folders)):
+        cache = Cache.of()
     for folder in folders:
-        rows = read_manifest(folder, read_info(folder), COLUMNS).to_pylist()
-        starts = _start_times(folder, {row["shard"]: row["shard_bytes"] for row in rows})
+        rows = read_manifest(folder, read_info(folder), COLUMNS, cache).to_pylist()
+        shards = {r["shard"]: Shard(r["shard"], r["shard_bytes"], r["sha256"], str(folder)) for r in rows}
+        opened = {name: partial(local_file, shard, cache) for name, shard in shards.items()}
+        starts = _start_times(opened.values())
         chunks: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
         for row in rows:
             chunks.setdefault((row["dataset"], row["recording"], row["sensor"]), []).append(row)
-        tracks += [_track(folder, sorted(of, key=lambda r: r["start_s"]), starts) for of in chunks.values()]
+        tracks += [_track(opened, sorted(of, key=lambda r: r["start_s"]), starts) for of in chunks.values()]
     return tracks
 
 
@@ -88,7 +98,7 @@ def _moment(text: str | None) -> datetime | None:
     return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
 
 
-def _track(folder: Path, rows: Sequence[dict[str, Any]], starts: dict[tuple[str, str], str]) -> Track:
+def _track(opened: Opened, rows: Sequence[dict[str, Any]], starts: dict[tuple[str, str], str]) -> Track:
     first = rows[0]
     where = (first["dataset"], first["recording"])
     # The last chunk owns all that is left; the others overlap the next one by what they do not own.
@@ -102,13 +112,13 @@ def _track(folder: Path, rows: Sequence[dict[str, Any]], starts: dict[tuple[str,
         rate_hz=first["rate_hz"],
         n=int(ends[-1]),
         started=_moment(starts.get(where)),
-        read=partial(_read, folder, rows, ends - lengths, ends),
+        read=partial(_read, opened, rows, ends - lengths, ends),
         name=first["recording"],
     )
 
 
 def _read(
-    folder: Path, rows: Sequence[dict[str, Any]], begins: NDArray[Any], ends: NDArray[Any], start: int, stop: int
+    opened: Opened, rows: Sequence[dict[str, Any]], begins: NDArray[Any], ends: NDArray[Any], start: int, stop: int
 ) -> NDArray[Any]:
     """Samples [start, stop) out of the chunks that hold them."""
     parts = []
@@ -118,19 +128,16 @@ def _read(
         row, a, b = rows[k], max(start - int(begins[k]), 0), min(stop, int(ends[k])) - int(begins[k])
         dtype, axes = np.dtype(row["dtype"]), row["axes"].count(",") + 1
         at = row["offset"] + a * axes * dtype.itemsize
-        parts.append(np.fromfile(folder / row["shard"], dtype, (b - a) * axes, offset=at).reshape(-1, axes))
+        with opened[row["shard"]]() as path:
+            parts.append(np.fromfile(path, dtype, (b - a) * axes, offset=at).reshape(-1, axes))
     return np.concatenate(parts)
 
 
-def _start_times(folder: Path, shards: dict[str, int]) -> dict[tuple[str, str], str]:
+def _start_times(opened: Iterable[Callable[[], AbstractContextManager[Path]]]) -> dict[tuple[str, str], str]:
     """(dataset, recording) -> ISO start, from the JSON beside the samples: the manifest does not hold it."""
     starts: dict[tuple[str, str], str] = {}
-    for name, size in shards.items():
-        check_size(folder / name, size)
-        with tarfile.open(folder / name, "r:") as tar:
-            for member in tar:
-                file = tar.extractfile(member) if member.name.endswith(".json") else None
-                if file is not None:
-                    told = json.load(file)
-                    starts[told["dataset"], told["recording"]] = told["start_time"]
+    for shard in opened:
+        with shard() as path:
+            for told in descriptions(path):
+                starts[told["dataset"], told["recording"]] = told["start_time"]
     return starts

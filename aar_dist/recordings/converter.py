@@ -25,6 +25,31 @@ class Options:
     label: str | None = None
     index: Path | None = None
     yaml: Path | None = None
+    rate_hz: float | None = None
+    """Where the publisher tells none."""
+    sensor: str | None = None
+    units: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class About:
+    """What ``--list`` tells of a published set. Each field is a sentence or a list for people."""
+
+    what: str
+    layout: str
+    """On disk, as published."""
+    sensors: str
+    """With units, and where they were worn."""
+    rate: str
+    labels: str
+    """Classes or target."""
+    who: str
+    """Subjects and recordings."""
+    licence: str
+    source: str
+    """The publisher's address."""
+    watch: str
+    """What is left out, mended, or easily got wrong."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +63,10 @@ class Take:
     sensors: Mapping[str, SensorData]
     label: NDArray[Any] | None
     classes: tuple[str, ...] | None
+    label_rate_hz: float | None = None
+    """Where it is not the first sensor's."""
+    individual: str | None = None
+    """What stands in the file name for the subject, where the publisher's name tells more, such as ``train``."""
     timestamps_s: NDArray[Any] | None = None
     max_step_s: float | None = None
     location: str | None = None
@@ -54,7 +83,9 @@ class Take:
             subject=self.subject,
             sensors=self.sensors,
             label=self.label,
+            label_rate_hz=self.label_rate_hz,
             classes=self.classes,
+            individual=self.individual,
             timestamps_s=self.timestamps_s,
             max_step_s=self.max_step_s,
             location=self.location,
@@ -70,6 +101,8 @@ class Job:
 
     name: str
     read: Callable[[], Sequence[Take]]
+    left_out: str = ""
+    """Why it is told and not read; empty for all that are read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,16 +110,27 @@ class Converter:
     """One published layout."""
 
     name: str
-    about: Mapping[str, str]
-    """What ``--list`` prints: layout, rate, units, classes, licence, where to get it, what is left out."""
+    about: About
     plan: Callable[[Path, Options], Sequence[Job]]
     dataset: Callable[[Options], str]
     """The name of the data set that it makes."""
     disputed: tuple[str, ...] = ()
     """Published files that hold one recording under the names of several animals. Whose it is cannot be told, so they
     are left out, unless duplicates are kept."""
+    keeps_twins: bool = False
+    """Whether results are compared by the publisher's counts: what is there twice is then told and kept."""
     labels: tuple[str, ...] = ()
     """Choices of ``--label``, the default first; empty where there is only one."""
+    takes: tuple[str, ...] = ()
+    """Names of the options that this layout needs or allows beside ``label``."""
+
+    def check(self, options: Options) -> None:
+        """ConfigError where an option is given that says nothing about this layout, or a label that it has not."""
+        if options.label is not None:
+            self.label(options)
+        for name in ("index", "yaml", "rate_hz", "sensor", "units"):
+            if name not in self.takes and getattr(options, name) is not None:
+                raise ConfigError(f"--{name}: {self.name} does not need it; leave it out (see --list {self.name})")
 
     def label(self, options: Options) -> str:
         """The chosen label."""

@@ -24,7 +24,7 @@ import numpy as np
 
 from aar_dist.base.errors import RecordingError
 from aar_dist.recordings.columns import Columns, read_csv
-from aar_dist.recordings.converter import Converter, Job, Options, Take
+from aar_dist.recordings.converter import About, Converter, Job, Options, Take
 from aar_dist.recordings.write import SensorData, encode_labels
 
 CLASSES = (
@@ -83,14 +83,17 @@ CONVERTER = Converter(
     name="cow_walking",
     dataset=lambda options: "cow_walking",
     plan=plan,
-    about={
-        "layout": "<behaviour>/<number>_<label>_<cow>_<date>_<time>.csv",
-        "sensors": "acc (BNO055, m/s^2), gyr (MPU9250, deg/s), mag (MPU9250, uT); 10 Hz; neck collar",
-        "left out": "MPU9250 accelerometer (offset of 7 g in 17 files), BNO055 gyroscope (does not turn with the cow), "
-        "world-frame acceleration (derived), BNO055 magnetometer and quaternion (raw counts)",
-        "classes": ", ".join(CLASSES),
-        "subjects": "10 cows",
-        "licence": "not stated in the data; see doi 10.3389/fvets.2025.1630083",
-        "from": "the data repository named in the publication (db-cow-walking)",
-    },
+    about=About(
+        what="cattle collars: ten cows on pasture, twelve behaviours",
+        layout="<behaviour>/<number>_<label>_<cow>_<date>_<time>.csv",
+        sensors="acc (BNO055, m/s^2), gyr (MPU9250, deg/s), mag (MPU9250, uT, not calibrated); neck collar",
+        rate="10 Hz",
+        labels=f"classes {', '.join(CLASSES)}",
+        who="10 cows, 441 recordings (7 h)",
+        licence="not stated; see publisher",
+        source="https://github.com/WASP-lab/db-cow-walking (10.3389/fvets.2025.1630083)",
+        watch="left out: MPU9250 accelerometer (offset of 7 g in 17 files), BNO055 gyroscope (does not turn with the "
+        "cow), world-frame acceleration (derived), BNO055 magnetometer and quaternion (raw counts). One file twice, "
+        "eight pairs overlap: kept once. Two cows never rest",
+    ),
 )

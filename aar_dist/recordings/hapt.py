@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aar_dist.base.errors import RecordingError
-from aar_dist.recordings.converter import Converter, Job, Options, Take
+from aar_dist.recordings.converter import About, Converter, Job, Options, Take
 from aar_dist.recordings.recording import UNLABELLED
 from aar_dist.recordings.write import SensorData
 
@@ -107,12 +107,16 @@ CONVERTER = Converter(
     name="hapt",
     dataset=lambda options: "hapt",
     plan=plan,
-    about={
-        "layout": "RawData/{acc,gyro}_expNN_userMM.txt and RawData/labels.txt",
-        "sensors": "acc (g), gyr (rad/s); 50 Hz; waist",
-        "classes": ", ".join(CLASSES),
-        "subjects": "30 people, two experiments each, user 10 three",
-        "licence": "no commercial use (Reyes-Ortiz et al. 2015)",
-        "from": "UCI Machine Learning Repository: Human Activities and Postural Transitions",
-    },
+    about=About(
+        what="HAPT: people with a phone at the waist, activities and transitions",
+        layout="RawData/{acc,gyro}_expNN_userMM.txt and RawData/labels.txt",
+        sensors="acc (g), gyr (rad/s); waist",
+        rate="50 Hz",
+        labels=f"classes {', '.join(CLASSES)}",
+        who="30 people, 61 recordings (6.2 h)",
+        licence="the README of the set forbids commercial use (Reyes-Ortiz et al. 2015); see publisher",
+        source="UCI Machine Learning Repository: Smartphone-Based Recognition of Human Activities and Postural "
+        "Transitions (https://archive.ics.uci.edu/dataset/341)",
+        watch="27 % of the samples carry no label. About 6 % of the accelerometer rows repeat the row before: kept",
+    ),
 )

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from aar_dist.base.errors import RecordingError
 from aar_dist.recordings.columns import Columns, read_csv
-from aar_dist.recordings.converter import Converter, Job, Options, Take
+from aar_dist.recordings.converter import About, Converter, Job, Options, Take
 from aar_dist.recordings.write import SensorData, encode_labels
 
 INDEX = "otariids_index.csv"
@@ -145,13 +145,19 @@ CONVERTER = Converter(
     plan=plan,
     disputed=DISPUTED,
     labels=("type", "behaviour"),
-    about={
-        "layout": "data/{behaviour,behaviour_rawdata}/<animal>/<dd-mm-yy>.csv and data/animal_details2.csv",
-        "sensors": "acc (g); 25 or 20 Hz by the index file (--index, or otariids_index.csv beside SOURCE)",
-        "left out": "depth; start times (the time column is not to be trusted)",
-        "classes": f"--label type: {', '.join(TYPES)}; --label behaviour: {', '.join(BEHAVIOURS)}",
-        "subjects": "12 animals of 3 species",
-        "licence": "not stated in the data; see Ladds et al.",
-        "from": "the authors' repository (Ladds et al., accelerometers on captive fur seals and sea lions)",
-    },
+    takes=("index",),
+    about=About(
+        what="captive fur seals and sea lions, filmed: five types of behaviour, 28 behaviours",
+        layout="data/{behaviour,behaviour_rawdata}/<animal>/<dd-mm-yy>.csv and data/animal_details2.csv",
+        sensors="acc (g)",
+        rate="25 or 20 Hz, by the index file (--index, or otariids_index.csv beside SOURCE)",
+        labels=f"--label type: classes {', '.join(TYPES)} (default); "
+        f"--label behaviour: classes {', '.join(BEHAVIOURS)}",
+        who="12 animals of 3 species, 84 recordings (12 h)",
+        licence="not stated; see publisher",
+        source="https://github.com/MoniqueLadds/Time-energy_budgets_from_accelerometers (folder data; "
+        "10.1371/journal.pone.0166898)",
+        watch="depth and start times are left out (the time column is not to be trusted). Two gaps in files: split. "
+        "One recording stands under two animals' names: both left out",
+    ),
 )

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from aar_dist.base.errors import ConfigError, RecordingError
 from aar_dist.recordings.columns import Columns, read_csv, read_parquet
-from aar_dist.recordings.converter import Converter, Job, Options, Take
+from aar_dist.recordings.converter import About, Converter, Job, Options, Take
 from aar_dist.recordings.layout import From, LabelLayout, Layout, TimeLayout, read_layout
 from aar_dist.recordings.write import SensorData, encode_labels
 
@@ -193,9 +193,16 @@ CONVERTER = Converter(
     name="table",
     dataset=lambda options: _layout(options).dataset,
     plan=plan,
-    about={
-        "layout": "CSV or Parquet files as described by --yaml (see docs/recordings.md and configs/convert/)",
-        "sensors": "as described: columns, units, scale, rate",
-        "classes": "as described",
-    },
+    takes=("yaml",),
+    about=About(
+        what="any CSV or Parquet files, described by a YAML of yours",
+        layout="as --yaml says (docs/recordings.md, configs/convert/)",
+        sensors="as described: columns, units, scale",
+        rate="as described",
+        labels="as described: classes or a target",
+        who="as described",
+        licence="yours",
+        source="yours",
+        watch="a rate or a unit that is not told is an error",
+    ),
 )

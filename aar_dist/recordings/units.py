@@ -32,7 +32,8 @@ _GYR = {"rad/s": 1.0, "rad.s^-1": 1.0, "mrad/s": 1e-3}
 _GYR |= dict.fromkeys(("deg/s", "deg.s^-1", "dps", "deg/sec"), np.pi / 180)
 _GYR |= {"mdps": np.pi / 180_000}
 _MAG = {"uT": 1.0, "nT": 1e-3, "mT": 1e3, "T": 1e6, "G": 100.0, "gauss": 100.0, "mG": 0.1}
-_ECG = {"mV": 1.0, "V": 1e3, "uV": 1e-3}
+# Published ECG often has no scale at all, or is a z-score; it is of use where segments are normalised.
+_ECG = {"mV": 1.0, "V": 1e3, "uV": 1e-3, "arbitrary": 1.0}
 FACTORS: dict[str, dict[str, float]] = {"acc": _ACC, "gyr": _GYR, "mag": _MAG, "ecg": _ECG}
 """kind -> unit -> factor to the canonical unit; ppg and other take any unit as it is."""
 

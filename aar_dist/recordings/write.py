@@ -94,13 +94,15 @@ def dataset_to_hdf5(
     start_time: str | None = None,
     source: str | None = None,
     first_index: int = 0,
+    individual: str | None = None,
 ) -> list[Path]:
     """Write one file for each stretch without a gap, ``first_index`` the number of the first; returns their paths.
 
     ``label`` (n,) stands on ``label_rate_hz``, or else on the first sensor's rate. ``timestamps_s`` (n,) are those of
     the first sensor: a step longer than ``max_step_s`` (1.5 sample periods, if not given) is a gap, and every other
     sensor and the label are cut at the same place. With ``frame``, sensors may be :class:`SensorColumns`, and
-    ``label`` and ``timestamps_s`` names of columns. ``source`` names the original file.
+    ``label`` and ``timestamps_s`` names of columns. ``source`` names the original file;
+    ``individual`` stands in the file name where that should not be the subject.
     RecordingError where the result would break the contract.
     """
     given = {name: _sensor_data(name, s, frame) for name, s in sensors.items()}
@@ -114,7 +116,7 @@ def dataset_to_hdf5(
     staged: dict[Path, Path] = {}
     try:
         for k, (start, stop) in enumerate(runs):
-            path = Path(out_folder) / f"{species}_{subject}_ds_{first_index + k}.hdf5"
+            path = Path(out_folder) / f"{species}_{individual or subject}_ds_{first_index + k}.hdf5"
             offset_s = 0.0 if times is None else float(times[start] - times[0])
             stretch = {
                 name: replace(s, values=_cut(s.values, s.rate_hz, start, stop, first)) for name, s in given.items()

@@ -12,7 +12,6 @@ import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,7 +20,7 @@ import pyarrow as pa
 
 from aar_dist.base import storage
 from aar_dist.base.errors import ConfigError, RecordingError, ShardError
-from aar_dist.base.jobs import Workers, available_cores, run_jobs
+from aar_dist.base.jobs import Session, Workers, available_cores
 from aar_dist.base.progress import progress
 from aar_dist.recordings.contract import Recording, check_values, raise_together, scan_recordings
 from aar_dist.shards import format as layout
@@ -29,7 +28,7 @@ from aar_dist.shards.layout import layouts_of, stem
 from aar_dist.shards.plan import plan_shards
 from aar_dist.shards.writer import Row, ShardJob, write_shard
 
-CHECK_BATCH = 64
+CHECK_JOBS, CHECK_BATCH = 64, 64  # about so many jobs of at most so many recordings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,11 +77,18 @@ def build(
     skip_bad: bool = False,
 ) -> BuildResult:
     """Build a shard set, or finish one that was begun with the same recordings and options."""
-    run = partial(run_jobs, workers=Workers(count=workers or available_cores(), address=ray_address))
+    with Session(Workers(count=workers or available_cores(), address=ray_address)) as session:
+        return build_in(session, data_root, output_folder, options, skip_bad=skip_bad)
+
+
+def build_in(
+    session: Session, data_root: Path, output_folder: Path, options: BuildOptions, *, skip_bad: bool = False
+) -> BuildResult:
+    """:func:`build` by workers that are there already."""
     found, bad = find_all(data_root, options)
     if (output_folder / layout.MANIFEST).exists():
         return _already_built(output_folder, options, _fingerprint(found))
-    recordings, skipped = usable_recordings(found, bad, run, skip_bad)
+    recordings, skipped = usable_recordings(found, bad, session.run, skip_bad)
     specs = plan_shards(
         recordings,
         train_ratio=options.train_ratio,
@@ -105,7 +111,7 @@ def build(
         for spec in specs
     ]
     with progress(f"writing {len(jobs)} shards", len(jobs)) as advance:
-        sidecars = run(write_shard, jobs, on_done=lambda path: advance())
+        sidecars = session.run(write_shard, jobs, on_done=lambda path: advance())
     told = [text.replace(f"{data_root}/", "") for text in skipped]  # the same bytes wherever the data lie
     about = {"options": asdict(options), "recordings_sha256": _fingerprint(found), "skipped": told}
     info = _finish(output_folder, sidecars, recordings, about)
@@ -133,7 +139,8 @@ def usable_recordings(
     good: list[Recording], bad: list[RecordingError], run: Any, skip_bad: bool
 ) -> tuple[list[Recording], list[str]]:
     """Those of the found recordings whose values are good too; the bad ones raise together or are skipped."""
-    batches = [good[i : i + CHECK_BATCH] for i in range(0, len(good), CHECK_BATCH)]
+    size = min(max(len(good) // CHECK_JOBS, 1), CHECK_BATCH)
+    batches = [good[i : i + size] for i in range(0, len(good), size)]
     with progress(f"checking {len(good)} recordings", len(batches)) as advance:
         checked = [e for errors in run(_check, batches, on_done=lambda result: advance()) for e in errors]
     n_found = len(good) + len(bad)

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from aar_dist.base.cli import human_bytes
+from aar_dist.base.remote import Remote, is_url
 from aar_dist.shards.format import read_info, read_labels, read_manifest
 
 BAR = 24
@@ -56,13 +57,13 @@ class Summary:
         return json.dumps(asdict(self), indent=1)
 
 
-def summarize(folder: Path) -> Summary:
-    """Read the manifest and labels of a shard set and sum them up."""
-    info = read_info(folder)
-    table = read_manifest(folder, info)
-    labels = read_labels(folder, info)
-    keys = sorted({(r["dataset"], r["split"]) for r in table.select(["dataset", "split"]).to_pylist()})
-    totals = info["totals"]
+def summarize(location: Path | str) -> Summary:
+    """Read the manifest and labels of a shard set, in a folder or at a URL, and sum them up."""
+    info = read_info(location)
+    table = read_manifest(location, info)
+    labels = read_labels(location, info)
+    keys = sorted((r["dataset"], r["split"]) for r in table.group_by(["dataset", "split"]).aggregate([]).to_pylist())
+    totals = {"recordings": 0, "shorter_than_longest_segment": 0, "overlap": 0.0} | info["totals"]
     notes = [f"left out: {error}" for error in info["skipped"]]
     if short := totals["shorter_than_longest_segment"]:
         seconds = info["options"]["longest_segment_s"]
@@ -74,7 +75,7 @@ def summarize(folder: Path) -> Summary:
         splits.setdefault(dataset, set()).add(split)
     notes += [f"{d}: every subject is in {next(iter(s))}" for d, s in splits.items() if len(s) == 1]
     return Summary(
-        path=str(folder),
+        path=str(Remote(str(location))) if is_url(location) else str(location),
         identity=info["identity"],
         parts=tuple(_part(table, *key) for key in keys),
         label_hours=_label_hours(labels, list(splits)),
@@ -105,9 +106,11 @@ def _part(table: pa.Table, dataset: str, split: str) -> Part:
 
 def _label_hours(labels: pa.Table, datasets: list[str]) -> dict[str, dict[str, float]]:
     hours: dict[str, dict[str, float]] = {name: {} for name in datasets}
-    for run in labels.to_pylist():
-        of, name = hours[run["dataset"]], run["class"] or "(a number)"
-        of[name] = of.get(name, 0.0) + (run["stop_s"] - run["start_s"]) / 3600
+    seconds = pc.subtract(labels["stop_s"], labels["start_s"])
+    runs = labels.select(["dataset", "class"]).append_column("s", seconds).group_by(["dataset", "class"])
+    for total in runs.aggregate([("s", "sum")]).to_pylist():
+        of, name = hours.setdefault(total["dataset"], {}), total["class"] or "(a number)"
+        of[name] = total["s_sum"] / 3600
     return {name: dict(sorted(of.items(), key=lambda item: -item[1])) for name, of in hours.items()}
 
 
@@ -155,11 +158,3 @@ def figure(summary: Summary) -> Figure:
         axis.set_xlabel("hours labelled")
         axis.set_title(f"{dataset}: classes")
     return fig
-
-
-def shard_set_files(folder: Path) -> dict[str, tuple[int, str]]:
-    """Shard -> (bytes, sha256), from the manifest."""
-    info = read_info(folder)
-    table = read_manifest(folder, info, ["shard", "shard_bytes", "sha256"])
-    columns = (table[name].to_pylist() for name in table.schema.names)
-    return {shard: (size, digest) for shard, size, digest in zip(*columns, strict=True)}

@@ -17,6 +17,7 @@ from aar_dist.recordings.contract import UNLABELLED, Recording, Sensor, read_lab
 from aar_dist.shards.format import BUILD_FOLDER
 from aar_dist.shards.layout import JSON, LABEL, DatasetLayout, clock, description, label_rate, sample_key
 from aar_dist.shards.plan import Chunk, ShardSpec, label_span, span_of
+from aar_dist.shards.statistics import moments
 from aar_dist.shards.tar import TarWriter
 
 Row = dict[str, Any]
@@ -117,13 +118,9 @@ def _write_sensor(
 
 def _statistics(values: NDArray[Any], sensor: Sensor) -> Row:
     """Count, mean and standard deviation per axis of the values that are not NaN, in the unit of the kind."""
-    finite = np.isfinite(values)
-    n = finite.sum(0)
-    x = np.where(finite, values, 0).astype(np.float64) * sensor.scale + sensor.offset
-    x = np.where(finite, x, 0.0)
-    mean = x.sum(0) / np.maximum(n, 1)
-    var = (np.where(finite, x - mean, 0.0) ** 2).sum(0) / np.maximum(n, 1)
-    return {"n_valid": n.tolist(), "mean": mean.tolist(), "std": np.sqrt(var).tolist()}
+    found, scale = moments(values), np.array(sensor.scale)
+    mean = np.where(found.n > 0, found.mean * scale + sensor.offset, 0.0)
+    return {"n_valid": found.n.tolist(), "mean": mean.tolist(), "std": (found.std * abs(scale)).tolist()}
 
 
 def _write_labels(tar: TarWriter, member: str, job: ShardJob, recording: Recording, chunk: Chunk) -> list[Row]:

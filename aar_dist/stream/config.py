@@ -43,7 +43,7 @@ class DataConfig:
     """The stream of segments."""
 
     shards: list[str] = field(default_factory=list)
-    """Shard sets (folders made by shards/build.py)."""
+    """Shard sets made by shards/build.py: folders, or URLs of them (s3://…, https://…)."""
     sensors: str | list[str] = "each"
     """``each`` draws every sensor by itself; ``all`` or a list of names draws the same seconds of several."""
     kinds: list[str] = field(default_factory=lambda: ["acc"])
@@ -71,6 +71,12 @@ class DataConfig:
     any device, or end with an error. The batches are the same."""
     resident_limit: int | str | None = None
     """Bytes (8GB) that each rank may take for one split; null for a third of what is free on the device."""
+    cache: str | None = None
+    """Folder for what is read from URLs; null for the variable AAR_DIST_CACHE, else ~/.cache/aar_dist."""
+    cache_limit: int | str | None = None
+    """Bytes (100GB) that the cache may hold; null for half of what its disk has for it."""
+    downloads: int = 4
+    """Shards that a rank downloads at a time, ahead of need."""
 
     def __post_init__(self) -> None:
         for name in (
@@ -80,15 +86,25 @@ class DataConfig:
             "shuffle_block",
             "reader_threads",
             "prefetch_batches",
+            "downloads",
         ):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"data.{name} must be positive, got {getattr(self, name)}")
-        self.resident_bytes  # noqa: B018  raises if it is no size
+        self.resident_bytes, self.cache_bytes  # noqa: B018  raise if they are no sizes
 
     @property
     def resident_bytes(self) -> int | None:
         """``resident_limit`` as a number. Raises ``ConfigError`` if it is no size."""
+        return self._bytes("resident_limit")
+
+    @property
+    def cache_bytes(self) -> int | None:
+        """``cache_limit`` as a number. Raises ``ConfigError`` if it is no size."""
+        return self._bytes("cache_limit")
+
+    def _bytes(self, name: str) -> int | None:
+        size = getattr(self, name)
         try:
-            return None if self.resident_limit is None else size_in_bytes(str(self.resident_limit))
+            return None if size is None else size_in_bytes(str(size))
         except ArgumentTypeError as error:
-            raise ConfigError(f"data.resident_limit: {error}") from None
+            raise ConfigError(f"data.{name}: {error}") from None

@@ -6,9 +6,9 @@ Any rank of any world, with any number of threads, sees its part of the same glo
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from itertools import islice
 from types import TracebackType
 from typing import Literal
@@ -18,18 +18,20 @@ import torch
 
 from aar_dist.base.errors import ConfigError
 from aar_dist.base.hashing import hash_int, word
+from aar_dist.shards.checks import check_file
 from aar_dist.stream.batch import SegmentBatch
 from aar_dist.stream.buffers import BufferRing, send
 from aar_dist.stream.config import DataConfig
 from aar_dist.stream.cuts import BatchPlan
-from aar_dist.stream.maps import check_size
 from aar_dist.stream.mixture import segments_per_epoch
 from aar_dist.stream.resident import Resident, resident_on
 from aar_dist.stream.segments import Cutter, RawBatch, assemble
 from aar_dist.stream.source import Source, has_split, open_source
-from aar_dist.stream.tape import Order, SegmentRefs, Tape
+from aar_dist.stream.staging import Scout, check_limit
+from aar_dist.stream.tape import Ints, Order, SegmentRefs, Tape
 
 PLAN_BATCHES = 32  # global batches planned at once: a fourth of the cost of planning them singly
+Plan = Callable[[], Iterator[SegmentRefs]]  # the same segments at every call
 
 
 class SegmentStream:
@@ -74,8 +76,11 @@ class SegmentStream:
     ) -> Iterator[SegmentBatch]:
         """This rank's micro-batches of the global batches from ``position`` on, without end."""
         check_batch_size(batch_size, micro_batch_size, self.world_size)
-        refs = self._training_refs(position, batch_size, micro_batch_size)
-        return self._prefetched(refs, self._cutter(torch.device(device)), torch.device(device))
+
+        def plan() -> Iterator[SegmentRefs]:
+            return self._training_refs(position, batch_size, micro_batch_size)
+
+        return self._prefetched(plan, self._cutter(torch.device(device)), torch.device(device))
 
     def evaluation(
         self, batch_size: int, micro_batch_size: int, device: torch.device | str = "cpu"
@@ -90,7 +95,7 @@ class SegmentStream:
         mine = self._mine(positions).reshape(-1, micro_batch_size)
         weights = self._mine(weight).reshape(-1, micro_batch_size)
         cutter = self._cutter(torch.device(device))
-        batches = self._prefetched(self.tape.segments_at(mine).rows(), cutter, torch.device(device))
+        batches = self._prefetched(self.tape.segments_at(mine).rows, cutter, torch.device(device))
         sent = (send((torch.from_numpy(w),), torch.device(device))[0] for w in weights)
         return zip(batches, sent, strict=True)
 
@@ -105,10 +110,11 @@ class SegmentStream:
             self._residents[device] = resident_on(device, self.source, items, self.data, show=show)
 
     def close(self) -> None:
-        """Stop the prefetch threads and let go of the samples on the device."""
+        """Stop the prefetch threads and let go of the samples on the device. A thread that waits for a server that does
+        not answer ends by itself."""
         self._residents.clear()
         for pool in (self._announcer, self._pool):
-            pool.shutdown(wait=True, cancel_futures=True)
+            pool.shutdown(wait=self.source.cache is None, cancel_futures=True)
 
     def __enter__(self) -> "SegmentStream":
         return self
@@ -135,15 +141,19 @@ class SegmentStream:
         ring = BufferRing(pinned=device.type == "cuda")
         return Cutter(self.source, ring, resident=self._residents[device], origins=self.origins)
 
-    def _prefetched(self, refs: Iterator[SegmentRefs], cutter: Cutter, device: torch.device) -> Iterator[SegmentBatch]:
+    def _prefetched(self, refs: Plan, cutter: Cutter, device: torch.device) -> Iterator[SegmentBatch]:
         """Cut ahead in the threads, hand on in order."""
         ahead: deque[Future[RawBatch | SegmentBatch]] = deque()
-        with closing(cutter):
-            for plan in _planned(refs, cutter):
+        with ExitStack() as stack:
+            stack.enter_context(closing(cutter))
+            scout = self._scout(refs, cutter, stack)
+            for plan in _planned(refs(), cutter):
                 self._announcer.submit(cutter.announce, plan.refs)
                 ahead.append(self._pool.submit(self._cut, cutter, plan, device))
                 if len(ahead) > self.data.prefetch_batches:
                     yield self._assembled(ahead.popleft().result(), device)
+                    if scout:
+                        scout.passed()
             while ahead:
                 yield self._assembled(ahead.popleft().result(), device)
 
@@ -156,6 +166,18 @@ class SegmentStream:
         if isinstance(batch, SegmentBatch):
             return batch
         return assemble(batch, self.source.n_columns, device, self.data.normalize)
+
+    def _scout(self, plan: Plan, cutter: Cutter, stack: ExitStack) -> Scout | None:
+        """Downloads ahead of the readers, where shards are cut that must be downloaded."""
+        if self.source.cache is None or cutter.resident:
+            return None
+
+        def needed(refs: Iterable[SegmentRefs]) -> Iterator[Ints]:
+            return (np.unique(self.source.items.shard[ref.item]) for ref in refs)
+
+        check_limit(cutter.maps.staging, needed(islice(plan(), PLAN_BATCHES)), self.data.reader_threads)
+        scout = Scout(cutter.maps.staging, needed(plan()), self.data.downloads, cutter.maps.tidy)
+        return stack.enter_context(closing(scout))
 
 
 def _planned(refs: Iterator[SegmentRefs], cutter: Cutter) -> Iterator[BatchPlan]:
@@ -181,12 +203,18 @@ def open_stream(
 ) -> SegmentStream:
     """Open the stream of one split. Validation has a seed of its own, and only its first epoch is used."""
     source = open_source(data, split)
-    for path, size in source.shards:
-        check_size(path, size)
-    totals = segments_per_epoch(source.seconds, data.segment_duration, data.mixture)
-    seed = data.random_seed if split == "train" else hash_int(data.random_seed, word("validation"))
-    tape = Tape(source.items, totals, seed=seed, lanes=data.lanes, shuffle_block=data.shuffle_block)
+    for shard in source.shards:
+        if not shard.remote:
+            check_file(shard.path, shard.size)
+    tape = open_tape(source, data, split)
     return SegmentStream(source, tape, data, rank=rank, world_size=world_size, origins=origins)
 
 
-__all__ = ["SegmentStream", "check_batch_size", "has_split", "open_stream"]
+def open_tape(source: Source, data: DataConfig, split: Literal["train", "val"]) -> Tape:
+    """The order in which a split is read."""
+    totals = segments_per_epoch(source.seconds, data.segment_duration, data.mixture)
+    seed = data.random_seed if split == "train" else hash_int(data.random_seed, word("validation"))
+    return Tape(source.items, totals, seed=seed, lanes=data.lanes, shuffle_block=data.shuffle_block)
+
+
+__all__ = ["SegmentStream", "check_batch_size", "has_split", "open_stream", "open_tape"]

@@ -1,6 +1,6 @@
 """Samples put on the device once, where those of the whole split fit.
 
-    rows drawn from -> bytes needed against bytes allowed -> pieces through host memory -> a flat tensor for each dtype
+    rows drawn from -> bytes needed against bytes allowed -> pieces through host memory -> one flat tensor on the device
 
 Batches are then cut on the device (segments.py): what is sent there are the elements at which segments start. Order and
 bits are those of the host path, because all that follows the gather is the same code.
@@ -18,7 +18,7 @@ import torch
 
 from aar_dist.base.cli import human_bytes
 from aar_dist.base.errors import ConfigError
-from aar_dist.base.progress import Advance, progress
+from aar_dist.base.progress import progress
 from aar_dist.stream.buffers import BufferRing
 from aar_dist.stream.config import DataConfig
 from aar_dist.stream.maps import TORCH, ShardMaps
@@ -28,75 +28,76 @@ from aar_dist.stream.tape import Ints
 log = logging.getLogger(__name__)
 
 PIECE_BYTES = 64 << 20
+ALIGN = 8
+"""Bytes of the longest type."""
 SHARE_OF_FREE = 3
 """A split takes at most a third of what is free, if nothing else is said: what training allocates later (activations,
 gradients, buffers of communication) is not known when the samples are placed."""
 
 
 class Resident:
-    """The samples of some rows of a source, on a device."""
+    """The samples of some rows of a source on a device, in the order of shards, each row's aligned for any type."""
 
     def __init__(self, source: Source, rows: Ints, device: torch.device) -> None:
         """Raises ``torch.OutOfMemoryError`` before anything is read."""
+        self._source, self._device = source, device
+        self._rows = rows[np.lexsort((source.rows.offset[rows], source.rows.shard[rows]))]
+        room = room_for(source, self._rows)
+        self._begin = np.cumsum(room) - room
+        self._end = self._begin + sample_bytes(source, self._rows)
+        self._memory = torch.empty(int(room.sum()), dtype=torch.uint8, device=device)
+        itemsize = np.array([np.dtype(dtype).itemsize for dtype in source.dtypes])
         self.first = np.full(len(source.rows.shard), -1, np.int64)
         """(r,) element of a row's first sample in the flat tensor of its dtype; -1 for rows that are not here."""
-        self._source, self._device = source, device
-        self._rows: dict[str, Ints] = {}
-        self._flat: dict[str, torch.Tensor] = {}
-        rows = rows[np.lexsort((source.rows.offset[rows], source.rows.shard[rows]))]
-        for number in np.unique(source.rows.dtype[rows]):
-            dtype, alike = source.dtypes[number], rows[source.rows.dtype[rows] == number]
-            ends = np.cumsum(sample_bytes(source, alike)) // np.dtype(dtype).itemsize
-            self.first[alike[1:]], self.first[alike[0]] = ends[:-1], 0
-            self._rows[dtype] = alike
-            self._flat[dtype] = torch.empty(int(ends[-1]), dtype=TORCH[dtype], device=device)
+        self.first[self._rows] = self._begin // itemsize[source.rows.dtype[self._rows]]
 
     def flat(self, dtype: str) -> torch.Tensor:
-        """All samples of this dtype."""
-        return self._flat[dtype]
+        """All that is here, as elements of this dtype."""
+        return self._memory.view(TORCH[dtype])
 
-    def load(self, advance: Advance) -> None:
-        """Read the samples and send them to the device."""
-        for dtype, flat in self._flat.items():
-            for n_bytes in _sent(self._source, self._rows[dtype], flat.view(torch.uint8)):
-                advance(n_bytes)
-        if self._device.type == "cuda":  # whoever cuts may do so on another CUDA stream
+    def load(self) -> Iterator[int]:
+        """Read the samples and send them to the device, through two host buffers in turn: one is filled while the other
+        is sent. Yields the bytes of each piece."""
+        ring, size = BufferRing(pinned=self._memory.is_cuda), min(PIECE_BYTES, len(self._memory))
+        for buffer in [ring.take(size) for _ in range(2)]:
+            buffer.give_back(self._device)
+        with closing(ShardMaps(self._source)) as maps:
+            for start in range(0, len(self._memory), size):
+                buffer = ring.take(size)
+                piece = buffer.tensor(1, min(size, len(self._memory) - start), torch.uint8)[0]
+                self._fill(piece, start, maps)
+                self._memory[start : start + len(piece)].copy_(piece, non_blocking=True)
+                buffer.give_back(self._device)
+                yield len(piece)
+        if self._memory.is_cuda:  # whoever cuts may do so on another CUDA stream
             torch.cuda.current_stream(self._device).synchronize()
+
+    def _fill(self, piece: torch.Tensor, start: int, maps: ShardMaps) -> None:
+        """The bytes from ``start`` on."""
+        begin, end = self._begin, self._end
+        touched = slice(np.searchsorted(end, start, "right"), np.searchsorted(begin, start + len(piece)))
+        low, high = np.maximum(begin[touched], start), np.minimum(end[touched], start + len(piece))
+        rows = self._rows[touched]
+        shard, place = self._source.rows.shard[rows], self._source.rows.offset[rows] + low - begin[touched]
+        for of in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(shard)) + 1):  # a shard at a time
+            with maps.using(shard[of].tolist()):
+                maps.announce(shard[of], place[of], (high - low)[of])
+                for s, p, a, b in zip(
+                    *(x[of].tolist() for x in (shard, place, low - start, high - start)), strict=True
+                ):
+                    piece[a:b] = maps.flat(s, "|u1")[p : p + b - a]
 
 
 def sample_bytes(source: Source, rows: Ints) -> Ints:
     """Bytes of the samples of each of these rows."""
-    n_bytes: Ints = source.rows.n_samples[rows] * source.frame_bytes[rows]
+    of, itemsize = source.rows, np.array([np.dtype(dtype).itemsize for dtype in source.dtypes])
+    n_bytes: Ints = of.n_samples[rows] * of.n_axes[rows] * itemsize[of.dtype[rows]]
     return n_bytes
 
 
-def _sent(source: Source, rows: Ints, out: torch.Tensor) -> Iterator[int]:
-    """Copy the samples of these rows, one after the other, to ``out`` (bytes on the device), through two host buffers
-    in turn: one is filled while the other is sent. Yields the bytes of each piece."""
-    ring, size = BufferRing(pinned=out.is_cuda), min(PIECE_BYTES, len(out))
-    for buffer in [ring.take(size) for _ in range(2)]:
-        buffer.give_back(out.device)
-    with closing(ShardMaps(source)) as maps:
-        for start in range(0, len(out), size):
-            buffer = ring.take(size)
-            piece = buffer.tensor(1, min(size, len(out) - start), torch.uint8)[0]
-            _fill(piece, start, source, rows, maps)
-            out[start : start + len(piece)].copy_(piece, non_blocking=True)
-            buffer.give_back(out.device)
-            yield len(piece)
-
-
-def _fill(piece: torch.Tensor, start: int, source: Source, rows: Ints, maps: ShardMaps) -> None:
-    """The bytes from ``start`` on of the samples of these rows, one after the other."""
-    n_bytes = sample_bytes(source, rows)
-    end = np.cumsum(n_bytes)
-    touched = np.arange(np.searchsorted(end, start, "right"), np.searchsorted(end, start + len(piece) - 1, "right") + 1)
-    begin = (end - n_bytes)[touched]
-    low, high = np.maximum(begin, start), np.minimum(end[touched], start + len(piece))
-    shard, place = source.rows.shard[rows[touched]], source.rows.offset[rows[touched]] + low - begin
-    maps.announce(shard, place, high - low)
-    for s, p, a, b in zip(shard.tolist(), place.tolist(), (low - start).tolist(), (high - start).tolist(), strict=True):
-        piece[a:b] = maps.flat(s, "|u1")[p : p + b - a]
+def room_for(source: Source, rows: Ints) -> Ints:
+    """Bytes that each of these rows takes on the device."""
+    return -(-sample_bytes(source, rows) // ALIGN) * ALIGN
 
 
 def resident_on(
@@ -111,20 +112,21 @@ def resident_on(
         return None  # on the CPU a copy of the page cache would only double the memory
     rows = np.unique(source.parts[items])
     rows = rows[rows >= 0]
-    needed = int(sample_bytes(source, rows).sum())
+    needed = int(room_for(source, rows).sum())
     allowed = data.resident_bytes if data.resident_bytes is not None else _share(device)
-    made, began = _room_for(source, rows, device) if needed <= allowed else None, time.perf_counter()
+    made, began = _allocated(source, rows, device) if needed <= allowed else None, time.perf_counter()
     if made is None:
         _refuse(device, needed, allowed, data)
         return None
     with progress(f"samples to {device}", needed) if show else nullcontext(_unseen) as advance:
-        made.load(advance)
+        for n_bytes in made.load():
+            advance(n_bytes)
     took = time.perf_counter() - began
     log.info("%s of samples are resident on %s, placed there in %.1f s", human_bytes(needed), device, took)
     return made
 
 
-def _room_for(source: Source, rows: Ints, device: torch.device) -> Resident | None:
+def _allocated(source: Source, rows: Ints, device: torch.device) -> Resident | None:
     try:
         return Resident(source, rows, device)
     except torch.OutOfMemoryError:  # free, and still not to be had: another process was faster

@@ -121,6 +121,29 @@ class Tape:
             key = key.astype(np.uint16)  # NumPy sorts these by radix, ten times as fast
         return np.take_along_axis(positions, np.argsort(key, axis=1, kind="stable"), axis=1)
 
+    def lane_of(self, positions: Ints) -> Ints:
+        """Lane in which each position stands."""
+        lane: Ints = self._lane_at[positions % self.n_segments % self.lanes]
+        return lane
+
+    def lane_ends(self) -> Ints:
+        """Segments of an epoch's line before the end of each lane."""
+        ends: Ints = self._lane_start + self._lane_length
+        return ends
+
+    def quotas(self, epoch: int) -> Ints:
+        """(n,) segments of each item in an epoch."""
+        line, quota = self._line(epoch), np.zeros(len(self.items.dataset), np.int64)
+        quota[line.item] = np.diff(line.ends, prepend=0)
+        return quota
+
+    def shard_ends(self, epoch: int) -> tuple[Ints, Ints]:
+        """Shards in the order of an epoch's line, and how many of its segments stand before the end of each."""
+        line = self._line(epoch)
+        shard = self.items.shard[line.item]
+        last = np.flatnonzero(np.diff(shard, append=-1))
+        return shard[last], line.ends[last]
+
     def segments_at(self, positions: Ints) -> SegmentRefs:
         """The segments at these positions (any shape). Same answer on every rank and after every restart."""
         flat = np.asarray(positions, np.int64).reshape(-1)
@@ -172,8 +195,9 @@ class Tape:
     def _quotas(self, epoch: int) -> Ints:
         """Segments of each item in an epoch: systematic rounding, so that every data set's total is exact."""
         quota = np.zeros(len(self.items.dataset), np.int64)
+        edges = np.searchsorted(self.items.dataset, np.arange(len(self.totals) + 1))
         for d, total in enumerate(self.totals):
-            at = self.items.dataset == d
+            at = slice(edges[d], edges[d + 1])
             running = np.cumsum(self.items.weight[at])
             u = self._rounding_start(epoch, d)
             quota[at] = np.diff(np.floor(running / running[-1] * total + u).astype(np.int64), prepend=0)

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from aar_dist.base.errors import ConfigError
 from aar_dist.base.hashing import hash_np, word
 from aar_dist.shards.format import read_info, read_labels
+from aar_dist.stream.columns import Floats
 from aar_dist.stream.config import DataConfig
 from aar_dist.stream.loader import SegmentStream
-from aar_dist.stream.source import Floats, Source, first_rows, open_source
+from aar_dist.stream.source import Source, first_rows, open_source
 from aar_dist.stream.tape import Ints, SegmentRefs, permuted
 
 Names = NDArray[np.str_]
@@ -143,7 +144,7 @@ def _check_datasets(source: Source, names: Sequence[str]) -> None:
 
 
 def _label_runs(source: Source) -> list[dict[str, Any]]:
-    tables = [read_labels(folder, read_info(folder)) for folder in source.folders]
+    tables = [read_labels(folder, read_info(folder), source.cache) for folder in source.folders]
     runs: list[dict[str, Any]] = pa.concat_tables(tables).unify_dictionaries().to_pylist()
     return runs
 

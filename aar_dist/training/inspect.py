@@ -12,6 +12,7 @@ from pathlib import Path
 
 from aar_dist.base.cli import Parser
 from aar_dist.base.errors import ConfigError, user_entry
+from aar_dist.base.remote import is_url
 from aar_dist.shards.format import INFO, MANIFEST
 
 PICTURES = (".png", ".svg", ".pdf")
@@ -22,7 +23,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Print what a path holds."""
     parser = Parser(__doc__, prog="aar-dist inspect")
     parser.add_argument(
-        "path", help="a shard set, a configuration (.yaml), a stored model (folder or store://name@version)"
+        "path",
+        help="a shard set (folder or URL), a configuration (.yaml), a stored model (folder or store://name@version)",
     )
     parser.add_argument("--json", action="store_true", help="machine-readable")
     parser.add_argument("--picture", type=Path, help="shard set: write its figure to this .png or .svg")
@@ -33,13 +35,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise ConfigError(f"--world_size must be 1 or more, got {args.world_size}")
     if args.picture and args.picture.suffix not in PICTURES:
         raise ConfigError(f"--picture {args.picture}: no such format; give it one of the endings {', '.join(PICTURES)}")
-    path = Path(args.path)
-    if path.suffix in (".yaml", ".yml") and not path.is_dir():
+    path = args.path if is_url(args.path) else Path(args.path)
+    if isinstance(path, Path) and path.suffix in (".yaml", ".yml") and not path.is_dir():
         print(_config(path, overrides, args.world_size, args.json), end="")
         return
     if overrides:
         parser.error(f"unrecognized arguments: {' '.join(overrides)}")
-    if args.path.startswith("store://") or (path / "model.safetensors").is_file():
+    if isinstance(path, Path) and (args.path.startswith("store://") or (path / "model.safetensors").is_file()):
         print(_model(args.path, args.store, args.json), end="")
     else:
         print(_shards(path, args.json, args.picture), end="")
@@ -59,15 +61,16 @@ def _joined(parser: Parser, argv: Sequence[str]) -> list[str]:
     return joined
 
 
-def _shards(folder: Path, as_json: bool, picture: Path | None) -> str:
+def _shards(location: Path | str, as_json: bool, picture: Path | None) -> str:
     from aar_dist.base.plots import save_figure
     from aar_dist.shards.summary import figure, render, summarize
 
-    if folder.is_dir() and not any((folder / name).exists() for name in (MANIFEST, INFO, ".build")):
+    here = (MANIFEST, INFO, ".build")
+    if isinstance(location, Path) and location.is_dir() and not any((location / name).exists() for name in here):
         raise ConfigError(
-            f"{folder}: neither a shard set nor a stored model; give one of these or a .yaml configuration"
+            f"{location}: neither a shard set nor a stored model; give one of these or a .yaml configuration"
         )
-    summary = summarize(folder)
+    summary = summarize(location)
     if picture:
         save_figure(figure(summary), picture)
         print(f"wrote {picture}", file=sys.stderr)

@@ -1,5 +1,6 @@
 """All that survives a restart beside the engine."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -10,7 +11,9 @@ from aar_dist.stream.config import DataConfig
 from aar_dist.stream.tape import TAPE_VERSION
 
 # What does not change which segment stands where, nor what is in it.
-FREE_DATA_KEYS = ("shards", "reader_threads", "prefetch_batches", "resident", "resident_limit")
+FREE_DATA_KEYS = ("shards", "reader_threads", "prefetch_batches", "resident", "resident_limit", "cache", "cache_limit",
+                  "downloads")  # fmt: skip
+MOVING = ("position", "step", "skipped", "run_id")
 
 
 @dataclass(frozen=True)
@@ -46,8 +49,23 @@ class Progress:
         return replace(self, position=self.position + segments, step=self.step + 1, skipped=skipped)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for a checkpoint."""
+        """Plain values, for a checkpoint's manifest."""
         return asdict(self)
+
+    def state(self) -> dict[str, Any]:
+        """What moves, and a hash of what must not: some 200 bytes beside the engine's own state, for any model, split
+        and cluster. The manifest of the checkpoint says it in full."""
+        return {name: getattr(self, name) for name in MOVING} | {"settings": self._settings()}
+
+    def resumed(self, state: Mapping[str, Any]) -> "Progress":
+        """This run where :meth:`state` was taken. Raises ``CheckpointError`` for the state of another run."""
+        if state.get("settings", self._settings()) != self._settings():
+            raise CheckpointError("the state that DeepSpeed saved is of another run than the manifest beside it")
+        return replace(self, **{name: state[name] for name in MOVING})
+
+    def _settings(self) -> str:
+        text = json.dumps([self.shards, self.tape, self.seed, self.recipe], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
 
     @classmethod
     def from_dict(cls, saved: dict[str, Any]) -> "Progress":

@@ -15,6 +15,7 @@ from aar_dist.base.hashing import word
 from aar_dist.objectives.base import Objective
 from aar_dist.stream.loader import SegmentStream
 from aar_dist.training import checkpoints, metrics, publishing, saving, tracking
+from aar_dist.training.alarm import alarm
 from aar_dist.training.config import RunConfig
 from aar_dist.training.console import Console
 from aar_dist.training.engine import Engine, check_zero_options, lost_peer, process_group
@@ -72,6 +73,7 @@ def carry_out(plan: Plan, ranks: Ranks, directory: RunDirectory, finish: Callabl
         device = stack.enter_context(process_group(ranks))
         check_zero_options(plan.config.deepspeed)
         stack.enter_context(lost_peer(ranks, directory.root))
+        stack.enter_context(alarm(ranks))
         stopper = stack.enter_context(Stopper())
         job, progress = compose(plan, ranks, device, directory, stack)
         progress = train(job, progress, stopper)

@@ -63,7 +63,7 @@ def save(
     staging = from_main(lambda: _room_for(engine, final))
     with storage.one_line_errors(final, *([staging] if ranks.main else [])):
         try:
-            engine.save(directory.checkpoints, staging.name, {"progress": progress.to_dict()})
+            engine.save(directory.checkpoints, staging.name, {"progress": progress.state()})
         except RuntimeError as error:
             # torch says so when a write fails halfway.
             if "PytorchStreamWriter" not in str(error):
@@ -113,4 +113,4 @@ def check_continues(
 def restore(engine: Engine, saved: Saved) -> Progress:
     """Load a verified checkpoint into a fitting engine."""
     state = engine.load(saved.path.parent, saved.path.name)
-    return Progress.from_dict(state["progress"])
+    return saved.progress.resumed(state["progress"])

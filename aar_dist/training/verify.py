@@ -6,6 +6,7 @@ from pathlib import Path
 from aar_dist.base import storage
 from aar_dist.base.cli import Parser
 from aar_dist.base.errors import CheckpointError, ShardError, user_entry
+from aar_dist.base.remote import is_url
 from aar_dist.shards.format import MANIFEST
 
 
@@ -14,7 +15,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Check each path; the first damaged one is an error."""
     parser = Parser(__doc__, prog="aar-dist verify")
     parser.add_argument(
-        "paths", nargs="+", help="shard sets, checkpoints, run directories, stored models (or store://name@version)"
+        "paths",
+        nargs="+",
+        help="shard sets (folders, URLs), checkpoints, run directories, stored models (or store://name@version)",
     )
     parser.add_argument("--store", help="root of the store that store:// speaks of")
     args = parser.parse_args(argv)
@@ -24,6 +27,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def verify(path: str, store: str | None = None) -> str:
     """What was found whole, in a line. Raises ``ShardError`` or ``CheckpointError``."""
+    if is_url(path):
+        return _shards(path)
     folder = Path(path)
     if path.startswith("store://") or (folder / "model.safetensors").exists():
         return _model(path, store)
@@ -33,9 +38,13 @@ def verify(path: str, store: str | None = None) -> str:
         return _checkpoints([folder], folder)
     if folder.is_dir() and not any(folder.glob("*.parquet")) and not (folder / ".build").exists():
         raise ShardError(f"{folder}: no {MANIFEST}, no checkpoint, no model; nothing here to verify")
+    return _shards(folder)
+
+
+def _shards(location: Path | str) -> str:
     from aar_dist.shards.verify import verify_shards
 
-    return verify_shards(folder)
+    return verify_shards(location)
 
 
 def _model(path: str, store: str | None) -> str:

@@ -1,7 +1,7 @@
 """One peer in a process of its own, which reads when it is told to.
 
-    python serve.py litdata '{"root": …, "f32": {"flat": …}, …}'      # prints the names of its readers
-    stdin: NAME SECONDS      stdout: {"segments": …, "cpu_s": …, "wall_s": …}
+python serve.py litdata '{"root": …, "f32": {"flat": …}, …}'      # prints the names of its readers
+stdin: NAME SECONDS      stdout: {"segments": …, "cpu_s": …, "wall_s": …}
 """
 
 import importlib

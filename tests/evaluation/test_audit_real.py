@@ -74,7 +74,7 @@ def test_motionsense_split_by_trial(tmp_path, shared_data):
     }  # fmt: skip
     assert shared.duration_s == shared.first.duration_s == shared.second.duration_s
     trials = [t.subject for t in tracks]
-    with pytest.raises(ConfigError, match=r"sit_13/sub_1\.csv of motionsense/13 from 0 s and .*sit_5/sub_1\.csv"):
+    with pytest.raises(ConfigError, match=r"sit_13/sub_1\.csv of motionsense_user/13 from 0 s and .*sit_5/sub_1\.csv"):
         audited(make_folds(trials, "leave_one_out"), tracks)
     person = {(t.dataset, t.recording): t.name.split("sub_")[1] for t in tracks}
     assert leaks([shared], person) == []

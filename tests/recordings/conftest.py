@@ -10,8 +10,6 @@ from aar_dist.recordings.convert import CONVERTERS, convert
 from aar_dist.recordings.converter import Options
 from aar_dist.recordings.source import open_source
 
-ROOT = Path(__file__).parents[2]
-
 
 @dataclass
 class Converted:
@@ -51,5 +49,14 @@ def hapt(tmp_path_factory, shared_data):
 
 @pytest.fixture(scope="session")
 def motionsense(tmp_path_factory, shared_data):
-    yaml = ROOT / "configs/convert/motionsense.yaml"
-    yield from converted(tmp_path_factory, "table", shared_data / "motionsense_raw.tar.xz", yaml=yaml)
+    yield from converted(tmp_path_factory, "motionsense", shared_data / "motionsense_raw.tar.xz")
+
+
+@pytest.fixture(scope="session")
+def troika(tmp_path_factory, shared_data):
+    yield from converted(tmp_path_factory, "troika", shared_data / "troika_ieeespc2015.tar.xz")
+
+
+@pytest.fixture(scope="session")
+def but_ppg(tmp_path_factory, shared_data):
+    yield from converted(tmp_path_factory, "but_ppg", shared_data / "but_ppg_v1_48.tar.xz")

@@ -9,19 +9,11 @@ import pytest
 import yaml
 
 from aar_dist.base.errors import ConfigError, RecordingError
-from aar_dist.recordings.contract import check_values, find_recordings, read_labels, read_samples
+from aar_dist.recordings.contract import find_recordings, read_labels, read_samples
 from aar_dist.recordings.convert import CONVERTERS, convert
 from aar_dist.recordings.converter import Options
 from aar_dist.recordings.layout import read_layout
 
-ACTIVITIES = {
-    "dws": "downstairs",
-    "ups": "upstairs",
-    "wlk": "walking",
-    "jog": "jogging",
-    "sit": "sitting",
-    "std": "standing",
-}
 CONFIGS = Path(__file__).parents[2] / "configs/convert"
 
 
@@ -163,20 +155,3 @@ def test_skip_bad_goes_on(tmp_path):
     folder, result = run(tmp_path / "in", tmp_path / "out", CONFIGS / "collar.yaml", skip_bad=True)
     assert len(result.bad) == 2
     assert {r.source for r in find_recordings(folder)} == {"a.csv"}
-
-
-@pytest.mark.real
-def test_motionsense(motionsense):
-    twins = [next(motionsense.raw.rglob(f"sit_{trial}/sub_1.csv")).read_bytes() for trial in (5, 13)]
-    assert twins[0] == twins[1]
-    assert len(motionsense.recordings) == 359, "360 trials, one of them twice"
-    (note,) = motionsense.notes
-    assert "sit_5/sub_1.csv is byte-identical to A_DeviceMotion_data/sit_13/sub_1.csv: left out" in note
-    assert len({r.subject for r in motionsense.recordings}) == 24
-    twin_rows = twins[0].count(b"\n") - 1
-    assert sum(r.sensors[0].n_samples for r in motionsense.recordings) + twin_rows == 1_412_865
-    for recording in motionsense.recordings:
-        check_values(recording)
-        assert [(s.name, s.kind) for s in recording.sensors] == [("acc", "acc"), ("gravity", "other"), ("gyr", "gyr")]
-        activity = recording.label.classes[read_labels(recording)[0]]
-        assert activity == ACTIVITIES[recording.source.split("/")[1][:3]]

@@ -11,7 +11,7 @@ from typing import Any
 
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 
-INSTALL = "run launch/browser.sh, or: apt-get install chromium chromium-driver"
+INSTALL = "run launch/packages.sh .venv, or: apt-get install chromium chromium-driver"
 
 
 @dataclass

@@ -191,7 +191,7 @@ def test_a_flipped_byte_is_named(shard_set, tmp_path):
     data = bytearray(victim.read_bytes())
     data[5000] ^= 1
     victim.write_bytes(data)
-    with pytest.raises(ShardError, match=f"{victim.name} has sha256 .* damaged"):
+    with pytest.raises(ShardError, match=f"{victim.name}: has sha256 .* damaged"):
         verify_shards(tmp_path / "set")
 
 
@@ -199,7 +199,7 @@ def test_a_short_shard_is_named(shard_set, tmp_path):
     shutil.copytree(shard_set, tmp_path / "set")
     victim = sorted((tmp_path / "set").glob("*.tar"))[0]
     victim.write_bytes(victim.read_bytes()[:-700])
-    with pytest.raises(ShardError, match=f"{victim.name} has .* bytes, expected .* cut short"):
+    with pytest.raises(ShardError, match=f"{victim.name}: has .* bytes, the manifest says .* cut short"):
         verify_shards(tmp_path / "set")
 
 

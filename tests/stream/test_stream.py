@@ -223,7 +223,7 @@ def test_one_scale_for_training_and_validation(data):
     of = replace(data, normalize="dataset")
     with open_stream(of, "train") as train, open_stream(of, "val") as val:
         rows = [s.source.rows for s in (train, val)]
-        places = [s.source.origin["dataset"] for s in (train, val)]
+        places = [s.source.origin["dataset"][:] for s in (train, val)]
         for name in ("fast", "slow"):
             scales = [np.unique(r.scale[p == name], axis=0) for r, p in zip(rows, places, strict=True)]
             assert np.array_equal(*scales)

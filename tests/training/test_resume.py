@@ -16,10 +16,14 @@ ACCUMULATED = {"train.micro_batch_size": 8}
 
 
 @pytest.mark.parametrize(
-    ("stage", "more"),
-    [(1, {}), (2, ACCUMULATED), (3, {"deepspeed.zero_options": '{"stage3_param_persistence_threshold": 0}'})],
+    ("stage", "more", "then"),
+    [
+        (1, {}, {}),
+        (2, ACCUMULATED, {"data.resident": "always"}),  # it goes on with segments cut on the device
+        (3, {"deepspeed.zero_options": '{"stage3_param_persistence_threshold": 0}'}, {}),
+    ],
 )
-def test_killed_and_resumed_equals_uninterrupted(tmp_path, shard_set, stage, more):
+def test_killed_and_resumed_equals_uninterrupted(tmp_path, shard_set, stage, more, then):
     settings = {"deepspeed.zero_stage": stage, **more}
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert run(whole, shard_set, settings)[0] == 0
@@ -33,9 +37,11 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path, shard_set, stage, mor
     reached = losses(broken)[-1][0]
     assert 10 <= reached < 24
 
-    code, said = run(broken, shard_set, settings)
+    code, said = run(broken, shard_set, settings | then)
     assert code == 0
     assert "goes on from step" in said
+    logs = [(out / "log" / "rank_1.log").read_text().count("are resident on cpu") for out in (whole, broken)]
+    assert logs == [0, 2 * len(then)]  # the splits for training and validation
     assert losses(broken) == losses(whole)
     assert [row["step"] for row in read_rows(broken / "metrics.jsonl")] == [
         row["step"] for row in read_rows(whole / "metrics.jsonl")

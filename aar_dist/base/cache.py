@@ -1,0 +1,376 @@
+"""Files of remote places on this machine: immutable, addressed by their sha256, shared by all ranks and runs.
+
+    <cache>/<2 hex>/<sha256>                 a whole file; its modification time is the time of its last use, set here
+            <2 hex>/<sha256>.<bytes>.part    a download at work; it counts with all the bytes it is going to have
+            lock                             held for the moment in which room is made
+
+    hold(sha256, bytes, fetch) -> Blob, locked and whole -> close(): it may be evicted from now on
+
+Every lock is a flock on the file that it protects: the kernel releases it when a process ends, however it ends. A
+download holds its part exclusively, a reader shares the lock of what it reads, and only what nobody holds is evicted,
+least recently used first.
+"""
+
+import contextlib
+import fcntl
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from hashlib import sha256 as hashed
+from pathlib import Path
+from typing import BinaryIO
+
+from aar_dist.base import storage
+from aar_dist.base.cli import human_bytes
+from aar_dist.base.errors import ShardError, StorageError
+
+ENVIRONMENT = "AAR_DIST_CACHE"
+DEFAULT = "~/.cache/aar_dist"
+WRONG_HASHES = 3
+"""Downloads with a wrong hash, one after the other, that are an error."""
+ROOM_WAIT_S = 30.0
+"""Longest wait for others to let go of what fills the cache."""
+DISK_WAIT_S = 10.0
+"""Longest wait for room on a disk that is full, though nothing is left to evict."""
+LOOK_EVERY_S = 0.05
+
+_NAME = re.compile(r"([0-9a-f]{64})(?:\.(\d+)\.part)?")
+Fetch = Callable[[Path], str]
+"""Writes the file at a path and returns its sha256."""
+GiveWay = Callable[[], bool]
+"""Lets go of files that its owner can spare; False if there are none."""
+
+
+class NoRoom(Exception):
+    """All that is in the cache is in use."""
+
+    def __init__(self, minimum: int, *, passing: bool) -> None:
+        super().__init__(minimum)
+        self.minimum = minimum
+        """What the limit would have to be, with the file asked for [bytes]."""
+        self.passing = passing
+        """True if downloads of others are part of it: they can be evicted soon."""
+
+
+class Blob:
+    """A file of the cache, open; it is neither evicted nor changed before ``close``."""
+
+    def __init__(self, path: Path, file: BinaryIO) -> None:
+        self.path, self.file = path, file
+
+    def close(self) -> None:
+        """Let go of it."""
+        self.file.close()
+
+    def __enter__(self) -> "Blob":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file below the cache folder."""
+
+    path: Path
+    n_bytes: int
+    """Of a part: what it is going to have."""
+    used_at: float
+    part: bool
+
+
+class Cache:
+    """The folder and its limit."""
+
+    def __init__(self, root: Path, limit: int) -> None:
+        self.root, self.limit = root, limit
+        with storage.one_line_errors(root):
+            root.mkdir(parents=True, exist_ok=True)
+
+    @classmethod
+    def of(cls, folder: str | None = None, limit: int | None = None) -> "Cache":
+        """The cache at ``folder``, or where the environment or the default says.
+
+        Args:
+            folder: None for the variable AAR_DIST_CACHE, else ~/.cache/aar_dist.
+            limit: Bytes; None for half of what the disk has for it: free space and what is cached.
+        """
+        made = cls(Path(folder or os.environ.get(ENVIRONMENT) or DEFAULT).expanduser(), 0)
+        return cls(made.root, made.disk() // 2 if limit is None else limit)
+
+    def disk(self) -> int:
+        """Bytes that the disk has for the cache: what is free, and what is cached."""
+        return shutil.disk_usage(self.root).free + self.used()
+
+    def used(self) -> int:
+        """Bytes in the cache, and those that downloads at work are going to have."""
+        return sum(entry.n_bytes for entry in self.entries())
+
+    def path(self, sha256: str) -> Path:
+        """Where a file stands, if it is there."""
+        return self.root / sha256[:2] / sha256
+
+    def hold(
+        self,
+        sha256: str,
+        n_bytes: int,
+        fetch: Fetch,
+        name: str,
+        *,
+        give_way: GiveWay = lambda: False,
+        wait_s: float = ROOM_WAIT_S,
+    ) -> Blob:
+        """The file, downloaded if it is not there: by one process of this machine, for which the others wait.
+
+        Args:
+            sha256: Of the whole file.
+            n_bytes: Its size.
+            fetch: Downloads it.
+            name: Where it comes from, for messages.
+            give_way: Asked when there is no room.
+            wait_s: Longest wait for others to let go of theirs. 0: ``NoRoom`` at once, and a full disk is left to those
+                who need the file now.
+
+        Raises:
+            ShardError: what was downloaded has another hash, three times.
+            StorageError: the cache has no room, the disk is full, or ``fetch`` gave up.
+        """
+        if n_bytes > self.limit:
+            raise self._too_small(n_bytes, name)
+        deadline = time.monotonic() + wait_s
+        while True:
+            if blob := self.look(sha256, n_bytes):
+                return blob
+            try:
+                self._download(sha256, n_bytes, fetch, name, give_way if wait_s else None)
+            except NoRoom as full:
+                if give_way():
+                    continue
+                if wait_s == 0:
+                    raise
+                if full.passing:
+                    deadline = time.monotonic() + wait_s
+                if time.monotonic() > deadline:
+                    raise self._too_small(full.minimum, name) from None
+                time.sleep(LOOK_EVERY_S)
+
+    def look(self, sha256: str, n_bytes: int | None = None) -> Blob | None:
+        """The file if it is there; its use is noted. One of another size is damaged, and gone."""
+        path = self.path(sha256)
+        while (file := _opened(path)) is not None:
+            fcntl.flock(file, fcntl.LOCK_SH)
+            if not _stands_at(file, path):  # evicted meanwhile
+                file.close()
+            elif n_bytes is not None and os.fstat(file.fileno()).st_size != n_bytes:
+                file.close()
+                if not _removed(path):
+                    raise ShardError(f"{path}: not of {n_bytes} bytes any more, and in use; remove it by hand")
+            else:
+                with contextlib.suppress(PermissionError):  # another user's
+                    os.utime(file.fileno())
+                return Blob(path, file)
+        return None
+
+    def touch(self, sha256: str) -> None:
+        """Note that a file will be used, if it is there."""
+        with contextlib.suppress(OSError):
+            os.utime(self.path(sha256))
+
+    def small(self, sha256: str, read: Callable[[], bytes], name: str) -> bytes:
+        """The content of a file whose size is not known before; from the cache if it is there and whole. A cache
+        without room for it stops nothing. What is read with a wrong hash, three times, is the caller's to refuse."""
+        if blob := self.look(sha256):
+            with blob:
+                data = blob.file.read()
+            if hashed(data).hexdigest() == sha256:
+                return data
+            _removed(blob.path)
+        for _ in range(WRONG_HASHES):
+            data = read()
+            if hashed(data).hexdigest() == sha256:
+                break
+        else:
+            return data
+        if len(data) <= self.limit:
+            with contextlib.suppress(NoRoom, StorageError):
+                self.hold(sha256, len(data), lambda part: _written(part, data), name, wait_s=0).close()
+        return data
+
+    def sweep(self) -> list[Path]:
+        """Remove downloads that nobody works at any more; returns what was removed."""
+        with self._alone():
+            return [entry.path for entry in self.entries() if entry.part and _removed(entry.path)]
+
+    def entries(self) -> list[Entry]:
+        """All files of the cache; what else lies in its folder is not ours."""
+        found = []
+        for folder in self.root.glob("[0-9a-f][0-9a-f]"):
+            with contextlib.suppress(FileNotFoundError), os.scandir(folder) as files:
+                for file in files:
+                    if named := _NAME.fullmatch(file.name):
+                        with contextlib.suppress(FileNotFoundError):
+                            told, size = file.stat(), named[2]
+                            n_bytes = told.st_size if size is None else int(size)
+                            found.append(Entry(Path(file.path), n_bytes, told.st_mtime, size is not None))
+        return found
+
+    def _download(self, sha256: str, n_bytes: int, fetch: Fetch, name: str, give_way: GiveWay | None) -> None:
+        """Bring the file in, or wait until whoever is at it is done."""
+        path = self.path(sha256)
+        part = path.with_name(f"{sha256}.{n_bytes}.part")
+        with storage.one_line_errors(self.root):
+            claim = self._claim(part)
+        if claim is None:
+            _wait_for(part)
+            return
+        with claim:
+            try:
+                if path.exists():  # the one before us was just done
+                    return
+                self._fill(part, sha256, name, lambda: self._fetched(part, n_bytes, fetch, give_way))
+                with storage.one_line_errors(path):
+                    storage.fsync(part)
+                    os.rename(part, path)
+            finally:
+                part.unlink(missing_ok=True)
+
+    def _fill(self, part: Path, sha256: str, name: str, fetched: Callable[[], str]) -> None:
+        found = ""
+        for _ in range(WRONG_HASHES):
+            found = fetched()
+            if found == sha256:
+                return
+        raise ShardError(
+            f"{name}: sha256 {found}, expected {sha256}: wrong {WRONG_HASHES} times; the file there is damaged or of "
+            "another build, copy the whole shard set there again"
+        )
+
+    def _fetched(self, part: Path, n_bytes: int, fetch: Fetch, give_way: GiveWay | None) -> str:
+        """Download; where the disk is full, again after evicting, and until others had time to free some of it."""
+        deadline = time.monotonic() + DISK_WAIT_S
+        while True:
+            try:
+                return fetch(part)
+            except (OSError, StorageError) as error:
+                if not _disk_is_full(error) or give_way is None:
+                    raise
+                full = error
+            os.truncate(part, 0)
+            if not (self._evict(n_bytes) or give_way()):
+                if time.monotonic() > deadline:
+                    raise StorageError(
+                        f"{self.root}: the disk is full ({human_bytes(shutil.disk_usage(self.root).free)} left) and "
+                        f"nothing in the cache can go; free space there, or name another folder in data.cache"
+                    ) from full
+                time.sleep(0.5)
+
+    def _evict(self, n_bytes: int) -> int:
+        """Let go of at least so many bytes, if there are; returns how many."""
+        freed = 0
+        with self._alone():
+            for entry in sorted(self.entries(), key=lambda entry: (not entry.part, entry.used_at)):
+                if freed >= n_bytes:
+                    break
+                freed += entry.n_bytes if _removed(entry.path) else 0
+        return freed
+
+    def _claim(self, part: Path) -> BinaryIO | None:
+        """The part, locked, with room made for it; None if another process or thread is at it. Raises ``NoRoom``."""
+        part.parent.mkdir(parents=True, exist_ok=True)
+        with self._alone():
+            file = part.open("ab")
+            if not _locked(file):
+                file.close()
+                return None
+            try:
+                self._make_room(part)
+            except NoRoom:
+                part.unlink()
+                file.close()
+                raise
+        return file
+
+    def _make_room(self, part: Path) -> None:
+        """Remove left-over downloads, then what was not used longest, until the rest, ``part`` among it, fits."""
+        entries = self.entries()
+        total = sum(entry.n_bytes for entry in entries)
+        for entry in sorted(entries, key=lambda entry: (not entry.part, entry.used_at)):
+            if total <= self.limit:
+                return
+            if _removed(entry.path):
+                total -= entry.n_bytes
+        if total > self.limit:
+            raise NoRoom(total, passing=any(e.part and e.path != part and e.path.exists() for e in entries))
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One process or thread of this machine at a time, for moments."""
+        with (self.root / "lock").open("ab") as guard:
+            fcntl.flock(guard, fcntl.LOCK_EX)
+            yield
+
+    def _too_small(self, minimum: int, name: str) -> StorageError:
+        return StorageError(
+            f"data.cache_limit is {human_bytes(self.limit)} ({self.root}), but with {name} and all that is in use at "
+            f"once it takes {human_bytes(minimum)}; set it to at least {minimum}"
+        )
+
+
+def _opened(path: Path) -> BinaryIO | None:
+    try:
+        return path.open("rb")
+    except FileNotFoundError:
+        return None
+
+
+def _locked(file: BinaryIO) -> bool:
+    """Take the exclusive lock if it is free."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _stands_at(file: BinaryIO, path: Path) -> bool:
+    """True if the path still names the file that was opened."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _removed(path: Path) -> bool:
+    """Remove a file that nobody holds; False if somebody does."""
+    file = _opened(path)
+    if file is None:
+        return True
+    with file:
+        if not _locked(file):
+            return False
+        if _stands_at(file, path):
+            path.unlink()
+        return True
+
+
+def _wait_for(part: Path) -> None:
+    """Until a download is done, or its process is gone."""
+    while (file := _opened(part)) is not None:
+        with file:
+            if _locked(file):
+                return
+        time.sleep(LOOK_EVERY_S)
+
+
+def _disk_is_full(error: BaseException) -> bool:
+    chain = (error, error.__cause__, error.__context__)
+    return any(isinstance(e, OSError) and e.errno in storage.FULL for e in chain)
+
+
+def _written(part: Path, data: bytes) -> str:
+    part.write_bytes(data)
+    return hashed(data).hexdigest()

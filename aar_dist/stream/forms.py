@@ -1,0 +1,111 @@
+"""What rows have in common: rate, type, axes, and how stored values become what the model sees.
+
+rows of the manifests -> form of each row -> Forms (few);  rows -> scale and zero, with statistics (Coded)
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aar_dist.shards.format import SPLITS
+from aar_dist.stream.columns import Coded, Codes, Floats, distinct, grouped, rising
+from aar_dist.stream.config import DataConfig
+from aar_dist.stream.manifests import Manifests, Mask, of_split
+from aar_dist.stream.tape import Ints
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forms:
+    """The f forms that rows take, and the form of each row."""
+
+    of_row: Codes
+    """(r,)"""
+    rate_hz: Floats
+    """(f,) as all that follow."""
+    duration: Ints
+    """Samples of a whole segment."""
+    window: Ints
+    """Samples of a segment handed on."""
+    duration_s: Floats
+    n_axes: Ints
+    dtype: Ints
+    """Index into ``dtypes``."""
+    channel: Ints
+    """(f, A) index into ``channels``; -1 beyond n_axes."""
+    dtypes: tuple[str, ...]
+    channels: tuple[str, ...]
+
+    def each(self, values: NDArray[Any]) -> Coded:
+        """``values`` (f, …) as a column of the rows."""
+        return Coded(self.of_row, values)
+
+
+def forms_of(manifests: Manifests, rows: Ints, data: DataConfig, *, joint: bool) -> Forms:
+    """The forms of some rows. Sensors drawn together have channels by name, sensors drawn one at a time by kind."""
+    rate = manifests.numbers("rate_hz")[rows]
+    dtype, dtypes = rising(*_of(manifests, "dtype", rows))
+    axes, axis_names = _of(manifests, "axes", rows)
+    prefix, prefixes = _of(manifests, "sensor" if joint else "kind", rows)
+    of_row, first = grouped(distinct(rate)[0], dtype, axes, prefix)
+    named = [[f"{prefixes[prefix[i]]}.{axis}" for axis in axis_names[axes[i]].split(",")] for i in first]
+    channels = tuple(sorted({c for of in named for c in of}))
+    most = max(map(len, named))
+    number = {name: i for i, name in enumerate(channels)}
+    duration = np.maximum(1, np.rint(data.segment_duration * rate[first])).astype(np.int64)
+    return Forms(
+        of_row=of_row,
+        rate_hz=rate[first],
+        duration=duration,
+        window=np.minimum(duration, data.max_window_length),
+        duration_s=np.minimum(data.segment_duration, data.max_window_length / rate[first]),
+        n_axes=np.array([len(of) for of in named]),
+        dtype=dtype[first].astype(np.int64),
+        channel=np.array([[number[c] for c in of] + [-1] * (most - len(of)) for of in named], np.int64),
+        dtypes=tuple(dtypes),
+        channels=channels,
+    )
+
+
+def scaling_of(manifests: Manifests, wanted: Mask, rows: Ints, width: int, normalize: str) -> tuple[Coded, Coded]:
+    """Scale and zero of each row, (r, A) float32, statistics included."""
+    scale, zero = (manifests.coded_lists(name, width).at(rows) for name in ("scale", "zero"))
+    if normalize in ("recording", "dataset"):
+        group, mean, std = _statistics(manifests, wanted, rows, width, normalize)
+        code, first = grouped(scale.codes, zero.codes, group[rows])
+        of = group[rows[first]]
+        scales, zeros = scale[first] / std[of], (zero[first] - mean[of]) / std[of]
+    else:
+        code, first = grouped(scale.codes, zero.codes)
+        scales, zeros = scale[first], zero[first]
+    return Coded(code, scales.astype(np.float32)), Coded(code, zeros.astype(np.float32))
+
+
+def _of(manifests: Manifests, name: str, rows: Ints) -> tuple[Codes, list[str]]:
+    codes, names = manifests.names(name)
+    return codes[rows], names
+
+
+def _statistics(
+    manifests: Manifests, wanted: Mask, rows: Ints, width: int, normalize: str
+) -> tuple[Codes, Floats, Floats]:
+    """Group of every row of the manifests; mean and deviation of each group, (g, A), 0 and 1 where it has no value.
+
+    A group is a recording, or a data set by its training subjects, so that training and validation see one scale.
+    """
+    by = ("dataset", "sensor", "recording") if normalize == "recording" else ("dataset", "sensor")
+    group, first = grouped(*(manifests.names(name)[0] for name in by))
+    if normalize == "dataset":
+        training = np.flatnonzero(wanted & of_split(manifests, SPLITS[0]))
+        rows = training if training.size else np.flatnonzero(wanted)
+    n, mean, std = (manifests.lists(name, width)[rows] for name in ("n_valid", "mean", "std"))
+    ours = group[rows]
+
+    def total(x: Floats) -> Floats:
+        return np.stack([np.bincount(ours, x[:, a], len(first)) for a in range(width)], axis=1)
+
+    count = np.maximum(total(n), 1)
+    centre = total(n * mean) / count
+    variance = total(n * (std**2 + (mean - centre[ours]) ** 2)) / count
+    return group, centre, np.where(variance > 0, np.sqrt(variance), 1.0)

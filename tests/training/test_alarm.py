@@ -1,0 +1,51 @@
+"""An error of one rank ends them all, with its line; what all have is told once."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from aar_dist.training.ranks import free_port
+
+SCRIPT = Path(__file__).with_name("alarm_script.py")
+
+
+def launch(what: str, world: int = 3) -> list[tuple[int, str]]:
+    """Exit code and error output of each rank."""
+    port = str(free_port())
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, SCRIPT, str(rank), str(world), port, what],
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        )
+        for rank in range(world)
+    ]  # fmt: skip
+    said = [rank.communicate(timeout=60)[1] for rank in ranks]
+    return [(rank.returncode, text) for rank, text in zip(ranks, said, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("what", "line"),
+    [
+        ("rank 1 fails", "error: rank 1: this key is wrong\n"),
+        ("rank 1 computes while rank 0 fails", "error: this key is wrong\n"),
+        ("rank 2 has a full disk", "error: rank 2: /some/file: No space left on device\n"),
+    ],
+)
+def test_an_error_of_one_rank_is_the_error_of_all(what, line):
+    begin = time.monotonic()
+    assert launch(what) == [(2, line)] * 3
+    assert time.monotonic() - begin < 30
+
+
+def test_an_error_that_all_have_is_told_by_rank_0_first():
+    """Where there is a launcher, it ends the others before they speak."""
+    found = launch("all fail")
+    assert found[0] == (2, "error: this key is wrong\n")
+    assert found[1:] == [(2, f"error: rank {rank}: this key is wrong\n") for rank in (1, 2)]
+
+
+def test_without_an_error_nothing_is_said():
+    assert launch("nothing", 2) == [(0, "")] * 2
