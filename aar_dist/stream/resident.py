@@ -44,6 +44,7 @@ class Resident:
         self._rows = rows[np.lexsort((source.rows.offset[rows], source.rows.shard[rows]))]
         room = room_for(source, self._rows)
         self._begin = np.cumsum(room) - room
+        self._end = self._begin + sample_bytes(source, self._rows)
         self._memory = torch.empty(int(room.sum()), dtype=torch.uint8, device=device)
         itemsize = np.array([np.dtype(dtype).itemsize for dtype in source.dtypes])
         self.first = np.full(len(source.rows.shard), -1, np.int64)
@@ -73,7 +74,7 @@ class Resident:
 
     def _fill(self, piece: torch.Tensor, start: int, maps: ShardMaps) -> None:
         """The bytes from ``start`` on."""
-        begin, end = self._begin, self._begin + sample_bytes(self._source, self._rows)
+        begin, end = self._begin, self._end
         touched = slice(np.searchsorted(end, start, "right"), np.searchsorted(begin, start + len(piece)))
         low, high = np.maximum(begin[touched], start), np.minimum(end[touched], start + len(piece))
         rows = self._rows[touched]
@@ -89,7 +90,8 @@ class Resident:
 
 def sample_bytes(source: Source, rows: Ints) -> Ints:
     """Bytes of the samples of each of these rows."""
-    n_bytes: Ints = source.rows.n_samples[rows] * source.frame_bytes[rows]
+    of, itemsize = source.rows, np.array([np.dtype(dtype).itemsize for dtype in source.dtypes])
+    n_bytes: Ints = of.n_samples[rows] * of.n_axes[rows] * itemsize[of.dtype[rows]]
     return n_bytes
 
 
