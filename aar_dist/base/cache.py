@@ -272,8 +272,8 @@ class Cache:
             if time.monotonic() > deadline:
                 left = human_bytes(shutil.disk_usage(self.root).free)
                 raise StorageError(
-                    f"{self.root}: the disk is full ({left} left) and nothing in the cache can go; free space there, or "
-                    "name another folder in data.cache"
+                    f"{self.root}: the disk is full ({left} left) and nothing in the cache can go; free space there, "
+                    "or name another folder in data.cache"
                 )
             time.sleep(LOOK_EVERY_S)
 
