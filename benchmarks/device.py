@@ -171,7 +171,8 @@ def seconds_of(stream: SegmentStream, sizes: Sizes, device: torch.device) -> flo
 
 def sent_bytes(stream: SegmentStream, batch: int) -> int:
     """Bytes of a batch that go to the device, by what a raw batch holds."""
-    raw = stream._cutter(torch.device("cpu")).cut(stream.tape.segments_at(stream.tape.batches(0, batch, 1)[0]))
+    cutter = stream._cutter(torch.device("cpu"))
+    raw = cutter.cut(cutter.plan([stream.tape.segments_at(stream.tape.batches(0, batch, 1)[0])])[0])
     held = [getattr(part, f.name) for part in (raw, *raw.groups) for f in fields(part) if f.name != "resident"]
     return sum(x.nbytes for x in held if torch.is_tensor(x))
 

@@ -29,20 +29,38 @@ def word(name: str) -> int:
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
 
 
+def _mix_int(x: int) -> int:
+    x = (x ^ (x >> 30)) * _M1 & _MASK
+    x = (x ^ (x >> 27)) * _M2 & _MASK
+    return x ^ (x >> 31)
+
+
 def _mix_np(x: UInt64) -> UInt64:
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(_M1)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(_M2)
-    return x ^ (x >> np.uint64(31))
+    """In place."""
+    x ^= x >> np.uint64(30)
+    x *= np.uint64(_M1)
+    x ^= x >> np.uint64(27)
+    x *= np.uint64(_M2)
+    x ^= x >> np.uint64(31)
+    return x
 
 
 def hash_np(*words: Any) -> UInt64:
     """Hash of the words, broadcast together; each an int (any sign, modulo 2**64) or an integer array. -> uint64."""
-    with np.errstate(over="ignore"):
-        state: UInt64 = np.zeros((), np.uint64)
-        for w in words:
-            x = np.uint64(w & _MASK) if isinstance(w, int) else np.asarray(w).astype(np.uint64, copy=False)
-            state = _mix_np((state ^ x) + np.uint64(_GOLDEN))
+    state: UInt64 = np.uint64(0)  # type: ignore[assignment]
+    for w in words:
+        state = hash_on_np(state, w)
     return state
+
+
+def hash_on_np(state: UInt64, word: Any) -> UInt64:
+    """One word more: ``hash_np(a, b) == hash_on_np(hash_np(a), b)``, so that a common beginning is hashed once."""
+    if np.ndim(state) == np.ndim(word) == 0:  # Python's integers: NumPy's own are ten times as slow, and warn
+        return np.uint64(_mix_int((int(state) ^ int(word) & _MASK) + _GOLDEN & _MASK))  # type: ignore[return-value]
+    x = np.uint64(word & _MASK) if isinstance(word, int) else np.asarray(word).astype(np.uint64, copy=False)
+    mixed: UInt64 = state ^ x
+    mixed += np.uint64(_GOLDEN)
+    return _mix_np(mixed)
 
 
 def hash_int(*words: int) -> int:

@@ -22,6 +22,7 @@ from aar_dist.shards.checks import check_file
 from aar_dist.stream.batch import SegmentBatch
 from aar_dist.stream.buffers import BufferRing, send
 from aar_dist.stream.config import DataConfig
+from aar_dist.stream.cuts import BatchPlan
 from aar_dist.stream.mixture import segments_per_epoch
 from aar_dist.stream.resident import Resident, resident_on
 from aar_dist.stream.segments import Cutter, RawBatch, assemble
@@ -140,15 +141,15 @@ class SegmentStream:
         ring = BufferRing(pinned=device.type == "cuda")
         return Cutter(self.source, ring, resident=self._residents[device], origins=self.origins)
 
-    def _prefetched(self, plan: Plan, cutter: Cutter, device: torch.device) -> Iterator[SegmentBatch]:
+    def _prefetched(self, refs: Plan, cutter: Cutter, device: torch.device) -> Iterator[SegmentBatch]:
         """Cut ahead in the threads, hand on in order."""
         ahead: deque[Future[RawBatch]] = deque()
         with ExitStack() as stack:
             stack.enter_context(closing(cutter))
-            scout = self._scout(plan, cutter, stack)
-            for ref in plan():
-                self._announcer.submit(cutter.announce, ref)
-                ahead.append(self._pool.submit(cutter.cut, ref))
+            scout = self._scout(refs, cutter, stack)
+            for plan in _planned(refs(), cutter):
+                self._announcer.submit(cutter.announce, plan.refs)
+                ahead.append(self._pool.submit(cutter.cut, plan))
                 if len(ahead) > self.data.prefetch_batches:
                     yield self._assembled(ahead.popleft(), device)
                     if scout:
@@ -170,6 +171,11 @@ class SegmentStream:
 
     def _assembled(self, future: Future[RawBatch], device: torch.device) -> SegmentBatch:
         return assemble(future.result(), self.source.n_columns, device, self.data.normalize)
+
+
+def _planned(refs: Iterator[SegmentRefs], cutter: Cutter) -> Iterator[BatchPlan]:
+    while some := list(islice(refs, PLAN_BATCHES)):
+        yield from cutter.plan(some)
 
 
 def check_batch_size(batch_size: int, micro_batch_size: int, world_size: int) -> None:

@@ -7,7 +7,7 @@ import mmap
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import BinaryIO
@@ -62,7 +62,7 @@ class ShardMaps:
         if self._passing:  # what is not here yet is on its way, and will be in memory when it comes
             here = np.isin(shard, list(self._maps))
             shard, first_byte, n_bytes = shard[here], first_byte[here], n_bytes[here]
-        with self.using(shard):
+        with self.using(shard.tolist()):
             for s, start, length in zip(shard.tolist(), first_byte.tolist(), n_bytes.tolist(), strict=True):
                 file = self._map(s).file
                 assert file is not None, "kept open where there is no read-ahead"
@@ -76,14 +76,14 @@ class ShardMaps:
         return of.flat[dtype]
 
     @contextmanager
-    def using(self, shards: Ints) -> Iterator[None]:
+    def using(self, shards: Iterable[int]) -> Iterator[None]:
         """Keep these shards mapped meanwhile."""
         if not self._passing:
             yield
             return
         taken: list[_Map] = []
         try:
-            for shard in np.unique(shards).tolist():
+            for shard in sorted(set(shards)):
                 taken.append(self._take(shard))
             yield
         finally:

@@ -79,7 +79,7 @@ class Resident:
         rows = self._rows[touched]
         shard, place = self._source.rows.shard[rows], self._source.rows.offset[rows] + low - begin[touched]
         for of in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(shard)) + 1):  # a shard at a time
-            with maps.using(shard[of]):
+            with maps.using(shard[of].tolist()):
                 maps.announce(shard[of], place[of], (high - low)[of])
                 for s, p, a, b in zip(
                     *(x[of].tolist() for x in (shard, place, low - start, high - start)), strict=True

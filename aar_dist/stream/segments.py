@@ -7,6 +7,7 @@ Where the samples are resident on the device, the same gather happens there: a g
 instead of values.
 """
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -14,49 +15,36 @@ import numpy as np
 import torch
 
 from aar_dist.stream.batch import Origin, SegmentBatch
-from aar_dist.stream.buffers import ALIGN, Buffer, BufferRing, send
+from aar_dist.stream.buffers import ALIGN, Buffer, BufferRing, HostMemory, send
 from aar_dist.stream.config import Normalize
+from aar_dist.stream.cuts import BatchPlan, GroupPlan, Planner
 from aar_dist.stream.maps import TORCH, ShardMaps, windows
 from aar_dist.stream.resident import Resident
 from aar_dist.stream.source import Source, first_rows
-from aar_dist.stream.tape import Ints, SegmentRefs
+from aar_dist.stream.tape import SegmentRefs
 
 _WRAPPED = ("<u2", "<u4", "<u8")
 
 
 @dataclass(frozen=True)
 class Group:
-    """Parts of a batch of one dtype and shape: n parts, S samples, A axes."""
+    """Parts of a batch of one kind: n parts, S samples, A axes."""
 
-    values: torch.Tensor
-    """(n, S·A) as stored; of resident samples (n,) int64, the element of ``resident`` at which each part starts."""
+    plan: GroupPlan
+    values: torch.Tensor | None
+    """(n, S·A) as stored; None where they are still to be gathered from ``resident``."""
     resident: torch.Tensor | None
-    """Flat samples on the device, from which the parts are still to be gathered."""
-    shape: tuple[int, int, int]
-    """n, S, A."""
-    wraps_at: float
-    """2**bits of an unsigned type that is stored as a signed one; 0 for the others."""
-    row: torch.Tensor
-    """(n,) place in the batch."""
-    column: int
-    scale: torch.Tensor
-    """(n, 1, A) float32."""
-    zero: torch.Tensor
+    """Flat samples on the device."""
 
 
 @dataclass(frozen=True)
 class RawBatch:
     """A micro-batch on the host, before conversion; its values lie in a borrowed buffer."""
 
+    plan: BatchPlan
     groups: tuple[Group, ...]
     buffer: Buffer
-    n_samples: int
-    channel: torch.Tensor
-    rate_hz: torch.Tensor
-    dataset: torch.Tensor
-    key: torch.Tensor
-    duration_s: tuple[float, ...]
-    label: torch.Tensor | None
+    memory: HostMemory
     origin: tuple[Origin, ...] | None
 
 
@@ -69,6 +57,13 @@ class Cutter:
         self._source, self._ring, self.resident, self._origins = source, ring, resident, origins
         self.maps = ShardMaps(source)
         self._frame_bytes = source.frame_bytes
+        itemsize = np.array([np.dtype(d).itemsize for d in source.dtypes])
+        in_shard = source.rows.offset // itemsize[source.rows.dtype]
+        self._planner = Planner(source, resident.first if resident else in_shard, flat=resident is not None)
+
+    def plan(self, refs: Sequence[SegmentRefs]) -> list[BatchPlan]:
+        """How to cut each of these micro-batches, which are equally long."""
+        return self._planner.plan(refs)
 
     def announce(self, refs: SegmentRefs) -> None:
         """Tell the kernel of segments that will be cut soon."""
@@ -84,65 +79,38 @@ class Cutter:
         """Let go of the shards."""
         self.maps.close()
 
-    def cut(self, refs: SegmentRefs) -> RawBatch:
+    def cut(self, plan: BatchPlan) -> RawBatch:
         """Segments as stored; runs in a prefetch thread."""
-        s, rows = self._source, self._source.rows
-        part_rows = s.parts[refs.item]  # (B, k)
-        place, part = np.nonzero(part_rows >= 0)
-        # Sensors of one item have one rate and one first sample: the drawn start holds for all of them.
-        flat_rows, flat_starts = part_rows[place, part], refs.start[place]
-        n_bytes = 0 if self.resident else int((rows.window[flat_rows] * self._frame_bytes[flat_rows]).sum())
-        buffer = self._ring.take(n_bytes + ALIGN * (1 + len(flat_rows)))
-        order = np.lexsort(
-            (rows.shard[flat_rows], rows.n_axes[flat_rows], rows.window[flat_rows], rows.dtype[flat_rows], part)
-        )
-        groups = []
-        with nullcontext() if self.resident else self.maps.using(rows.shard[flat_rows]):
-            for at in _runs(order, part, rows.dtype[flat_rows], rows.window[flat_rows], rows.n_axes[flat_rows]):
-                column = int(s.column[part[at[0]]])
-                groups.append(self._gather(buffer, flat_rows[at], flat_starts[at], place[at], column))
-        first = first_rows(part_rows)
+        buffer = self._ring.take(0 if self.resident else sum(_bytes_of(group) for group in plan.groups))
+        shards = {shard for group in plan.groups for shard, _ in group.runs}
+        with nullcontext() if self.resident else self.maps.using(shards):
+            groups = tuple(self._gathered(buffer, group) for group in plan.groups)
         return RawBatch(
-            groups=tuple(groups),
+            plan=plan,
+            groups=groups,
             buffer=buffer,
-            n_samples=int(rows.window[flat_rows].max()),
-            channel=torch.from_numpy(channels_of(s, part_rows)),
-            rate_hz=torch.from_numpy(rows.rate_hz[first].astype(np.float32)),
-            dataset=torch.from_numpy(s.items.dataset[refs.item]),
-            key=torch.from_numpy(refs.key.view(np.int64).copy()),
-            duration_s=tuple(rows.duration_s[first].tolist()),
-            label=None if refs.label is None else torch.from_numpy(refs.label),
-            origin=self._origin(part_rows, refs.start) if self._origins else None,
+            memory=self._ring.memory,
+            origin=self._origin(plan.refs) if self._origins else None,
         )
 
-    def _gather(self, buffer: Buffer, rows: Ints, starts: Ints, place: Ints, column: int) -> Group:
-        """Parts of one dtype and shape; ``rows`` are sorted by shard."""
-        s, r = self._source, self.resident
-        dtype, n, axes = s.dtypes[s.rows.dtype[rows[0]]], int(s.rows.window[rows[0]]), int(s.rows.n_axes[rows[0]])
-        begin = r.first[rows] if r else s.rows.offset[rows] // np.dtype(dtype).itemsize
-        first = torch.from_numpy(begin + starts * axes)
-        return Group(
-            values=first if r else self._from_maps(buffer, dtype, s.rows.shard[rows], first, n * axes),
-            resident=r.flat(dtype) if r else None,
-            shape=(len(rows), n, axes),
-            wraps_at=2.0 ** (8 * np.dtype(dtype).itemsize) if dtype in _WRAPPED else 0.0,
-            row=torch.from_numpy(place),
-            column=column,
-            scale=torch.from_numpy(s.rows.scale[rows, None, :axes]),
-            zero=torch.from_numpy(s.rows.zero[rows, None, :axes]),
-        )
+    def _gathered(self, buffer: Buffer, plan: GroupPlan) -> Group:
+        """One gather for each run out of the map of its shard."""
+        kind = plan.kind
+        if self.resident:
+            return Group(plan=plan, values=None, resident=self.resident.flat(kind.dtype))
+        width = kind.n_samples * kind.n_axes
+        out = buffer.tensor(len(plan.first), width, TORCH[kind.dtype])
+        sizes = [size for _, size in plan.runs]
+        for (shard, _), first, part in zip(
+            plan.runs, plan.first.split_with_sizes(sizes), out.split_with_sizes(sizes), strict=True
+        ):
+            windows(self.maps.flat(shard, kind.dtype), first, width, out=part)
+        return Group(plan=plan, values=out, resident=None)
 
-    def _from_maps(self, buffer: Buffer, dtype: str, shard: Ints, first: torch.Tensor, width: int) -> torch.Tensor:
-        """One gather for each shard out of its map, (n, width)."""
-        out = buffer.tensor(len(shard), width, TORCH[dtype])
-        for at in np.split(np.arange(len(shard)), np.flatnonzero(np.diff(shard)) + 1):
-            part = slice(at[0], at[-1] + 1)
-            windows(self.maps.flat(int(shard[at[0]]), dtype), first[part], width, out=out[part])
-        return out
-
-    def _origin(self, part_rows: Ints, starts: Ints) -> tuple[Origin, ...]:
-        s, first = self._source, first_rows(part_rows)
-        start_s = (s.rows.first_sample[first] + starts) / s.rows.rate_hz[first]
+    def _origin(self, refs: SegmentRefs) -> tuple[Origin, ...]:
+        s, part_rows = self._source, self._source.parts[refs.item]
+        first = first_rows(part_rows)
+        start_s = (s.rows.first_sample[first] + refs.start) / s.rows.rate_hz[first]
         sensors = ["+".join(s.origin["sensor"][row[row >= 0]]) for row in part_rows]
         names = zip(
             *(s.origin[name][first] for name in ("dataset", "subject", "recording")), sensors, start_s, strict=True
@@ -150,43 +118,19 @@ class Cutter:
         return tuple(Origin(str(d), str(u), str(r), sensor, float(t)) for d, u, r, sensor, t in names)
 
 
-def channels_of(source: Source, part_rows: Ints) -> Ints:
-    """Channels (n, C) of the columns of items with these rows (n, k); -1 absent."""
-    channel = np.full((len(part_rows), source.n_columns), -1, np.int64)
-    width = source.rows.channel.shape[1]
-    for k, column in enumerate(source.column):
-        stop = min(column + width, source.column[k + 1] if k + 1 < len(source.column) else source.n_columns)
-        of_part = source.rows.channel[part_rows[:, k], : stop - column]
-        channel[:, column:stop] = np.where(part_rows[:, k, None] < 0, -1, of_part)
-    return channel
-
-
-def _runs(order: Ints, *keys: Ints) -> list[Ints]:
-    """The order, split where any of the keys changes."""
-    table = np.stack([k[order] for k in keys], axis=1)
-    return np.split(order, np.flatnonzero((np.diff(table, axis=0) != 0).any(axis=1)) + 1)
+def _bytes_of(plan: GroupPlan) -> int:
+    kind = plan.kind
+    n_bytes = len(plan.first) * kind.n_samples * kind.n_axes * np.dtype(kind.dtype).itemsize
+    return -(-n_bytes // ALIGN) * ALIGN
 
 
 def assemble(raw: RawBatch, n_columns: int, device: torch.device, normalize: Normalize) -> SegmentBatch:
     """Move a raw batch to the device and convert it there; its buffer may be reused afterwards."""
-    size = (len(raw.key), raw.n_samples, n_columns)
-    values = torch.zeros(size, device=device)
-    valid = torch.zeros(size, dtype=torch.bool, device=device)
-    for group in raw.groups:
-        row, scale, zero = send((group.row, group.scale, group.zero), device)
-        stored = _stored(group, device)
-        x = stored.view(group.shape).to(torch.float32)
-        if group.wraps_at:
-            x = torch.where(x < 0, x + group.wraps_at, x)
-        ok = torch.isfinite(x)
-        x = torch.where(ok, x * scale + zero, 0.0)
-        x = normalized(x, ok, normalize)
-        columns = slice(group.column, group.column + x.shape[2])
-        values[row, : x.shape[1], columns] = x
-        valid[row, : x.shape[1], columns] = ok
+    plan = raw.plan
+    size = (len(plan.key), plan.n_samples, n_columns)
+    values, valid = _joined([_converted(g, device, normalize, raw.memory) for g in raw.groups], raw, size, device)
     raw.buffer.give_back(device)
-    rate_hz, dataset, channel, key = send((raw.rate_hz, raw.dataset, raw.channel, raw.key), device)
-    label = None if raw.label is None else send((raw.label,), device)[0]
+    rate_hz, dataset, channel, key = send((plan.rate_hz, plan.dataset, plan.channel, plan.key), device)
     return SegmentBatch(
         values=values,
         valid=valid,
@@ -194,18 +138,76 @@ def assemble(raw: RawBatch, n_columns: int, device: torch.device, normalize: Nor
         dataset=dataset,
         channel=channel,
         key=key,
-        label=label,
-        duration_s=raw.duration_s,
+        label=None if plan.label is None else send((plan.label,), device)[0],
+        duration_s=plan.duration_s,
         origin=raw.origin,
     )
 
 
+def _joined(
+    parts: list[tuple[torch.Tensor, torch.Tensor]], raw: RawBatch, size: tuple[int, int, int], device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Values and masks (n, S, A) of the groups at their places in the batch, 0 and not valid elsewhere."""
+    if len(parts) == 1 and parts[0][0].shape == size and raw.groups[0].plan.place is None:
+        return parts[0]
+    values = _empty(size, torch.float32, device, raw.memory).zero_()
+    valid = _empty(size, torch.bool, device, raw.memory).zero_()
+    for (x, ok), group in zip(parts, raw.groups, strict=True):
+        place, column = group.plan.place, group.plan.kind.column
+        row = slice(None) if place is None else send((place,), device)[0]
+        at = (row, slice(x.shape[1]), slice(column, column + x.shape[2]))
+        values[at], valid[at] = x, ok
+    return values, valid
+
+
+def _converted(
+    group: Group, device: torch.device, normalize: Normalize, memory: HostMemory
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Values (n, S, A) float32 in the unit of the kind, 0 where not valid, and their mask."""
+    kind, stored = group.plan.kind, _stored(group, device)
+    x = stored
+    if stored.dtype != torch.float32:
+        x = _empty(stored.shape, torch.float32, device, memory).copy_(stored)
+    if kind.dtype in _WRAPPED:  # an unsigned type, gathered as a signed one
+        x = torch.where(x < 0, x + 2.0 ** (8 * np.dtype(kind.dtype).itemsize), x)
+    ok = _finite(x, stored.dtype, memory)
+    for change, by, neutral in ((x.mul_, group.plan.scale, 1.0), (x.add_, group.plan.zero, 0.0)):
+        if not (by == neutral).all():
+            change(send((by.repeat(1, kind.n_samples),), device)[0])
+    if not _holds_everywhere(ok, stored.dtype):
+        x = torch.where(ok, x, 0.0)
+    shape = (len(x), kind.n_samples, kind.n_axes)
+    return normalized(x.view(shape), ok.view(shape), normalize), ok.view(shape)
+
+
 def _stored(group: Group, device: torch.device) -> torch.Tensor:
-    """The values of a group on the device: sent there, or gathered there."""
-    if group.resident is None:
+    """The values of a group on the device, ours to change: sent there, or gathered there."""
+    if group.values is not None:
         # Elsewhere than on CUDA nothing would tell when the buffer may be filled again.
         return group.values.to(device, non_blocking=device.type == "cuda")
-    return windows(group.resident, send((group.values,), device)[0], group.shape[1] * group.shape[2])
+    assert group.resident is not None
+    kind, first = group.plan.kind, send((group.plan.first,), device)[0]
+    return windows(group.resident, first, kind.n_samples * kind.n_axes)
+
+
+def _finite(x: torch.Tensor, stored: torch.dtype, memory: HostMemory) -> torch.Tensor:
+    """(n, S·A) True where there is a value."""
+    ok = _empty(x.shape, torch.bool, x.device, memory)
+    if not stored.is_floating_point:
+        return ok.fill_(True)
+    if x.device.type == "cpu":  # one pass; torch makes several, with memory for each
+        np.isfinite(x.numpy(), out=ok.numpy())
+        return ok
+    return torch.isfinite(x)
+
+
+def _holds_everywhere(ok: torch.Tensor, stored: torch.dtype) -> bool:
+    """True if no value is known to be missing, without waiting for a device."""
+    return not stored.is_floating_point or (ok.device.type == "cpu" and bool(ok.numpy().all()))
+
+
+def _empty(size: Sequence[int], dtype: torch.dtype, device: torch.device, memory: HostMemory) -> torch.Tensor:
+    return memory.empty(size, dtype) if device.type == "cpu" else torch.empty(*size, dtype=dtype, device=device)
 
 
 def normalized(x: torch.Tensor, valid: torch.Tensor, normalize: Normalize) -> torch.Tensor:

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from aar_dist.base.hashing import UInt64, below_np, hash_int, hash_np, word
+from aar_dist.base.hashing import UInt64, below_np, hash_int, hash_np, hash_on_np, word
 
 Ints = NDArray[np.int64]
 
@@ -116,8 +116,10 @@ class Tape:
         """Positions of the next global batches, (n_batches, batch_size), each sorted by (epoch, lane)."""
         positions = position + np.arange(n_batches * batch_size, dtype=np.int64).reshape(n_batches, batch_size)
         epoch, place = np.divmod(positions, self.n_segments)
-        order = np.argsort(epoch * self.lanes + self._lane_at[place % self.lanes], axis=1, kind="stable")
-        return np.take_along_axis(positions, order, axis=1)
+        key = (epoch - epoch[0, 0]) * self.lanes + self._lane_at[place % self.lanes]
+        if key.max(initial=0) < 2**16:
+            key = key.astype(np.uint16)  # NumPy sorts these by radix, ten times as fast
+        return np.take_along_axis(positions, np.argsort(key, axis=1, kind="stable"), axis=1)
 
     def lane_of(self, positions: Ints) -> Ints:
         """Lane in which each position stands."""
@@ -146,11 +148,11 @@ class Tape:
         """The segments at these positions (any shape). Same answer on every rank and after every restart."""
         flat = np.asarray(positions, np.int64).reshape(-1)
         epoch, place = np.divmod(flat, self.n_segments)
-        item, start = np.empty_like(flat), np.empty_like(flat)
-        for e in np.unique(epoch):
+        item, start, key = np.empty_like(flat), np.empty_like(flat), np.empty(flat.shape, np.uint64)
+        for e in np.unique(epoch).tolist():
             at = epoch == e
-            item[at], start[at] = self._in_epoch(int(e), place[at])
-        key = hash_np(self.seed, word("segment"), epoch, place)
+            item[at], start[at] = self._in_epoch(e, place[at])
+            key[at] = hash_np(self.seed, word("segment"), e, place[at])
         shape = np.shape(positions)
         return SegmentRefs(item=item.reshape(shape), start=start.reshape(shape), key=key.reshape(shape))
 
@@ -235,17 +237,28 @@ def permuted(index: Ints, size: Ints, key: UInt64) -> Ints:
     A balanced Feistel network on the next even number of bits; what falls outside the range walks its cycle until it is
     inside (Black & Rogaway 2002). Nothing is materialised, so any position costs the same.
     """
-    half = np.maximum(1, (np.ceil(np.log2(np.maximum(size, 2)) / 2))).astype(np.uint64)
-    mask = (np.uint64(1) << half) - np.uint64(1)
-    limit = size.astype(np.uint64)
-    x = index.astype(np.uint64)
-    walking = np.arange(x.size)
+    bits = np.frexp(np.maximum(size, 2) - 1)[1]
+    half, placed = (bits + 1) // 2, np.empty(index.size, np.int64)
+    for h in np.flatnonzero(np.bincount(half)).tolist():
+        at = np.flatnonzero(half == h)
+        placed[at] = _walked(index[at], size[at], key[at], h)
+    return placed
+
+
+def _walked(index: Ints, size: Ints, key: UInt64, bits: int) -> UInt64:
+    """:func:`permuted` for sizes of up to 2 · ``bits`` bits."""
+    half, mask = np.uint64(bits), np.uint64((1 << bits) - 1)
+    x, limit = index.astype(np.uint64), size.astype(np.uint64)
+    start = hash_np(key)
+    turns = [hash_on_np(start, turn) for turn in range(FEISTEL_ROUNDS)]
+    placed, walking = np.empty_like(x), np.arange(x.size)
     while walking.size:
-        h, m, k = half[walking], mask[walking], key[walking]
-        left, right = x[walking] >> h, x[walking] & m
-        for turn in range(FEISTEL_ROUNDS):
-            left, right = right, left ^ (hash_np(k, turn, right) & m)
-        y = (left << h) | right
-        x[walking] = y
-        walking = walking[y >= limit[walking]]
-    return x.astype(np.int64)
+        left, right = x >> half, x & mask
+        for turn in turns:
+            left, right = right, left ^ (hash_on_np(turn, right) & mask)
+        x = (left << half) | right
+        placed[walking] = x
+        outside = np.flatnonzero(x >= limit)
+        walking, x, limit = walking[outside], x[outside], limit[outside]
+        turns = [turn[outside] for turn in turns]
+    return placed

@@ -13,7 +13,7 @@ from aar_dist.base.config import ClassSpec
 from aar_dist.base.errors import ConfigError
 from aar_dist.objectives.classification import Classification, inverse_frequency
 from aar_dist.objectives.regression import Regression
-from aar_dist.stream.segments import channels_of
+from aar_dist.stream.cuts import channels_of
 from aar_dist.stream.source import Source, first_rows
 from aar_dist.stream.windows import WindowTable, open_windows
 from aar_dist.training.finetune_config import FinetuneConfig
