@@ -57,7 +57,7 @@ def _composition(axes: Axes, plan: Plan) -> None:
     axes.vlines(
         x, shares.min(0), shares.max(0), color=MEAN, lw=2 if len(x) > MANY else 4, label="batches, least to most"
     )
-    axes.hlines(expected, x - 0.4, x + 0.4, color=LIMIT, lw=1.5, label="the epoch")
+    axes.hlines(expected, x - 0.4, x + 0.4, color=LIMIT, lw=1.5, zorder=3, label="the epoch")
     axes.set_title("share of each data set in a batch [%]", loc="left", fontsize=10)
     names = [list(plan.data_sets)[i] for i in order]
     axes.set_xticks(x if len(x) <= MANY else [], names if len(x) <= MANY else [], fontsize=8)
