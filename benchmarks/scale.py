@@ -82,7 +82,7 @@ def main() -> None:
         if folder is None:
             from manifests import Made, make
 
-            folder = make(Path(scratch) / "set", Made(chunks=args.chunks))
+            folder = make(Path(scratch) / "set", Made(chunks=args.chunks, train_ratio=1.0))
         start, late = (rounds(folder, args.rounds, epoch) for epoch in (0.0, 2.99))
     seconds = start["open_s"] + start["plan_s"]
     result = {
