@@ -16,6 +16,8 @@ from pathlib import Path
 from unittest import mock
 from urllib.parse import unquote
 
+from aar_dist.base import remote
+
 
 class FaultyServer:
     """Serves a folder over HTTP with ranges. ``faults[name]`` are taken one a request; ``always[name]`` stays.
@@ -140,6 +142,7 @@ def object_store(*buckets: str) -> Iterator[str]:
             yield settings["AWS_ENDPOINT_URL"]
     finally:
         server.stop()
+        remote._transport.cache_clear()  # a later one of the same bucket has another address
 
 
 NGINX = """
