@@ -89,7 +89,8 @@ def _link(plan: Plan, config: PlanConfig) -> Iterator[str]:
                 f"{human_bytes(speed)}/s are there; {100 * caching.stall_share:.0f} % of the time is waited"
             )
         else:
+            room = ", the rest where an epoch begins; a larger cache fetches further ahead" if caching.evicted else ""
             yield (
-                f"{100 * caching.stall_share:.0f} % of the time is waited, {caching.first_batch_s or 0:.0f} s of it "
-                "for the first batch: fewer data.lanes or smaller shards begin sooner"
+                f"{100 * caching.stall_share:.0f} % of the time is waited, {caching.first_batch_s or 0:.1f} s of it "
+                f"for the first batch{room}; fewer data.lanes or smaller shards begin sooner"
             )
