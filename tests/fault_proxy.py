@@ -41,6 +41,8 @@ class FaultProxy:
         asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(10)
 
     def stop(self) -> None:
+        self.stall_s = 0.0
+        asyncio.run_coroutine_threadsafe(self._be_gone(0.2), self._loop).result(10)
         asyncio.run_coroutine_threadsafe(self._be_gone(), self._loop).result(10)
         self._loop.call_soon_threadsafe(self._loop.stop)
 
@@ -90,8 +92,9 @@ class FaultProxy:
             head, body = head.replace(f"ength: {len(body)}".encode(), f"ength: {half}".encode()), body[:half]
         writer.write(head + body[:half])
         await writer.drain()
-        if fault == "stall":
-            await asyncio.sleep(self.stall_s)
+        begin = self._loop.time()
+        while fault == "stall" and self._loop.time() - begin < self.stall_s:
+            await asyncio.sleep(0.05)
         if fault == "cut":
             await asyncio.sleep(0.1)
             linger = struct.pack("ii", 1, 0)

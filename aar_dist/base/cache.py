@@ -33,8 +33,10 @@ WRONG_HASHES = 3
 """Downloads with a wrong hash, one after the other, that are an error."""
 ROOM_WAIT_S = 30.0
 """Longest wait for others to let go of what fills the cache."""
-DISK_WAIT_S = 10.0
+DISK_WAIT_S = 30.0
 """Longest wait for room on a disk that is full, though nothing is left to evict."""
+DISK_TRIES = 10
+"""Downloads that a full disk may end: others, too, write to what is freed."""
 LOOK_EVERY_S = 0.05
 
 _NAME = re.compile(r"([0-9a-f]{64})(?:\.(\d+)\.part)?")
@@ -250,23 +252,30 @@ class Cache:
         )
 
     def _fetched(self, part: Path, n_bytes: int, fetch: Fetch, give_way: GiveWay | None) -> str:
-        """Download; where the disk is full, again after evicting, and until others had time to free some of it."""
-        deadline = time.monotonic() + DISK_WAIT_S
-        while True:
+        """Download; where the disk is full, again when there is room for it."""
+        for last in (False,) * (DISK_TRIES - 1) + (True,):
             try:
                 return fetch(part)
             except (OSError, StorageError) as error:
-                if not _disk_is_full(error) or give_way is None:
+                if not _disk_is_full(error) or give_way is None or last:
                     raise
-                full = error
             os.truncate(part, 0)
-            if not (self._evict(n_bytes) or give_way()):
-                if time.monotonic() > deadline:
-                    raise StorageError(
-                        f"{self.root}: the disk is full ({human_bytes(shutil.disk_usage(self.root).free)} left) and "
-                        f"nothing in the cache can go; free space there, or name another folder in data.cache"
-                    ) from full
-                time.sleep(0.5)
+            self._free_the_disk(n_bytes, give_way)
+        raise AssertionError("the last try returns or raises")
+
+    def _free_the_disk(self, n_bytes: int, give_way: GiveWay) -> None:
+        """Evict until the disk has so many bytes, and wait for others to let go of theirs. Raises ``StorageError``."""
+        deadline = time.monotonic() + DISK_WAIT_S
+        while (lacking := n_bytes - shutil.disk_usage(self.root).free) > 0:
+            if self._evict(lacking) or give_way():
+                continue
+            if time.monotonic() > deadline:
+                left = human_bytes(shutil.disk_usage(self.root).free)
+                raise StorageError(
+                    f"{self.root}: the disk is full ({left} left) and nothing in the cache can go; free space there, "
+                    "or name another folder in data.cache"
+                )
+            time.sleep(LOOK_EVERY_S)
 
     def _evict(self, n_bytes: int) -> int:
         """Let go of at least so many bytes, if there are; returns how many."""

@@ -55,16 +55,19 @@ def test_a_run_through_many_faults_equals_a_local_one(many, served, tmp_path):
     with fault_proxy(served) as proxy, small_disk(tmp_path / "disk", 6_500_000) as disk:
         settings = SETTINGS | {"data.cache": str(disk.path), "data.cache_limit": "1GB"}
         out = tmp_path / "run"
-        proxy.always = dict.fromkeys(shards, "stall")
-        killed = start(out, proxy.url, settings, prefix=disk.prefix)
+        proxy.faults[MANIFEST] = ["cut", "short"]
+        proxy.always, proxy.stall_s = dict.fromkeys(shards, "stall"), 600.0
+        killed = start(out, proxy.url, settings, prefix=disk.prefix, own_group=True)
         wait_until(lambda: list(disk.inside.glob("*/*.part")) and (out / "log" / "rank_1.log").exists(), killed)
         wait_until(lambda: "is process" in (out / "log" / "rank_1.log").read_text(), killed)
         os.kill(rank_process(out, 1), signal.SIGKILL)
-        assert finish(killed)[0] != 0
-        proxy.always.clear()
-        faults = itertools.cycle([["500", "cut"], ["short"], ["wrong"], ["less", "503"], ["stall"], ["cut"] * 3])
-        proxy.faults.update(dict(zip(shards, faults, strict=False)), **{INFO: ["502"], MANIFEST: ["cut", "short"]})
-        proxy.faults[shards[0]] = ["gone"]
+        os.killpg(killed.pid, signal.SIGKILL)  # the launcher would wait for the other rank, which downloads
+        killed.wait()
+        assert list(disk.inside.glob("*/*.part"))
+        proxy.always, proxy.stall_s = {}, 10.0
+        faults = [["gone"], ["500", "cut"], ["short"], ["wrong"], ["less", "503"], ["stall"], ["cut"] * 3]
+        proxy.faults.update(dict(zip(shards, itertools.cycle(faults), strict=False)), **{INFO: ["502"]})
+        proxy.faults[shards[len(faults)]] = []  # gone once
         going_on = start(out, proxy.url, settings, prefix=disk.prefix)
         wait_until(lambda: len(list(disk.inside.glob("*/*"))) > 5, going_on)
         (disk.inside / "ballast").write_bytes(b"x" * 2_500_000)
