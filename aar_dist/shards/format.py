@@ -32,10 +32,12 @@ from aar_dist.shards.checks import (
     check_extent,
     check_file,
     check_info,
+    check_pages,
     check_places,
     check_runs,
     refuse,
 )
+from aar_dist.shards.pages import page_sizes
 
 FORMAT_VERSION = 1
 MANIFEST, LABELS, INFO = "manifest.parquet", "labels.parquet", "dataset.json"
@@ -203,6 +205,7 @@ class CheckedParquet:
         with self._own_words():
             metadata = pq.read_metadata(file)
             refuse(where, check_extent(metadata, self._n_bytes))
+            refuse(where, check_pages(page_sizes(file, metadata), self._n_bytes))
             there = {metadata.schema.column(i).path for i in range(metadata.num_columns)}
             # Keys too are read coded: a long one that a bomb repeats would be spelt out in every row.
             coded = [f.name for f in schema if f.name in there and (f.name == "key" or pa.types.is_dictionary(f.type))]
