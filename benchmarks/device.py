@@ -66,7 +66,7 @@ def main() -> None:
     args = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     on_gpu = device.type == "cuda"
-    sizes = SMALL if args.small else Sizes() if on_gpu else Sizes(batches=50, steps=2, rounds=3)
+    sizes = SMALL if args.small else Sizes() if on_gpu else Sizes(batch=128, batches=50, steps=1, rounds=3)
     figures: dict[str, Any] = {
         "device": torch.cuda.get_device_name(device) if on_gpu else "cpu",
         "note": "" if on_gpu else "no GPU here: nothing is sent, both paths gather on the host",
@@ -144,7 +144,7 @@ def trainer(device: torch.device) -> Callable[[SegmentBatch], float]:
         loss, _ = objective(batch)
         loss.backward()
         optimizer.step()
-        return float(loss)
+        return float(loss.detach())
 
     return step
 
@@ -173,8 +173,9 @@ def sent_bytes(stream: SegmentStream, batch: int) -> int:
     """Bytes of a batch that go to the device, by what a raw batch holds."""
     cutter = stream._cutter(torch.device("cpu"))
     raw = cutter.cut(cutter.plan([stream.tape.segments_at(stream.tape.batches(0, batch, 1)[0])])[0])
-    held = [getattr(part, f.name) for part in (raw, *raw.groups) for f in fields(part) if f.name != "resident"]
-    return sum(x.nbytes for x in held if torch.is_tensor(x))
+    held = [getattr(part, f.name) for part in (raw.plan, *raw.plan.groups) for f in fields(part)]
+    values = [group.values for group in raw.groups]
+    return sum(x.nbytes for x in (*held, *values) if torch.is_tensor(x))
 
 
 def gathers(sizes: Sizes, device: torch.device) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Shard sets without shards: manifests of made-up sets of any size, for what only reads the manifest.
 
-    python benchmarks/manifests.py FOLDER --chunks 1000000       # 200 data sets, 10,000 shards; 10 s
+    python benchmarks/manifests.py FOLDER --chunks 1000000       # 200 data sets, 10,000 shards; 5 s
 
 Chunks follow the build: whole subjects in one split, a recording's chunks spread over the shards of its data set in a
 drawn order, shards of equal counts, offsets as in the tar. The sizes of the data sets are log-normal.
@@ -154,9 +154,9 @@ def main() -> None:
     parser.add_argument("--chunks", type=int, default=1_000_000)
     parser.add_argument("--datasets", type=int, default=200)
     parser.add_argument("--chunks_per_shard", type=int, default=100)
-    args = parser.parse_args()
-    made = Made(chunks=args.chunks, datasets=args.datasets, chunks_per_shard=args.chunks_per_shard)
-    print(make(args.folder, made))
+    parser.add_argument("--train_ratio", type=float, default=0.5)
+    args = vars(parser.parse_args())
+    print(make(args.pop("folder"), Made(**args)))
 
 
 if __name__ == "__main__":

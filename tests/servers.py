@@ -1,5 +1,6 @@
 """Servers on loopback: one that fails on purpose, nginx, an object store."""
 
+import logging
 import os
 import shutil
 import socket
@@ -14,6 +15,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from unittest import mock
 from urllib.parse import unquote
+
+from aar_dist.base import remote
 
 
 class FaultyServer:
@@ -121,6 +124,7 @@ def object_store(*buckets: str) -> Iterator[str]:
     """An S3 (moto) with these buckets; the environment points at it meanwhile. Yields its address."""
     from moto.server import ThreadedMotoServer
 
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -138,6 +142,7 @@ def object_store(*buckets: str) -> Iterator[str]:
             yield settings["AWS_ENDPOINT_URL"]
     finally:
         server.stop()
+        remote._transport.cache_clear()  # a later one of the same bucket has another address
 
 
 NGINX = """

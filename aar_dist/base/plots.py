@@ -99,3 +99,8 @@ def save_figure(figure: Figure, path: Path | str) -> Path:
     buffer = io.BytesIO()
     figure.savefig(buffer, format=Path(path).suffix.lstrip(".") or "png", dpi=120)
     return write_bytes(path, buffer.getvalue())
+
+
+def plain(text: str) -> str:
+    """The text itself; between dollars matplotlib would read a formula, and fail where there is none."""
+    return text.replace("$", r"\$")

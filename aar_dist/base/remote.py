@@ -27,7 +27,7 @@ from aar_dist.base.errors import StorageError
 from aar_dist.base.object_store import SCHEMES, ObjectStore
 from aar_dist.base.transport import Exists, Missing, Refused, Restart, Transport, Trouble, shown
 
-__all__ = ["Missing", "Patience", "Refused", "Remote", "is_url"]
+__all__ = ["Missing", "Patience", "Refused", "Remote", "as_location", "is_url"]
 
 T = TypeVar("T")
 
@@ -51,6 +51,11 @@ class Patience:
 def is_url(location: object) -> bool:
     """True for ``scheme://…``; paths and ``store://`` references are none."""
     return bool(re.match(r"[A-Za-z][\w+.-]+://", str(location))) and not str(location).startswith("store://")
+
+
+def as_location(text: str) -> Path | str:
+    """A URL as it is, anything else as a path."""
+    return text if is_url(text) else Path(text)
 
 
 @dataclass(frozen=True)

@@ -154,7 +154,12 @@ def write_text(path: str | Path, text: str) -> Path:
 
 def write_json(path: str | Path, value: Any) -> Path:
     """:func:`write_bytes` of indented JSON with a final newline."""
-    return write_text(path, json.dumps(value, indent=1) + "\n")
+    return write_bytes(path, json_bytes(value))
+
+
+def json_bytes(value: Any) -> bytes:
+    """Indented JSON with a final newline."""
+    return (json.dumps(value, indent=1) + "\n").encode()
 
 
 def read_json(path: str | Path) -> Any:

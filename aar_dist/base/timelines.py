@@ -17,6 +17,8 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MultipleLocator
 from numpy.typing import NDArray
 
+from aar_dist.base.plots import plain
+
 FloatArray = NDArray[np.floating]
 IntArray = NDArray[np.integer]
 
@@ -82,8 +84,8 @@ def timeline_figure(
     if clock:
         _clock_ticks(axes, *_extent(lanes))
     if title:
-        axes.set_title(_plain(title), loc="left", fontsize=10)
-    handles = [Patch(color=colour, label=_plain(name)) for colour, name in zip(colours, classes, strict=False)]
+        axes.set_title(plain(title), loc="left", fontsize=10)
+    handles = [Patch(color=colour, label=plain(name)) for colour, name in zip(colours, classes, strict=False)]
     if any((np.asarray(lane.label) < 0).any() for lane in lanes):
         handles.append(Patch(color=NOTHING, label=NOTHING_NAME))
     if handles:
@@ -112,7 +114,7 @@ def _finish_axes(axes: Axes, lanes: Sequence[Lane], unit: str) -> None:
     axes.set_xlim(first / SECONDS[unit], last / SECONDS[unit])
     axes.set_ylim(max(1, len(lanes)) - 0.4, -0.6)
     size = min(9.0, 72 * 0.8 * LARGEST_INCHES / max(1, len(lanes)))
-    axes.set_yticks(range(len(lanes)), [_plain(lane.name) for lane in lanes], fontsize=size)
+    axes.set_yticks(range(len(lanes)), [plain(lane.name) for lane in lanes], fontsize=size)
     axes.tick_params(axis="y", length=0)
     axes.tick_params(axis="x", labelsize=8)
     axes.set_xlabel(f"time [{unit}]", fontsize=9)
@@ -125,11 +127,6 @@ def _clock_ticks(axes: Axes, first_s: float, last_s: float) -> None:
     axes.xaxis.set_major_locator(MultipleLocator(step))
     axes.xaxis.set_major_formatter(lambda s, _: form.format(s // 3600, s % 3600 // 60, s % 60))
     axes.set_xlabel("time of day", fontsize=9)
-
-
-def _plain(text: str) -> str:
-    """The text itself; between dollars matplotlib would read a formula, and fail where there is none."""
-    return text.replace("$", r"\$")
 
 
 def _extent(lanes: Sequence[Lane]) -> tuple[float, float]:

@@ -8,7 +8,7 @@
 The first three digits of an ID are the person. What is met:
 
 - The annotation files begin with a byte-order mark and list version 2 too (3,888 recordings).
-- Values of version 1 are negative, as the publisher turned the red light upside down; they are kept so, `arbitrary`.
+- Values of version 1 are negative; they are kept as published, `arbitrary`.
 - The records of version 1 say 300 signals of one sample, and readers that believe it return one sample: they are read
   as one signal of 300.
 - ``Time`` in myData.csv runs from 0 to 10 s in 299 steps, as if the last sample were taken at the end of the last

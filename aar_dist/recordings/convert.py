@@ -58,6 +58,7 @@ def convert(
 ) -> tuple[Path, Result]:
     """Convert a published data set into ``out/<dataset>``, which appears whole or not at all."""
     target = out / converter.dataset(options)
+    _check_apart(options.source, target)
     with new_folder(target, overwrite=overwrite) as staging, open_source(options.source) as folder:
         jobs = converter.plan(folder, options)
         told = _left_out(jobs)
@@ -81,6 +82,15 @@ def convert(
             result.recordings, notes = keep_once(result.recordings)
             result.notes += notes
     return target, result
+
+
+def _check_apart(source: Path, target: Path) -> None:
+    """With --overwrite, the published files would be replaced by what was made of them."""
+    if target.resolve() in (source.resolve(), *source.resolve().parents):
+        raise ConfigError(
+            f"{target}: is {'SOURCE' if target.resolve() == source.resolve() else 'above SOURCE'}; "
+            "the data set would replace the published files: give another OUT"
+        )
 
 
 def _write_all(jobs: Sequence[Job], staging: Path, dataset: str) -> Result:

@@ -22,8 +22,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from aar_dist.base.errors import RecordingError
+from aar_dist.base.errors import ConfigError, RecordingError
 from aar_dist.recordings.converter import About, Converter, Job, Options, Take
+from aar_dist.recordings.names import fault_of_dataset
 from aar_dist.recordings.recording import UNLABELLED
 from aar_dist.recordings.ucr_files import SeriesFile, in_order, parse_values, read_file
 from aar_dist.recordings.write import SensorData, encode_labels
@@ -141,7 +142,11 @@ def _label(
 
 def _dataset(options: Options) -> str:
     """The name of the archive or folder, up to its first dot."""
-    return options.source.resolve().name.partition(".")[0]
+    name = options.source.resolve().name.partition(".")[0]
+    fault = fault_of_dataset(name)
+    if fault:
+        raise ConfigError(f"{options.source}: names the data set, but {fault}; rename it")
+    return name
 
 
 CONVERTER = Converter(

@@ -5,15 +5,15 @@
 A build that was killed goes on where it stood and ends with the same bytes; the manifest is written last.
 """
 
-import fcntl
 import hashlib
 import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -26,8 +26,10 @@ from aar_dist.recordings.contract import Recording, check_values, raise_together
 from aar_dist.shards import format as layout
 from aar_dist.shards.layout import layouts_of, stem
 from aar_dist.shards.plan import plan_shards
+from aar_dist.shards.sites import Site, rows_name, site_of
 from aar_dist.shards.writer import Row, ShardJob, write_shard
 
+READERS = 16  # rows that are read at a time
 CHECK_JOBS, CHECK_BATCH = 64, 64  # about so many jobs of at most so many recordings
 
 
@@ -62,32 +64,37 @@ class BuildOptions:
 class BuildResult:
     """What a build has made."""
 
-    folder: Path
+    folder: Path | str
     info: dict[str, Any]
     skipped: tuple[str, ...]
 
 
 def build(
     data_root: Path,
-    output_folder: Path,
+    output_folder: Path | str,
     options: BuildOptions,
     *,
     workers: int | None = None,
     ray_address: str | None = None,
     skip_bad: bool = False,
 ) -> BuildResult:
-    """Build a shard set, or finish one that was begun with the same recordings and options."""
+    """Build a shard set, or finish one that was begun with the same recordings and options.
+
+    Args:
+        output_folder: A folder, or a URL of an object store.
+    """
     with Session(Workers(count=workers or available_cores(), address=ray_address)) as session:
         return build_in(session, data_root, output_folder, options, skip_bad=skip_bad)
 
 
 def build_in(
-    session: Session, data_root: Path, output_folder: Path, options: BuildOptions, *, skip_bad: bool = False
+    session: Session, data_root: Path, output_folder: Path | str, options: BuildOptions, *, skip_bad: bool = False
 ) -> BuildResult:
     """:func:`build` by workers that are there already."""
     found, bad = find_all(data_root, options)
-    if (output_folder / layout.MANIFEST).exists():
-        return _already_built(output_folder, options, _fingerprint(found))
+    site = site_of(output_folder)
+    if site.is_finished():
+        return _already_built(site, output_folder, options, _fingerprint(found))
     recordings, skipped = usable_recordings(found, bad, session.run, skip_bad)
     specs = plan_shards(
         recordings,
@@ -97,8 +104,8 @@ def build_in(
         shard_bytes=options.shard_bytes,
     )
     plan = _plan_hash(recordings, options)
+    site.begin(plan)
     layouts = layouts_of(recordings)
-    held = _open_build(output_folder, plan)
     jobs = [
         ShardJob(
             spec=spec,
@@ -110,12 +117,14 @@ def build_in(
         )
         for spec in specs
     ]
-    with progress(f"writing {len(jobs)} shards", len(jobs)) as advance:
-        sidecars = session.run(write_shard, jobs, on_done=lambda path: advance())
-    told = [text.replace(f"{data_root}/", "") for text in skipped]  # the same bytes wherever the data lie
-    about = {"options": asdict(options), "recordings_sha256": _fingerprint(found), "skipped": told}
-    info = _finish(output_folder, sidecars, recordings, about)
-    held.close()
+    try:
+        with progress(f"writing {len(jobs)} shards", len(jobs)) as advance:
+            session.run(write_shard, jobs, on_done=lambda done: advance())
+        told = [text.replace(f"{data_root}/", "") for text in skipped]  # the same bytes wherever the data lie
+        about = {"options": asdict(options), "recordings_sha256": _fingerprint(found), "skipped": told}
+        info = _finish(site, [spec.name for spec in specs], recordings, about)
+    finally:
+        site.let_go()
     return BuildResult(folder=output_folder, info=info, skipped=tuple(skipped))
 
 
@@ -189,53 +198,29 @@ def _fingerprint(recordings: Sequence[Recording]) -> str:
     return hashlib.sha256("\n".join(state).encode()).hexdigest()
 
 
-def _open_build(folder: Path, plan: str) -> IO[str]:
-    """Begin the folder, or take up the build that was killed there; the file returned holds it for this process."""
-    work = folder / layout.BUILD_FOLDER
-    marker = work / "plan"
-    if marker.is_file() and marker.read_text() != plan:
-        raise ShardError(
-            f"{folder}: holds an unfinished build of other recordings or options; "
-            "run that one again, remove the folder or choose another --output_folder"
-        )
-    if not marker.is_file() and folder.is_dir() and set(folder.iterdir()) - {work}:
-        raise ShardError(f"{folder}: not empty, and not a shard set; choose a new --output_folder")
-    with storage.one_line_errors(folder):
-        work.mkdir(parents=True, exist_ok=True)
-        held = open(work / "lock", "w")  # noqa: SIM115 - held as long as the build
-    try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        raise ShardError(f"{folder}: another build is at work here; wait for it or choose another folder") from None
-    storage.sweep(folder)
-    storage.write_text(marker, plan)
-    return held
-
-
-def _already_built(folder: Path, options: BuildOptions, recordings: str) -> BuildResult:
+def _already_built(site: Site, folder: Path | str, options: BuildOptions, recordings: str) -> BuildResult:
     info = layout.read_info(folder)
     if info["options"] != json.loads(json.dumps(asdict(options))):
         raise ShardError(
-            f"{folder}: holds a finished shard set with other options, {info['options']}; "
-            "choose another --output_folder"
+            f"{site}: holds a finished shard set with other options, {info['options']}; choose another --output_folder"
         )
     if info["recordings_sha256"] != recordings:
         raise ShardError(
-            f"{folder}: was built from other recordings than those there are now (added, removed or changed); "
+            f"{site}: was built from other recordings than those there are now (added, removed or changed); "
             "choose another --output_folder"
         )
     # What a build that was killed at its very end has left.
-    storage.remove(folder / layout.BUILD_FOLDER)
-    storage.sweep(folder)
-    print(f"{folder}: already built, nothing to do", file=sys.stderr)
+    site.end()
+    print(f"{site}: already built, nothing to do", file=sys.stderr)
     return BuildResult(folder=folder, info=info, skipped=tuple(info["skipped"]))
 
 
 def _finish(
-    folder: Path, sidecars: Sequence[Path], recordings: Sequence[Recording], about: dict[str, Any]
+    site: Site, shards: Sequence[str], recordings: Sequence[Recording], about: dict[str, Any]
 ) -> dict[str, Any]:
     """Write labels, dataset.json and, last of all, the manifest; then the traces of the build go."""
-    written = [json.loads(path.read_text()) for path in sidecars]
+    with ThreadPoolExecutor(READERS) as pool:
+        written = [json.loads(text) for text in pool.map(site.read, map(rows_name, shards))]
     rows = [row for shard in written for row in shard["rows"]]
     runs = merge_runs([run for shard in written for run in shard["labels"]])
     manifest = layout.parquet_bytes(pa.Table.from_pylist(rows, layout.MANIFEST_SCHEMA))
@@ -249,11 +234,11 @@ def _finish(
         "classes": {name: list(one.classes or ()) for name, one in layouts_of(recordings).items()},
         **about,
     }
-    storage.sweep(folder)  # a worker that died may have left a shard unfinished, written by another since
-    storage.write_bytes(folder / layout.LABELS, labels)
-    storage.write_json(folder / layout.INFO, info)
-    storage.write_bytes(folder / layout.MANIFEST, manifest)
-    storage.remove(folder / layout.BUILD_FOLDER)
+    site.tidy()  # a worker that died may have left a shard unfinished, written by another since
+    site.write(layout.LABELS, labels)
+    site.write(layout.INFO, storage.json_bytes(info))
+    site.write(layout.MANIFEST, manifest)
+    site.end()
     return info
 
 

@@ -149,8 +149,8 @@ def _check_texts(name: str, column: pa.ChunkedArray) -> Problem:
                 return f"{name} holds control characters, expected {expected}"
             if (pc.max(pc.binary_length(texts)).as_py() or 0) > LONGEST_TEXT:
                 return f"{name} is longer than {LONGEST_TEXT} characters"
-        elif bad := next((text for text in texts.to_pylist() if not fits(text)), None):
-            return f"{name} is {bad[:80]!r}, expected {expected}"
+        elif bad := [text for text in texts.to_pylist() if not fits(text)]:
+            return f"{name} is {bad[0][:80]!r}, expected {expected}"
     return None
 
 
@@ -174,6 +174,8 @@ def check_places(table: pa.Table) -> tuple[Problem, Numbers]:
             f"row {i}: {n[i]} samples at {offset[i]} do not fit into {table['shard'][i]} of {size[i]} bytes",
             n_axes,
         )
+    if (offset % itemsize).any():
+        return f"row {np.argmax(offset % itemsize)}: samples do not begin at a multiple of their size", n_axes
     if (table["owned_starts"].to_numpy() > n).any():
         return "owned_starts is larger than n_samples", n_axes
     return _check_one_file_a_name(table, size), n_axes

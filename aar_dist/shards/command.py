@@ -6,6 +6,7 @@ from pathlib import Path
 
 from aar_dist.base.cli import Parser, size_in_bytes
 from aar_dist.base.errors import ConfigError, RecordingError, user_entry
+from aar_dist.base.remote import as_location
 from aar_dist.base.storage import is_staging
 from aar_dist.shards.build import BuildOptions, build
 from aar_dist.shards.summary import render, summarize
@@ -35,7 +36,9 @@ def parser() -> Parser:
         "--data_root", type=Path, required=True, help="folder with one folder of .hdf5 recordings a data set"
     )
     p.add_argument("--datasets", nargs="+", help="names of those folders (default: all)")
-    p.add_argument("--output_folder", type=Path, required=True, help="the shard set to make")
+    p.add_argument(
+        "--output_folder", type=as_location, required=True, help="the shard set to make: a folder, or s3://…, gs://…"
+    )
     p.add_argument(
         "--train_ratio", type=float, default=defaults.train_ratio, help="share of subjects that train (%(default)s)"
     )

@@ -198,14 +198,17 @@ class CheckedParquet:
 
     def __init__(self, where: str, file: pa.NativeFile, schema: pa.Schema) -> None:
         self._where, self._schema = where, schema
-        # Keys too are read coded: a long one that a bomb repeats would be spelt out in every row.
-        coded = [field.name for field in schema if pa.types.is_dictionary(field.type) or field.name == "key"]
         self._n_axes: NDArray[Any] | None = None
+        self._n_bytes = file.size() + SPARE
         with self._own_words():
-            self._file = pq.ParquetFile(file, read_dictionary=coded)
-            self._n_bytes = file.size() + SPARE
-            refuse(where, check_extent(self._file.metadata, self._n_bytes))
-            self._types = dict(zip(self._file.schema_arrow.names, self._file.schema_arrow.types, strict=True))
+            metadata = pq.read_metadata(file)
+            refuse(where, check_extent(metadata, self._n_bytes))
+            there = {metadata.schema.column(i).path for i in range(metadata.num_columns)}
+            # Keys too are read coded: a long one that a bomb repeats would be spelt out in every row.
+            coded = [f.name for f in schema if f.name in there and (f.name == "key" or pa.types.is_dictionary(f.type))]
+            self._file = pq.ParquetFile(file, metadata=metadata, read_dictionary=coded)
+            arrow = self._file.schema_arrow
+            self._types = dict(zip(arrow.names, arrow.types, strict=True))
 
     @property
     def n_rows(self) -> int:
@@ -261,7 +264,7 @@ class CheckedParquet:
     def _own_words(self) -> Iterator[None]:
         try:
             yield
-        except (pa.ArrowException, OSError, MemoryError, ValueError) as error:
+        except (pa.ArrowException, OSError, MemoryError, ValueError, KeyError) as error:
             raise ShardError(
                 f"{self._where}: cannot be read ({type(error).__name__}); build the shard set again"
             ) from error

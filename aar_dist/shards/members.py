@@ -131,13 +131,13 @@ class Members:
             self.problem = f"an extended header says more than a name: {record[:80]!r}"
             return
         self._name = match[2].decode(errors="replace")
+        self._check_name(self._name)
         self._skip = self._padding
         self._expect(self._header, BLOCK)
 
     def _named(self, name: str, size: int) -> None:
-        if not NAME.fullmatch(name) or len(name) > MOST_HEAD:
-            self.problem = f"member {name[:80]!r} is no <key>.<sensor>.npy or <key>.json"
-        elif name in self.arrays:
+        self._check_name(name)
+        if name in self.arrays:
             self.problem = f"member {name[:80]!r} stands there twice"
         elif name.endswith(".npy"):
             head = min(size, MOST_HEAD)
@@ -151,6 +151,10 @@ class Members:
         else:
             self.texts.append((self._n, size))
             self._skip = size + -size % BLOCK
+
+    def _check_name(self, name: str) -> None:
+        if not NAME.fullmatch(name):
+            self.problem = f"member {name[:80]!r} is no <key>.<sensor>.npy or <key>.json"
 
     def _array(self, head: bytes) -> None:
         begin = self._n - len(head)

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from aar_dist.base.cli import human_bytes
+from aar_dist.base.plots import plain
 from aar_dist.base.remote import Remote, is_url
 from aar_dist.shards.format import read_info, read_labels, read_manifest
 
@@ -116,7 +117,8 @@ def _label_hours(labels: pa.Table, datasets: list[str]) -> dict[str, dict[str, f
 
 def render(summary: Summary) -> str:
     """The summary as text for a terminal or a log."""
-    console = Console(width=120, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    # Names are shown as they are, not as markup.
+    console = Console(width=120, record=True, markup=False, emoji=False, file=open("/dev/null", "w"))  # noqa: SIM115
     table = Table(title=f"{summary.path}  ({summary.identity[:12]})", title_justify="left")
     for name in ("data set", "split", "subjects", "recordings", "hours", "sensors [Hz]", "shards", "size", "spread"):
         table.add_column(name, justify="left" if name in ("data set", "split", "sensors [Hz]") else "right")
@@ -148,13 +150,13 @@ def figure(summary: Summary) -> Figure:
     left = np.zeros(len(names))
     for split, colour in (("train", "#3b6ea5"), ("val", "#e0a030")):
         hours = [sum(p.hours for p in summary.parts if (p.dataset, p.split) == (d, split)) for d in names]
-        axes[0].barh(names, hours, left=left, color=colour, label=split)
+        axes[0].barh(list(map(plain, names)), hours, left=left, color=colour, label=split)
         left += hours
     axes[0].set_xlabel("hours recorded")
     axes[0].legend(loc="best")
-    axes[0].set_title(f"{Path(summary.path).name}: data sets and splits")
+    axes[0].set_title(f"{plain(Path(summary.path).name)}: data sets and splits")
     for axis, (dataset, of) in zip(axes[1:], labelled.items(), strict=True):
-        axis.barh(list(of)[::-1], list(of.values())[::-1], color="#5a9367")
+        axis.barh([plain(name) for name in of][::-1], list(of.values())[::-1], color="#5a9367")
         axis.set_xlabel("hours labelled")
-        axis.set_title(f"{dataset}: classes")
+        axis.set_title(f"{plain(dataset)}: classes")
     return fig

@@ -4,6 +4,7 @@ ShardJob -> <shard>.tar (whole, or not there) + .build/<shard>.json (its manifes
 """
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aar_dist.base import storage
-from aar_dist.base.errors import RecordingError
+from aar_dist.base.errors import RecordingError, ShardError
+from aar_dist.base.remote import Missing, Remote, is_url
 from aar_dist.recordings.contract import UNLABELLED, Recording, Sensor, read_labels, read_samples
-from aar_dist.shards.format import BUILD_FOLDER
 from aar_dist.shards.layout import JSON, LABEL, DatasetLayout, clock, description, label_rate, sample_key
 from aar_dist.shards.plan import Chunk, ShardSpec, label_span, span_of
+from aar_dist.shards.sites import PLAN, nameless_file, rows_name
 from aar_dist.shards.statistics import moments
 from aar_dist.shards.tar import TarWriter
 
@@ -31,39 +33,61 @@ class ShardJob:
     recordings: dict[int, Recording]
     layout: DatasetLayout
     longest_segment_s: float
-    folder: Path
+    folder: Path | str
+    """Where the set is made; may be a URL."""
     plan: str
     """Hash of the build plan: a shard of another plan is written again."""
 
 
-def sidecar(folder: Path, shard: str) -> Path:
-    """Where the rows of a written shard wait for the manifest."""
-    return folder / BUILD_FOLDER / f"{shard}.json"
-
-
-def write_shard(job: ShardJob) -> Path:
-    """Write one shard and its rows, unless both stand there already; returns the place of the rows."""
-    final, rows_path = job.folder / job.spec.name, sidecar(job.folder, job.spec.name)
+def write_shard(job: ShardJob) -> None:
+    """Write one shard and its rows, unless both stand there already."""
+    if is_url(job.folder):
+        _upload(Remote(str(job.folder)), job)
+        return
+    final, rows_path = Path(job.folder) / job.spec.name, Path(job.folder) / rows_name(job.spec.name)
     if _finished(final, rows_path, job.plan):
-        return rows_path
+        return
     staging = storage.staging_name(final)
     with storage.one_line_errors(final, staging):
         storage.remove(final)
-        with TarWriter(staging) as tar:
-            samples = [_write_chunk(tar, job, chunk) for chunk in job.spec.chunks]
-            tar.finish()
-        rows = [row | {"shard_bytes": tar.size, "sha256": tar.sha256} for s in samples for row in s[0]]
-        runs = [run for s in samples for run in s[1]]
-        storage.write_text(rows_path, json.dumps({"plan": job.plan, "rows": rows, "labels": runs}))
+        storage.write_bytes(rows_path, make_shard(job, staging))
         storage.publish(staging, final)
-    return rows_path
+
+
+def make_shard(job: ShardJob, path: Path) -> bytes:
+    """Write the tar of a shard; its rows and label runs as JSON."""
+    with TarWriter(path) as tar:
+        samples = [_write_chunk(tar, job, chunk) for chunk in job.spec.chunks]
+        tar.finish()
+    rows = [row | {"shard_bytes": tar.size, "sha256": tar.sha256} for s in samples for row in s[0]]
+    runs = [run for s in samples for run in s[1]]
+    return json.dumps({"plan": job.plan, "rows": rows, "labels": runs}).encode()
 
 
 def _finished(final: Path, rows_path: Path, plan: str) -> bool:
     if not (final.is_file() and rows_path.is_file()):
         return False
-    written = json.loads(rows_path.read_text())
-    return bool(written["plan"] == plan and written["rows"][0]["shard_bytes"] == final.stat().st_size)
+    return size_told(rows_path.read_bytes(), plan) == final.stat().st_size
+
+
+def size_told(rows: bytes, plan: str) -> int | None:
+    """Bytes of the shard that these rows, made by this plan, speak of; None if they are of another."""
+    written = json.loads(rows)
+    return int(written["rows"][0]["shard_bytes"]) if written["plan"] == plan else None
+
+
+def _upload(remote: Remote, job: ShardJob) -> None:
+    """Write one shard to a URL by way of the local disk: no more than this one shard is ever on it."""
+    name = rows_name(job.spec.name)
+    with suppress(Missing):
+        if size_told(remote.read(name), job.plan) == remote.size(job.spec.name):
+            return
+    with nameless_file() as path:
+        rows = make_shard(job, path)
+        if not remote.exists(PLAN):  # an attempt that was thought dead: the build has ended without it
+            raise ShardError(f"{remote}: the build that {job.spec.name} is of has ended; run it again if need be")
+        remote.write(job.spec.name, path)
+    remote.write(name, rows)
 
 
 def _write_chunk(tar: TarWriter, job: ShardJob, chunk: Chunk) -> tuple[list[Row], list[Row]]:

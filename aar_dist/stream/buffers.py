@@ -102,7 +102,8 @@ class BufferRing:
         return buffer.reset() if buffer.n_bytes >= n_bytes else self._pinned(n_bytes)
 
     def _pinned(self, n_bytes: int) -> Buffer:
-        return Buffer(self, torch.empty(n_bytes, dtype=torch.uint8, pin_memory=True))
+        # As large as torch makes it anyway, so that it fits the longer batches too.
+        return Buffer(self, torch.empty(1 << max(n_bytes - 1, 0).bit_length(), dtype=torch.uint8, pin_memory=True))
 
 
 def send(tensors: Sequence[torch.Tensor], device: torch.device) -> list[torch.Tensor]:

@@ -6,14 +6,16 @@ B segments, k parts of an item, C channels
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from itertools import groupby
 from operator import itemgetter
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from aar_dist.stream.buffers import send
 from aar_dist.stream.source import Source, first_rows
 from aar_dist.stream.tape import Ints, SegmentRefs
 
@@ -177,6 +179,18 @@ def _order(group: Ints, shard: Ints) -> tuple[Ints, bool]:
 def _floats(values: NDArray[np.float64]) -> tuple[float, ...]:
     """As Python's numbers; most often all are alike."""
     return (float(values[0]),) * len(values) if (values == values[0]).all() else tuple(values.tolist())
+
+
+def sent(plan: BatchPlan, device: torch.device) -> BatchPlan:
+    """The plan with its tensors on the device, all in one copy."""
+    if device.type == "cpu":
+        return plan
+    parts: list[Any] = [plan, *plan.groups]
+    tensors = [{f.name: x for f in fields(part) if torch.is_tensor(x := getattr(part, f.name))} for part in parts]
+    there = iter(send([x for of in tensors for x in of.values()], device))
+    parts = [replace(part, **{name: next(there) for name in of}) for part, of in zip(parts, tensors, strict=True)]
+    moved: BatchPlan = replace(parts[0], groups=tuple(parts[1:]))
+    return moved
 
 
 def _steps(*keys: Ints) -> NDArray[np.bool_]:

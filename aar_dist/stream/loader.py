@@ -143,19 +143,29 @@ class SegmentStream:
 
     def _prefetched(self, refs: Plan, cutter: Cutter, device: torch.device) -> Iterator[SegmentBatch]:
         """Cut ahead in the threads, hand on in order."""
-        ahead: deque[Future[RawBatch]] = deque()
+        ahead: deque[Future[RawBatch | SegmentBatch]] = deque()
         with ExitStack() as stack:
             stack.enter_context(closing(cutter))
             scout = self._scout(refs, cutter, stack)
             for plan in _planned(refs(), cutter):
                 self._announcer.submit(cutter.announce, plan.refs)
-                ahead.append(self._pool.submit(cutter.cut, plan))
+                ahead.append(self._pool.submit(self._cut, cutter, plan, device))
                 if len(ahead) > self.data.prefetch_batches:
-                    yield self._assembled(ahead.popleft(), device)
+                    yield self._assembled(ahead.popleft().result(), device)
                     if scout:
                         scout.passed()
             while ahead:
-                yield self._assembled(ahead.popleft(), device)
+                yield self._assembled(ahead.popleft().result(), device)
+
+    def _cut(self, cutter: Cutter, plan: BatchPlan, device: torch.device) -> RawBatch | SegmentBatch:
+        """Runs in a prefetch thread. There a batch is finished as well where the CPU is the device."""
+        raw = cutter.cut(plan)
+        return self._assembled(raw, device) if device.type == "cpu" else raw
+
+    def _assembled(self, batch: RawBatch | SegmentBatch, device: torch.device) -> SegmentBatch:
+        if isinstance(batch, SegmentBatch):
+            return batch
+        return assemble(batch, self.source.n_columns, device, self.data.normalize)
 
     def _scout(self, plan: Plan, cutter: Cutter, stack: ExitStack) -> Scout | None:
         """Downloads ahead of the readers, where shards are cut that must be downloaded."""
@@ -168,9 +178,6 @@ class SegmentStream:
         check_limit(cutter.maps.staging, needed(islice(plan(), PLAN_BATCHES)), self.data.reader_threads)
         scout = Scout(cutter.maps.staging, needed(plan()), self.data.downloads, cutter.maps.tidy)
         return stack.enter_context(closing(scout))
-
-    def _assembled(self, future: Future[RawBatch], device: torch.device) -> SegmentBatch:
-        return assemble(future.result(), self.source.n_columns, device, self.data.normalize)
 
 
 def _planned(refs: Iterator[SegmentRefs], cutter: Cutter) -> Iterator[BatchPlan]:

@@ -7,10 +7,9 @@ bits are those of the host path, because all that follows the gather is the same
 """
 
 import logging
-import os
 import time
 from collections.abc import Iterator
-from contextlib import closing, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 
 import numpy as np
 import psutil
@@ -23,6 +22,7 @@ from aar_dist.stream.buffers import BufferRing
 from aar_dist.stream.config import DataConfig
 from aar_dist.stream.maps import TORCH, ShardMaps
 from aar_dist.stream.source import Source
+from aar_dist.stream.staging import Scout, ranks_here
 from aar_dist.stream.tape import Ints
 
 log = logging.getLogger(__name__)
@@ -44,6 +44,7 @@ class Resident:
         self._rows = rows[np.lexsort((source.rows.offset[rows], source.rows.shard[rows]))]
         room = room_for(source, self._rows)
         self._begin = np.cumsum(room) - room
+        self._end = self._begin + sample_bytes(source, self._rows)
         self._memory = torch.empty(int(room.sum()), dtype=torch.uint8, device=device)
         itemsize = np.array([np.dtype(dtype).itemsize for dtype in source.dtypes])
         self.first = np.full(len(source.rows.shard), -1, np.int64)
@@ -54,42 +55,56 @@ class Resident:
         """All that is here, as elements of this dtype."""
         return self._memory.view(TORCH[dtype])
 
-    def load(self) -> Iterator[int]:
+    def load(self, downloads: int) -> Iterator[int]:
         """Read the samples and send them to the device, through two host buffers in turn: one is filled while the other
-        is sent. Yields the bytes of each piece."""
+        is sent. Remote shards are downloaded ahead, so many at a time. Yields the bytes of each piece."""
         ring, size = BufferRing(pinned=self._memory.is_cuda), min(PIECE_BYTES, len(self._memory))
         for buffer in [ring.take(size) for _ in range(2)]:
             buffer.give_back(self._device)
-        with closing(ShardMaps(self._source)) as maps:
-            for start in range(0, len(self._memory), size):
+        pieces = [slice(start, min(start + size, len(self._memory))) for start in range(0, len(self._memory), size)]
+        with closing(ShardMaps(self._source)) as maps, self._scout(pieces, maps, downloads) as scout:
+            for piece in pieces:
                 buffer = ring.take(size)
-                piece = buffer.tensor(1, min(size, len(self._memory) - start), torch.uint8)[0]
-                self._fill(piece, start, maps)
-                self._memory[start : start + len(piece)].copy_(piece, non_blocking=True)
+                here = buffer.tensor(1, piece.stop - piece.start, torch.uint8)[0]
+                self._fill(here, piece, maps)
+                self._memory[piece].copy_(here, non_blocking=self._memory.is_cuda)
                 buffer.give_back(self._device)
-                yield len(piece)
+                if scout:
+                    scout.passed()
+                yield len(here)
         if self._memory.is_cuda:  # whoever cuts may do so on another CUDA stream
             torch.cuda.current_stream(self._device).synchronize()
 
-    def _fill(self, piece: torch.Tensor, start: int, maps: ShardMaps) -> None:
-        """The bytes from ``start`` on."""
-        begin, end = self._begin, self._begin + sample_bytes(self._source, self._rows)
-        touched = slice(np.searchsorted(end, start, "right"), np.searchsorted(begin, start + len(piece)))
-        low, high = np.maximum(begin[touched], start), np.minimum(end[touched], start + len(piece))
-        rows = self._rows[touched]
-        shard, place = self._source.rows.shard[rows], self._source.rows.offset[rows] + low - begin[touched]
-        for of in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(shard)) + 1):  # a shard at a time
-            with maps.using(shard[of].tolist()):
-                maps.announce(shard[of], place[of], (high - low)[of])
-                for s, p, a, b in zip(
-                    *(x[of].tolist() for x in (shard, place, low - start, high - start)), strict=True
-                ):
-                    piece[a:b] = maps.flat(s, "|u1")[p : p + b - a]
+    def _scout(
+        self, pieces: list[slice], maps: ShardMaps, downloads: int
+    ) -> AbstractContextManager[Scout] | nullcontext[None]:
+        """Downloads ahead, where anything is remote."""
+        if self._source.cache is None:
+            return nullcontext()
+        needed = (np.unique(self._source.rows.shard[self._rows[self._touched(piece)]]) for piece in pieces)
+        return closing(Scout(maps.staging, needed, downloads, maps.tidy))
+
+    def _touched(self, piece: slice) -> slice:
+        """The rows that lie in a piece, in part or whole."""
+        return slice(np.searchsorted(self._end, piece.start, "right"), np.searchsorted(self._begin, piece.stop))
+
+    def _fill(self, here: torch.Tensor, piece: slice, maps: ShardMaps) -> None:
+        """Read a piece."""
+        touched = self._touched(piece)
+        rows, begin = self._rows[touched], self._begin[touched]
+        low = np.maximum(begin, piece.start)
+        n_bytes = np.minimum(self._end[touched], piece.stop) - low
+        shard, place = self._source.rows.shard[rows], self._source.rows.offset[rows] + low - begin
+        maps.announce(shard, place, n_bytes)
+        for s, p, a, n in zip(*(x.tolist() for x in (shard, place, low - piece.start, n_bytes)), strict=True):
+            with maps.using((s,)):
+                here[a : a + n] = maps.flat(s, "|u1")[p : p + n]
 
 
 def sample_bytes(source: Source, rows: Ints) -> Ints:
     """Bytes of the samples of each of these rows."""
-    n_bytes: Ints = source.rows.n_samples[rows] * source.frame_bytes[rows]
+    of, itemsize = source.rows, np.array([np.dtype(dtype).itemsize for dtype in source.dtypes])
+    n_bytes: Ints = of.n_samples[rows] * of.n_axes[rows] * itemsize[of.dtype[rows]]
     return n_bytes
 
 
@@ -117,7 +132,7 @@ def resident_on(
         _refuse(device, needed, allowed, data)
         return None
     with progress(f"samples to {device}", needed) if show else nullcontext(_unseen) as advance:
-        for n_bytes in made.load():
+        for n_bytes in made.load(data.downloads):
             advance(n_bytes)
     took = time.perf_counter() - began
     log.info("%s of samples are resident on %s, placed there in %.1f s", human_bytes(needed), device, took)
@@ -149,9 +164,8 @@ def _refuse(device: torch.device, needed: int, allowed: int, data: DataConfig) -
 
 def _share(device: torch.device) -> int:
     """Bytes that one split of one rank may take where no limit is stated."""
-    ranks = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("LOCAL_SIZE", "1")))
     if device.type == "cuda":
-        free, sharing = torch.cuda.mem_get_info(device)[0], -(-ranks // torch.cuda.device_count())
+        free, sharing = torch.cuda.mem_get_info(device)[0], -(-ranks_here() // torch.cuda.device_count())
     else:
-        free, sharing = psutil.virtual_memory().available, ranks
+        free, sharing = psutil.virtual_memory().available, ranks_here()
     return int(free) // (SHARE_OF_FREE * sharing)

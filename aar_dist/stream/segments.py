@@ -15,9 +15,9 @@ import numpy as np
 import torch
 
 from aar_dist.stream.batch import Origin, SegmentBatch
-from aar_dist.stream.buffers import ALIGN, Buffer, BufferRing, HostMemory, send
+from aar_dist.stream.buffers import ALIGN, Buffer, BufferRing, HostMemory
 from aar_dist.stream.config import Normalize
-from aar_dist.stream.cuts import BatchPlan, GroupPlan, Planner
+from aar_dist.stream.cuts import BatchPlan, GroupPlan, Planner, sent
 from aar_dist.stream.maps import TORCH, ShardMaps, windows
 from aar_dist.stream.resident import Resident
 from aar_dist.stream.source import Source, first_rows
@@ -126,68 +126,73 @@ def _bytes_of(plan: GroupPlan) -> int:
 
 def assemble(raw: RawBatch, n_columns: int, device: torch.device, normalize: Normalize) -> SegmentBatch:
     """Move a raw batch to the device and convert it there; its buffer may be reused afterwards."""
-    plan = raw.plan
+    plan = sent(raw.plan, device)
     size = (len(plan.key), plan.n_samples, n_columns)
-    values, valid = _joined([_converted(g, device, normalize, raw.memory) for g in raw.groups], raw, size, device)
+    pairs = zip(raw.groups, plan.groups, strict=True)
+    parts = [_converted(group, there, device, normalize, raw.memory) for group, there in pairs]
+    values, valid = _joined(parts, plan, size, device, raw.memory)
     raw.buffer.give_back(device)
-    rate_hz, dataset, channel, key = send((plan.rate_hz, plan.dataset, plan.channel, plan.key), device)
     return SegmentBatch(
         values=values,
         valid=valid,
-        rate_hz=rate_hz,
-        dataset=dataset,
-        channel=channel,
-        key=key,
-        label=None if plan.label is None else send((plan.label,), device)[0],
+        rate_hz=plan.rate_hz,
+        dataset=plan.dataset,
+        channel=plan.channel,
+        key=plan.key,
+        label=plan.label,
         duration_s=plan.duration_s,
         origin=raw.origin,
     )
 
 
 def _joined(
-    parts: list[tuple[torch.Tensor, torch.Tensor]], raw: RawBatch, size: tuple[int, int, int], device: torch.device
+    parts: list[tuple[torch.Tensor, torch.Tensor]],
+    plan: BatchPlan,
+    size: tuple[int, int, int],
+    device: torch.device,
+    memory: HostMemory,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Values and masks (n, S, A) of the groups at their places in the batch, 0 and not valid elsewhere."""
-    if len(parts) == 1 and parts[0][0].shape == size and raw.groups[0].plan.place is None:
+    if len(parts) == 1 and parts[0][0].shape == size and plan.groups[0].place is None:
         return parts[0]
-    values = _empty(size, torch.float32, device, raw.memory).zero_()
-    valid = _empty(size, torch.bool, device, raw.memory).zero_()
-    for (x, ok), group in zip(parts, raw.groups, strict=True):
-        place, column = group.plan.place, group.plan.kind.column
-        row = slice(None) if place is None else send((place,), device)[0]
+    values = _empty(size, torch.float32, device, memory).zero_()
+    valid = _empty(size, torch.bool, device, memory).zero_()
+    for (x, ok), group in zip(parts, plan.groups, strict=True):
+        row, column = slice(None) if group.place is None else group.place, group.kind.column
         at = (row, slice(x.shape[1]), slice(column, column + x.shape[2]))
         values[at], valid[at] = x, ok
     return values, valid
 
 
 def _converted(
-    group: Group, device: torch.device, normalize: Normalize, memory: HostMemory
+    group: Group, there: GroupPlan, device: torch.device, normalize: Normalize, memory: HostMemory
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Values (n, S, A) float32 in the unit of the kind, 0 where not valid, and their mask."""
-    kind, stored = group.plan.kind, _stored(group, device)
+    """Values (n, S, A) float32 in the unit of the kind, 0 where not valid, and their mask. ``there`` is the group's
+    plan on the device; what to do is asked of the one on the host, so that nothing waits for a GPU."""
+    kind, stored = group.plan.kind, _stored(group, there, device)
     x = stored
     if stored.dtype != torch.float32:
         x = _empty(stored.shape, torch.float32, device, memory).copy_(stored)
     if kind.dtype in _WRAPPED:  # an unsigned type, gathered as a signed one
         x = torch.where(x < 0, x + 2.0 ** (8 * np.dtype(kind.dtype).itemsize), x)
     ok = _finite(x, stored.dtype, memory)
-    for change, by, neutral in ((x.mul_, group.plan.scale, 1.0), (x.add_, group.plan.zero, 0.0)):
-        if not (by == neutral).all():
-            change(send((by.repeat(1, kind.n_samples),), device)[0])
+    if not (group.plan.scale == 1.0).all():
+        x.mul_(there.scale.repeat(1, kind.n_samples))
+    if not (group.plan.zero == 0.0).all():
+        x.add_(there.zero.repeat(1, kind.n_samples))
     if not _holds_everywhere(ok, stored.dtype):
         x = torch.where(ok, x, 0.0)
     shape = (len(x), kind.n_samples, kind.n_axes)
     return normalized(x.view(shape), ok.view(shape), normalize), ok.view(shape)
 
 
-def _stored(group: Group, device: torch.device) -> torch.Tensor:
+def _stored(group: Group, there: GroupPlan, device: torch.device) -> torch.Tensor:
     """The values of a group on the device, ours to change: sent there, or gathered there."""
     if group.values is not None:
         # Elsewhere than on CUDA nothing would tell when the buffer may be filled again.
         return group.values.to(device, non_blocking=device.type == "cuda")
     assert group.resident is not None
-    kind, first = group.plan.kind, send((group.plan.first,), device)[0]
-    return windows(group.resident, first, kind.n_samples * kind.n_axes)
+    return windows(group.resident, there.first, there.kind.n_samples * there.kind.n_axes)
 
 
 def _finite(x: torch.Tensor, stored: torch.dtype, memory: HostMemory) -> torch.Tensor:

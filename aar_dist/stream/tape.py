@@ -101,6 +101,12 @@ class Tape:
         self._lane_length, self._lane_start = self._cut_lanes()
         self._lines: OrderedDict[int, _Line] = OrderedDict()
 
+    def recut(self, lanes: int, shuffle_block: int) -> "Tape":
+        """The same line of every epoch in other lanes and blocks."""
+        other = Tape(self.items, self.totals, seed=self.seed, lanes=lanes, shuffle_block=shuffle_block)
+        other._lines = self._lines
+        return other
+
     def _cut_lanes(self) -> tuple[Ints, Ints]:
         """Segments of each lane, which differ by at most one, and where it starts in the line."""
         short, longer = divmod(self.n_segments, self.lanes)

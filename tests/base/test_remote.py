@@ -16,7 +16,7 @@ from aar_dist.base.remote import Missing, Patience, Refused, Remote, is_url
 
 DATA = os.urandom(3_000_000)
 DIGEST = hashlib.sha256(DATA).hexdigest()
-SHORT = Patience(read_s=1.0, fetch_s=1.0)
+SHORT = Patience(read_s=0.4, fetch_s=0.4)
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def test_wrong_bytes_are_told_by_the_hash(server, tmp_path):
 
 def test_a_server_that_is_gone_for_a_while(server, tmp_path):
     server.stop()
-    threading.Timer(2.0, server.start).start()
+    threading.Timer(1.0, server.start).start()
     begin = time.monotonic()
     assert Remote(f"{server.url}/set").fetch("a.tar", tmp_path / "a", len(DATA)) == DIGEST
     assert time.monotonic() - begin < 8

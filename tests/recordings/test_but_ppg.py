@@ -37,7 +37,7 @@ def test_everything_is_there(but_ppg):
         assert (ppg.kind, ppg.rate_hz, ppg.n_samples, ppg.units) == ("ppg", 30.0, 300, "arbitrary")
         assert recording.location == "finger"
         values = read_samples(recording, "ppg")
-        assert values.max() < 0, "published upside down"
+        assert values.max() < 0, "as published"
         expected = np.array(signals[recording.source]["Signal"].split(), np.float32)
         np.testing.assert_array_equal(values[:, 0], expected)
 

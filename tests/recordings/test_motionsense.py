@@ -9,6 +9,8 @@ import pytest
 from published_windows import windows_of
 
 from aar_dist.base.errors import RecordingError
+from aar_dist.evaluation.audit import find_shared
+from aar_dist.evaluation.tracks import tracks_of_recordings
 from aar_dist.recordings.columns import read_csv
 from aar_dist.recordings.contract import check_values, find_recordings, read_labels, read_samples
 from aar_dist.recordings.convert import CONVERTERS, convert
@@ -95,8 +97,11 @@ def test_twins_are_kept_when_asked_and_other_forms_left(motionsense, tmp_path):
     other = source / "B_Accelerometer_data/sit_5"
     other.mkdir(parents=True)
     (other / "sub_1.csv").write_text(",x,y,z\n0,1,1,1\n")
-    _, result = convert(CONVERTER, tmp_path / "out", Options(source=source), keep_duplicates=True)
+    folder, result = convert(CONVERTER, tmp_path / "out", Options(source=source), keep_duplicates=True)
     assert [r.source for r in result.recordings] == ["sit_5/sub_1.csv", "sit_13/sub_1.csv"]
+    (shared,) = find_shared(tracks_of_recordings(find_recordings(folder)))
+    assert {track.name for track in (shared.first, shared.second)} == {"sit_5/sub_1.csv", "sit_13/sub_1.csv"}
+    assert shared.first.subject == shared.second.subject == "motionsense/1", "a split by person does not leak it"
 
 
 def test_bad_files_are_told_together(motionsense, tmp_path):

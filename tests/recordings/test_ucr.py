@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from published_windows import windows_of
 
-from aar_dist.base.errors import RecordingError
+from aar_dist.base.errors import ConfigError, RecordingError
 from aar_dist.recordings.contract import check_values, find_recordings, read_labels, read_samples
 from aar_dist.recordings.convert import convert, main
 from aar_dist.recordings.converter import Options
@@ -242,3 +242,20 @@ def test_one_whole_problem_at_a_time(tmp_path):
     assert "holds 2 problems (Made, Other …); give the folder of one" in refused(source, tmp_path / "out")
     (source / "Other_TEST.tsv").unlink()
     assert "Made_TEST.tsv is missing; it belongs to the published set" in refused(source, tmp_path / "out")
+
+
+def test_the_published_folder_is_never_replaced(tmp_path):
+    source = problem(tmp_path / "Made", "1\t1\t2\n")
+    before = {p.name: p.read_bytes() for p in source.iterdir()}
+    with pytest.raises(ConfigError, match="Made: is SOURCE; the data set would replace the published files"):
+        convert(CONVERTER, tmp_path, Options(source=source, rate_hz=1.0), overwrite=True)
+    inside = problem(source / "raw", "1\t1\t2\n").rename(source / "Made")
+    with pytest.raises(ConfigError, match="Made: is above SOURCE"):
+        convert(CONVERTER, tmp_path, Options(source=inside, rate_hz=1.0), overwrite=True)
+    assert {p.name: p.read_bytes() for p in source.iterdir() if p.is_file()} == before
+
+
+def test_a_folder_that_cannot_name_a_data_set(tmp_path):
+    source = problem(tmp_path / "Made (1)", "1\t1\t2\n")
+    with pytest.raises(ConfigError, match=r"names the data set, but 'Made \(1\)' cannot be part of a file name"):
+        convert(CONVERTER, tmp_path / "out", Options(source=source, rate_hz=1.0))

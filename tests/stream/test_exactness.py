@@ -3,6 +3,7 @@
 import itertools
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -38,7 +39,10 @@ def test_the_walk_goes_through_every_pair():
 
 
 def streams(tape: Tape, world: int) -> list[SegmentStream]:
-    return [SegmentStream(None, tape, DataConfig(), rank=rank, world_size=world) for rank in range(world)]
+    return [
+        SegmentStream(SimpleNamespace(cache=None), tape, DataConfig(), rank=rank, world_size=world)
+        for rank in range(world)
+    ]
 
 
 def served(tape: Tape, world: int, position: int, batch: int, micro: int, n_steps: int) -> list[tuple[int, int, int]]:

@@ -209,3 +209,13 @@ def test_a_set_of_this_machine_is_neither_copied_nor_removed(data, shard_set, tm
     batches(data)
     assert not (tmp_path / "cache").exists()
     assert sorted(os.listdir(shard_set)) == before
+
+
+def test_remote_samples_become_resident_through_a_cache_that_holds_few_shards(remote, proxy, shard_set, local):
+    tars = sorted(shard_set.glob("*-train-*.tar"))
+    proxy.faults[tars[0].name] = ["500"]
+    limit = 2 * max(tar.stat().st_size for tar in tars)
+    assert limit < sum(tar.stat().st_size for tar in tars)
+    assert same(batches(replace(remote, resident="always", cache_limit=str(limit))), local)
+    fetched = [name for name in proxy.requests if name.endswith(".tar")]
+    assert sorted({*fetched}) == [tar.name for tar in tars]

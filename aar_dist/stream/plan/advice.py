@@ -3,34 +3,54 @@
 from collections.abc import Iterator
 
 from aar_dist.base.cli import human_bytes
+from aar_dist.stream.plan.better import Better, even_lanes
 from aar_dist.stream.plan.config import PlanConfig
 from aar_dist.stream.plan.model import Plan
 
-NOTABLE = 0.01  # share of the time, of the bytes or of a batch from which something is worth a line
-POOR = 1.5  # repeats, times those of an ideal shuffle
+NOTABLE = 0.01  # share of the time or of the bytes from which something is worth a line
+MANY = 1.5  # nodes that read a shard
 
 
-def advice(plan: Plan, config: PlanConfig) -> list[str]:
+def advice(plan: Plan, config: PlanConfig, tried: Better | None) -> list[str]:
     """What would make the run better; one line of praise where there is nothing."""
-    found = [*_lanes(plan, config), *_cache(plan, config), *_link(plan, config), *_shuffle(plan)]
+    found = [*_shuffle(plan, tried), *_lanes(plan, config, tried), *_cache(plan, config), *_link(plan, config)]
     return found or ["nothing to change"]
 
 
-def _lanes(plan: Plan, config: PlanConfig) -> Iterator[str]:
+def _shuffle(plan: Plan, tried: Better | None) -> Iterator[str]:
+    if tried is None:
+        return
+    q, then = plan.quality, tried.quality
+    changes = [
+        f"data.{name} to {after}"
+        for name, now, after in (
+            ("lanes", plan.lanes, tried.lanes),
+            ("shuffle_block", plan.shuffle_block, tried.shuffle_block),
+        )
+        if now != after
+    ]
+    gains = []
+    if not q.mixed:
+        gains.append(f"chi-square of the data sets' shares {q.chi_square:.2f} -> {then.chi_square:.2f}")
+    if not q.shuffled:
+        gains.append(f"same chunk in a batch {100 * q.same_chunk:.1f} % -> {100 * then.same_chunk:.1f} %")
+    yield f"raise {' and '.join(changes)}: {', '.join(gains)}; a node has {human_bytes(tried.node_uses)} in use then"
+
+
+def _lanes(plan: Plan, config: PlanConfig, tried: Better | None) -> Iterator[str]:
     if plan.batch_size > plan.segments:
         yield f"a batch of {plan.batch_size} is more than the epoch's {plan.segments} segments: lower batch_size"
         return
-    if plan.world_size == 1:
-        return
-    even = [n for n in plan.even_lanes if n >= plan.lanes] or plan.even_lanes[-1:]
-    if plan.lanes not in plan.even_lanes and even and even[0] <= plan.segments:
-        change = "raise" if even[0] > plan.lanes else "set"
-        reason = f"{plan.world_size} ranks share {plan.lanes} lanes, a shard is read by several of them"
-        if plan.lanes > plan.world_size:
-            reason = f"{plan.lanes} lanes fall unequally to {plan.world_size} ranks, those at the edges are read twice"
-        yield f"{change} data.lanes to {even[0]}: {reason}"
+    lanes = tried.lanes if tried else plan.lanes
+    even = even_lanes(plan.batch_size, plan.world_size)
+    near = next((n for n in even if n >= lanes), even[-1])
+    if config.cluster.nodes > 1 and lanes not in even and near <= plan.segments:
+        reason = f"{plan.world_size} ranks share {lanes} lanes, a shard is read by several of them"
+        if lanes > plan.world_size:
+            reason = f"{lanes} lanes fall unequally to {plan.world_size} ranks, those at the edges are read twice"
+        yield f"set data.lanes to {near}: {reason}"
     readers = plan.demand.readers_per_shard
-    if config.cluster.nodes > 1 and readers > 1.5 and plan.n_shards < 4 * plan.lanes:
+    if config.cluster.nodes > 1 and readers > MANY and plan.n_shards < 4 * plan.lanes:
         yield (
             f"{plan.n_shards} shards for {plan.lanes} lanes: each is read by {readers:.1f} nodes in an epoch; shards "
             "built smaller (--shard_size) are read by fewer"
@@ -69,25 +89,8 @@ def _link(plan: Plan, config: PlanConfig) -> Iterator[str]:
                 f"{human_bytes(speed)}/s are there; {100 * caching.stall_share:.0f} % of the time is waited"
             )
         else:
+            room = ", the rest where an epoch begins; a larger cache fetches further ahead" if caching.evicted else ""
             yield (
-                f"{100 * caching.stall_share:.0f} % of the time is waited, {caching.first_batch_s or 0:.0f} s of it "
-                "for the first batch: fewer data.lanes or smaller shards begin sooner"
+                f"{100 * caching.stall_share:.0f} % of the time is waited, {caching.first_batch_s or 0:.1f} s of it "
+                f"for the first batch{room}; fewer data.lanes or smaller shards begin sooner"
             )
-
-
-def _shuffle(plan: Plan) -> Iterator[str]:
-    q = plan.quality
-    excess = q.same_chunk - q.same_chunk_ideal
-    if excess > NOTABLE and q.same_chunk > POOR * q.same_chunk_ideal and q.spread < 1:
-        block = plan.shuffle_block
-        while block * plan.lanes < plan.segments and block < plan.shuffle_block * excess / NOTABLE:
-            block *= 2
-        yield (
-            f"raise data.shuffle_block to {block}: {100 * q.same_chunk:.1f} % of a batch share their chunk with "
-            f"another segment of it ({100 * q.same_chunk_ideal:.1f} % in an ideal shuffle)"
-        )
-    if len(plan.data_sets) > 1 and q.chi_square > POOR * max(q.chi_square_ideal, 0.1):
-        yield (
-            f"batches are further from the mixture than fair draws (chi-square {q.chi_square:.2f} a degree of freedom, "
-            f"{q.chi_square_ideal:.2f} in an ideal shuffle): raise data.lanes"
-        )

@@ -29,6 +29,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if picture and Path(picture).suffix not in PICTURES:
         raise ConfigError(f"--picture {picture}: no such format; give it one of the endings {', '.join(PICTURES)}")
     config = load(SCHEMA, _named(flags), _settings(run) if run else None)
+    if not config.data.shards:
+        raise ConfigError("no shard set to plan for; name one or several first: aar-dist plan SHARDS --nodes 64 …")
     plan = make_plan(config)
     if picture:
         from aar_dist.stream.plan.picture import figure

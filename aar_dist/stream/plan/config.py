@@ -98,7 +98,7 @@ class PlanConfig:
         if batch % world:
             raise ConfigError(
                 f"--batch_size {batch} is not divisible by {self.cluster.nodes} nodes x {self.cluster.ranks_per_node} "
-                f"ranks = {world}; the nearest that are: {' and '.join(map(str, near_batches(batch, world)))}"
+                f"ranks = {world}; choose {' or '.join(map(str, near_batches(batch, world)))}"
             )
 
 

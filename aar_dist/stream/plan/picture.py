@@ -9,9 +9,8 @@ from aar_dist.base.cli import human_bytes
 from aar_dist.stream.plan.config import PlanConfig
 from aar_dist.stream.plan.model import Plan
 
-NAMED = 8
-MEAN, MOST, LIMIT = "#3b6ea5", "#9fbfdf", "#d1495b"
-COLOURS = ("#3b6ea5", "#e0a030", "#5a9367", "#d1495b", "#7d5ba6", "#4d9de0", "#a0522d", "#888888", "#dddddd")
+MANY = 12  # data sets, from which their names find no room
+MEAN, MOST, LIMIT, FAIR = "#3b6ea5", "#9fbfdf", "#d1495b", "#e6e6e6"
 
 
 def figure(plan: Plan, config: PlanConfig) -> Figure:
@@ -48,20 +47,21 @@ def _lines(axes: Axes, plan: Plan, name: str, title: str) -> None:
 
 
 def _composition(axes: Axes, plan: Plan) -> None:
-    """Shares of the data sets in the batches looked at; at the right end those of the epoch."""
-    shares, expected, names = np.array(plan.quality.shares), np.array(plan.quality.expected), list(plan.data_sets)
+    """Share of each data set in the batches looked at, from the least to the most, beside what fair draws give."""
+    shares, expected = np.array(plan.quality.shares), np.array(plan.quality.expected)
     order = np.argsort(-expected, kind="stable")
-    groups = [[i] for i in order[:NAMED]] + ([list(order[NAMED:])] if len(order) > NAMED else [])
-    x = np.append(np.arange(len(shares)), len(shares) + 1.5)
-    bottom = np.zeros(len(x))
-    for group, colour in zip(groups, COLOURS, strict=False):
-        height = np.append(shares[:, group].sum(1), expected[group].sum())
-        label = names[group[0]] if len(group) == 1 and len(groups) <= NAMED else f"{len(group)} others"
-        label = names[group[0]] if len(group) == 1 else label
-        axes.bar(x, height, bottom=bottom, color=colour, width=[0.9] * len(shares) + [1.6], label=label)
-        bottom += height
-    axes.set_title("data sets in batches spread over the epoch; last bar: the epoch", loc="left", fontsize=10)
-    axes.set_xticks([])
-    axes.set_ylim(0, 1)
-    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    shares, expected = 100 * shares[:, order], 100 * expected[order]
+    x = np.arange(len(expected))
+    fair = 2 * np.sqrt(expected * (100 - expected) / plan.batch_size)
+    axes.bar(x, 2 * fair, bottom=expected - fair, width=0.8, color=FAIR, label="two deviations of fair draws")
+    axes.vlines(
+        x, shares.min(0), shares.max(0), color=MEAN, lw=2 if len(x) > MANY else 4, label="batches, least to most"
+    )
+    axes.hlines(expected, x - 0.4, x + 0.4, color=LIMIT, lw=1.5, zorder=3, label="the epoch")
+    axes.set_title("share of each data set in a batch [%]", loc="left", fontsize=10)
+    names = [list(plan.data_sets)[i] for i in order]
+    axes.set_xticks(x if len(x) <= MANY else [], names if len(x) <= MANY else [], fontsize=8)
+    axes.set_xlabel("" if len(x) <= MANY else f"{len(x)} data sets, the largest first")
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False, fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)

@@ -18,6 +18,7 @@ from aar_dist.stream.tape import Ints, Tape
 
 MOST_BATCHES = 64
 MOST_SEGMENTS = 4_000_000
+POOR, SLIGHT = 1.5, 0.01  # from how many times the ideal, and how far above it, a figure is worth a change
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,11 +47,21 @@ class Quality:
     expected: tuple[float, ...]
     """Share of each data set in the epoch."""
 
+    @property
+    def mixed(self) -> bool:
+        """Batches are no further from the mixture than fair draws are."""
+        return self.chi_square <= POOR * max(self.chi_square_ideal, SLIGHT)
 
-def quality(source: Source, tape: Tape, batch_size: int) -> Quality:
+    @property
+    def shuffled(self) -> bool:
+        """Chunks are repeated hardly more often in a batch than by fair draws."""
+        return self.same_chunk <= max(POOR * self.same_chunk_ideal, self.same_chunk_ideal + SLIGHT)
+
+
+def quality(source: Source, tape: Tape, batch_size: int, most_batches: int = MOST_BATCHES) -> Quality:
     """Look at batches spread evenly over the first epoch."""
     n, n_batches = tape.n_segments, -(-tape.n_segments // batch_size)
-    looked = min(n_batches, MOST_BATCHES, max(1, MOST_SEGMENTS // batch_size))
+    looked = min(n_batches, most_batches, max(1, MOST_SEGMENTS // batch_size))
     steps = np.linspace(0, n_batches - 1, looked).astype(np.int64)
     quota = tape.quotas(0)
     expected = np.array(tape.totals) / n

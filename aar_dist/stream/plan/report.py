@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from aar_dist.stream.columns import Floats
 from aar_dist.stream.loader import open_tape
 from aar_dist.stream.plan.advice import advice
+from aar_dist.stream.plan.better import better, even_lanes
 from aar_dist.stream.plan.cache_model import Fetches, fetches, least_without_refetch
 from aar_dist.stream.plan.config import PlanConfig, near_batches
 from aar_dist.stream.plan.demand import Uses, demand, merged, most_at_once, per_node, spells
@@ -62,20 +63,17 @@ def make_plan(config: PlanConfig) -> Plan:
         caching=found,
         quality=looked,
         batch_sizes=near_batches(batch, cluster.world_size),
-        even_lanes=even_lanes(batch, cluster.world_size, tape.lanes),
+        even_lanes=_nearest(even_lanes(batch, cluster.world_size), tape.lanes),
         not_exact=not_exact,
         timeline=_timeline(run, sizes, n_steps, len(np.unique(nodes.unit))),
         advice=[],
     )
-    plan.advice.extend(advice(plan, config))
+    plan.advice.extend(advice(plan, config, better(source, tape, config, looked, sizes)))
     return plan
 
 
-def even_lanes(batch_size: int, world_size: int, lanes: int) -> list[int]:
-    """Numbers of lanes of which each rank has equally many to itself, next to what there is."""
-    share = batch_size // world_size
-    good = [world_size * k for k in range(1, share + 1) if share % k == 0]
-    return sorted(sorted(good, key=lambda n: abs(n - lanes))[:3])
+def _nearest(numbers: list[int], to: int, n: int = 3) -> list[int]:
+    return sorted(sorted(numbers, key=lambda number: abs(number - to))[:n])
 
 
 def _demand(tape: Tape, ranks: Uses, nodes: Uses, sizes: Ints, horizon: int) -> Demand:
