@@ -26,6 +26,7 @@ from typing import BinaryIO
 from aar_dist.base import storage
 from aar_dist.base.cli import human_bytes
 from aar_dist.base.errors import ShardError, StorageError
+from aar_dist.base.locks import LOOK_EVERY_S, locked, opened, removed, stands_at, wait_for
 
 ENVIRONMENT = "AAR_DIST_CACHE"
 DEFAULT = "~/.cache/aar_dist"
@@ -37,7 +38,6 @@ DISK_WAIT_S = 30.0
 """Longest wait for room on a disk that is full, though nothing is left to evict."""
 DISK_TRIES = 10
 """Downloads that a full disk may end: others, too, write to what is freed."""
-LOOK_EVERY_S = 0.05
 
 _NAME = re.compile(r"([0-9a-f]{64})(?:\.(\d+)\.part)?")
 Fetch = Callable[[Path], str]
@@ -163,13 +163,13 @@ class Cache:
     def look(self, sha256: str, n_bytes: int | None = None) -> Blob | None:
         """The file if it is there; its use is noted. One of another size is damaged, and gone."""
         path = self.path(sha256)
-        while (file := _opened(path)) is not None:
+        while (file := opened(path)) is not None:
             fcntl.flock(file, fcntl.LOCK_SH)
-            if not _stands_at(file, path):  # evicted meanwhile
+            if not stands_at(file, path):  # evicted meanwhile
                 file.close()
             elif n_bytes is not None and os.fstat(file.fileno()).st_size != n_bytes:
                 file.close()
-                if not _removed(path):
+                if not removed(path):
                     raise ShardError(f"{path}: not of {n_bytes} bytes any more, and in use; remove it by hand")
             else:
                 with contextlib.suppress(PermissionError):  # another user's
@@ -190,7 +190,7 @@ class Cache:
                 data = blob.file.read()
             if hashed(data).hexdigest() == sha256:
                 return data
-            _removed(blob.path)
+            removed(blob.path)
         for _ in range(WRONG_HASHES):
             data = read()
             if hashed(data).hexdigest() == sha256:
@@ -205,7 +205,7 @@ class Cache:
     def sweep(self) -> list[Path]:
         """Remove downloads that nobody works at any more; returns what was removed."""
         with self._alone():
-            return [entry.path for entry in self.entries() if entry.part and _removed(entry.path)]
+            return [entry.path for entry in self.entries() if entry.part and removed(entry.path)]
 
     def entries(self) -> list[Entry]:
         """All files of the cache; what else lies in its folder is not ours."""
@@ -227,18 +227,20 @@ class Cache:
         with storage.one_line_errors(self.root):
             claim = self._claim(part)
         if claim is None:
-            _wait_for(part)
+            wait_for(part)
             return
         with claim:
             try:
                 if path.exists():  # the one before us was just done
+                    part.unlink()
                     return
                 self._fill(part, sha256, name, lambda: self._fetched(part, n_bytes, fetch, give_way))
                 with storage.one_line_errors(path):
                     storage.fsync(part)
                     os.rename(part, path)
-            finally:
+            except BaseException:
                 part.unlink(missing_ok=True)
+                raise
 
     def _fill(self, part: Path, sha256: str, name: str, fetched: Callable[[], str]) -> None:
         found = ""
@@ -284,7 +286,7 @@ class Cache:
             for entry in sorted(self.entries(), key=lambda entry: (not entry.part, entry.used_at)):
                 if freed >= n_bytes:
                     break
-                freed += entry.n_bytes if _removed(entry.path) else 0
+                freed += entry.n_bytes if removed(entry.path) else 0
         return freed
 
     def _claim(self, part: Path) -> BinaryIO | None:
@@ -292,7 +294,7 @@ class Cache:
         part.parent.mkdir(parents=True, exist_ok=True)
         with self._alone():
             file = part.open("ab")
-            if not _locked(file):
+            if not (locked(file) and stands_at(file, part)):  # another's, or by now the whole file
                 file.close()
                 return None
             try:
@@ -310,7 +312,7 @@ class Cache:
         for entry in sorted(entries, key=lambda entry: (not entry.part, entry.used_at)):
             if total <= self.limit:
                 return
-            if _removed(entry.path):
+            if removed(entry.path):
                 total -= entry.n_bytes
         if total > self.limit:
             raise NoRoom(total, passing=any(e.part and e.path != part and e.path.exists() for e in entries))
@@ -327,52 +329,6 @@ class Cache:
             f"data.cache_limit is {human_bytes(self.limit)} ({self.root}), but with {name} and all that is in use at "
             f"once it takes {human_bytes(minimum)}; set it to at least {minimum}"
         )
-
-
-def _opened(path: Path) -> BinaryIO | None:
-    try:
-        return path.open("rb")
-    except FileNotFoundError:
-        return None
-
-
-def _locked(file: BinaryIO) -> bool:
-    """Take the exclusive lock if it is free."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _stands_at(file: BinaryIO, path: Path) -> bool:
-    """True if the path still names the file that was opened."""
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except FileNotFoundError:
-        return False
-
-
-def _removed(path: Path) -> bool:
-    """Remove a file that nobody holds; False if somebody does."""
-    file = _opened(path)
-    if file is None:
-        return True
-    with file:
-        if not _locked(file):
-            return False
-        if _stands_at(file, path):
-            path.unlink()
-        return True
-
-
-def _wait_for(part: Path) -> None:
-    """Until a download is done, or its process is gone."""
-    while (file := _opened(part)) is not None:
-        with file:
-            if _locked(file):
-                return
-        time.sleep(LOOK_EVERY_S)
 
 
 def _disk_is_full(error: BaseException) -> bool:

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from aar_dist.base.cli import human_bytes
 from aar_dist.base.errors import AarError, one_line
+from aar_dist.base.remote import is_url
 from aar_dist.shards.format import read_info, read_manifest
 from aar_dist.shards.summary import Summary, summarize
 
@@ -55,7 +56,8 @@ def shard_sets(names: Sequence[str], run: Path, identity: str | None = None) -> 
     """
     read = (identity or "").split("+")
     wanted = read if len(read) == len(names) and identity else [""] * len(names)
-    return [_as_read(_look(name, found_from(name, run)), one) for name, one in zip(names, wanted, strict=True)]
+    places = [name if is_url(name) else found_from(name, run) for name in names]
+    return [_as_read(_look(name, at), one) for name, at, one in zip(names, places, wanted, strict=True)]
 
 
 def _as_read(found: ShardSet, wanted: str) -> ShardSet:
@@ -73,10 +75,10 @@ def found_from(name: str, run: Path) -> Path:
     return next((place for place in places if place.exists()), places[0])
 
 
-def _look(name: str, folder: Path) -> ShardSet:
+def _look(name: str, place: Path | str) -> ShardSet:
     try:
-        summary = summarize(folder)
-        table = read_manifest(folder, read_info(folder), ["dataset", "location"])
+        summary = summarize(place)
+        table = read_manifest(place, read_info(place), ["dataset", "location"])
     except (AarError, OSError) as error:
         return ShardSet(name=name, summary=None, problem=one_line(error), simulated=frozenset())
     except pa.ArrowException as error:

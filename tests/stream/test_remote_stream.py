@@ -2,9 +2,12 @@
 
 import itertools
 import os
+import subprocess
+import sys
 import time
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from fault_proxy import fault_proxy
@@ -13,6 +16,8 @@ from servers import nginx, object_store
 from aar_dist.base.cache import Cache
 from aar_dist.base.errors import ConfigError, ShardError
 from aar_dist.base.remote import Remote
+from aar_dist.evaluation.audit_command import main as audit
+from aar_dist.evaluation.export_npy import main as export
 from aar_dist.shards.format import INFO, LABELS, MANIFEST
 from aar_dist.stream.config import DataConfig
 from aar_dist.stream.loader import open_stream
@@ -139,6 +144,63 @@ def test_a_bucket(data, shard_set, local, tmp_path):
             if path.is_file():
                 Remote(url).write(path.name, path)
         assert same(batches(replace(data, shards=[url], cache=str(tmp_path))), local)
+
+
+RANKS = """
+import hashlib, itertools, sys, threading
+from aar_dist.stream.config import DataConfig
+from aar_dist.stream.loader import open_stream
+url, cache, limit = sys.argv[1:]
+data = DataConfig(shards=[url], segment_duration=1.0, lanes=2, shuffle_block=64, cache=cache, cache_limit=limit)
+said = [None, None]
+def rank(k):
+    digest = hashlib.sha256()
+    with open_stream(data, "train", k, 2) as stream:
+        for batch in itertools.islice(stream.batches(0, 64, 32), 300):
+            digest.update(batch.values.numpy().tobytes())
+    said[k] = digest.hexdigest()
+threads = [threading.Thread(target=rank, args=(k,)) for k in range(2)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print(*said)
+"""
+
+
+def test_two_runs_of_two_ranks_share_a_cache_that_is_too_small_for_the_set(served, shard_set, tmp_path):
+    """Equal to what a local set gives; the cache is looked at while they run."""
+    limit = sum(path.stat().st_size for path in shard_set.glob("*-train-*.tar")) - 400_000
+    places = [served, served, str(shard_set)]
+    runs = [
+        subprocess.Popen(
+            [sys.executable, "-c", RANKS, place, tmp_path, str(limit)],
+            stdout=subprocess.PIPE, text=True, env=os.environ | {"LOCAL_WORLD_SIZE": "2"},
+        )
+        for place in places
+    ]  # fmt: skip
+    most, cache = 0, Cache(tmp_path, limit)
+    while any(run.poll() is None for run in runs):
+        with cache._alone():  # nobody makes room or takes it meanwhile
+            most = max(most, sum({entry.path.name[:64]: entry.n_bytes for entry in cache.entries()}.values()))
+        time.sleep(0.005)
+    said = [run.communicate()[0].split() for run in runs]
+    assert said[0] == said[1] == said[2]
+    assert len(set(said[0])) == 2
+    assert 0 < most <= limit
+
+
+def test_the_other_doors_take_a_url(served, shard_set, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("AAR_DIST_CACHE", str(tmp_path / "cache"))
+    for name, place in (("remote", served), ("local", shard_set)):
+        flags = ["--segment_duration", "1", "--max_window_length", "50", "--oversampling_factor", "0.1"]
+        export(["npy", str(place), str(tmp_path / name), *flags])
+    for split in ("train", "val"):
+        ours, theirs = (np.load(tmp_path / name / f"X_{split}.npy") for name in ("remote", "local"))
+        assert np.array_equal(ours, theirs, equal_nan=True)
+    capsys.readouterr()
+    audit([served])
+    told = capsys.readouterr().out
+    audit([str(shard_set)])
+    assert told == capsys.readouterr().out
 
 
 def test_a_set_of_this_machine_is_neither_copied_nor_removed(data, shard_set, tmp_path, monkeypatch):
