@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 
 from aar_dist.recordings.contract import Recording, read_samples
 from aar_dist.shards.format import read_info, read_manifest
+from aar_dist.shards.packing import Grid, grid_of
 from aar_dist.stream.maps import check_size
 
 COLUMNS = ["shard", "shard_bytes", "dataset", "subject", "recording", "sensor", "offset", "n_samples", "owned_starts",
-           "dtype", "axes", "rate_hz", "start_s"]  # fmt: skip
+           "dtype", "scale", "zero", "axes", "rate_hz", "start_s"]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,11 @@ def tracks_of_shards(folders: Sequence[Path]) -> list[Track]:
         chunks: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
         for row in rows:
             chunks.setdefault((row["dataset"], row["recording"], row["sensor"]), []).append(row)
-        tracks += [_track(folder, sorted(of, key=lambda r: r["start_s"]), starts) for of in chunks.values()]
+        grids = {(r["dataset"], r["sensor"]): grid for r in rows if (grid := _grid(r))}
+        tracks += [
+            _track(folder, sorted(of, key=lambda r: r["start_s"]), starts, grids.get((where[0], where[2])))
+            for where, of in chunks.items()
+        ]
     return tracks
 
 
@@ -88,7 +93,14 @@ def _moment(text: str | None) -> datetime | None:
     return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
 
 
-def _track(folder: Path, rows: Sequence[dict[str, Any]], starts: dict[tuple[str, str], str]) -> Track:
+def _grid(row: dict[str, Any]) -> Grid | None:
+    """What the samples of a row were packed on."""
+    return grid_of(row["dtype"], row["scale"], row["zero"])
+
+
+def _track(
+    folder: Path, rows: Sequence[dict[str, Any]], starts: dict[tuple[str, str], str], grid: Grid | None
+) -> Track:
     first = rows[0]
     where = (first["dataset"], first["recording"])
     # The last chunk owns all that is left; the others overlap the next one by what they do not own.
@@ -102,15 +114,22 @@ def _track(folder: Path, rows: Sequence[dict[str, Any]], starts: dict[tuple[str,
         rate_hz=first["rate_hz"],
         n=int(ends[-1]),
         started=_moment(starts.get(where)),
-        read=partial(_read, folder, rows, ends - lengths, ends),
+        read=partial(_read, folder, rows, ends - lengths, ends, grid),
         name=first["recording"],
     )
 
 
 def _read(
-    folder: Path, rows: Sequence[dict[str, Any]], begins: NDArray[Any], ends: NDArray[Any], start: int, stop: int
+    folder: Path,
+    rows: Sequence[dict[str, Any]],
+    begins: NDArray[Any],
+    ends: NDArray[Any],
+    grid: Grid | None,
+    start: int,
+    stop: int,
 ) -> NDArray[Any]:
-    """Samples [start, stop) out of the chunks that hold them."""
+    """Samples [start, stop) out of the chunks that hold them; where other recordings of the sensor are packed, all are
+    told as they would be packed, so that copies agree."""
     parts = []
     for k in range(int(np.searchsorted(ends, start, "right")), len(rows)):
         if begins[k] >= stop:
@@ -118,7 +137,10 @@ def _read(
         row, a, b = rows[k], max(start - int(begins[k]), 0), min(stop, int(ends[k])) - int(begins[k])
         dtype, axes = np.dtype(row["dtype"]), row["axes"].count(",") + 1
         at = row["offset"] + a * axes * dtype.itemsize
-        parts.append(np.fromfile(folder / row["shard"], dtype, (b - a) * axes, offset=at).reshape(-1, axes))
+        stored = np.fromfile(folder / row["shard"], dtype, (b - a) * axes, offset=at).reshape(-1, axes)
+        if grid and not _grid(row):
+            stored = grid.pack(stored.astype(np.float64) * row["scale"] + row["zero"])
+        parts.append(stored)
     return np.concatenate(parts)
 
 

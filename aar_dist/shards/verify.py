@@ -18,7 +18,7 @@ def verify_shards(folder: Path) -> str:
     info = read_info(folder)
     table = read_manifest(folder, info)
     read_labels(folder, info)
-    if (found := identity_of(table.to_pylist())) != info["identity"]:
+    if (found := identity_of(table.to_pylist(), info["format_version"])) != info["identity"]:
         raise ShardError(
             f"{folder}: the manifest's rows hash to {found[:12]}, dataset.json names {info['identity'][:12]}: "
             "a manifest of another build; copy the whole shard set again or rebuild it"

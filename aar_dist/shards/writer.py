@@ -16,6 +16,7 @@ from aar_dist.base.errors import RecordingError
 from aar_dist.recordings.contract import UNLABELLED, Recording, Sensor, read_labels, read_samples
 from aar_dist.shards.format import BUILD_FOLDER
 from aar_dist.shards.layout import JSON, LABEL, DatasetLayout, clock, description, label_rate, sample_key
+from aar_dist.shards.packing import grid_of, pack
 from aar_dist.shards.plan import Chunk, ShardSpec, label_span, span_of
 from aar_dist.shards.statistics import moments
 from aar_dist.shards.tar import TarWriter
@@ -29,6 +30,9 @@ class ShardJob:
 
     spec: ShardSpec
     recordings: dict[int, Recording]
+    """As they are stored."""
+    sources: dict[int, Recording]
+    """As they are recorded."""
     layout: DatasetLayout
     longest_segment_s: float
     folder: Path
@@ -88,10 +92,13 @@ def _write_sensor(
     tar: TarWriter, member: str, job: ShardJob, recording: Recording, sensor: Sensor, chunk: Chunk
 ) -> Row:
     span = span_of(recording, sensor, chunk, job.longest_segment_s)
-    values = read_samples(recording, sensor, span.start, span.stop)
+    source = next(s for s in job.sources[chunk.recording].sensors if s.name == sensor.name)
+    values = read_samples(recording, source, span.start, span.stop)
     if not values.dtype.isnative:
         values = values.astype(values.dtype.newbyteorder("="))
-    offset = tar.add_array(member, values)
+    grid = grid_of(sensor.dtype, sensor.scale, sensor.offset)
+    stored, error = pack(values, source, grid) if grid else (values, np.zeros(0))
+    offset = tar.add_array(member, stored)
     return {
         "shard": job.spec.name,
         "split": job.spec.split,
@@ -105,14 +112,15 @@ def _write_sensor(
         "offset": offset,
         "n_samples": len(values),
         "owned_starts": span.owned,
-        "dtype": values.dtype.str,
+        "dtype": grid.format if grid else stored.dtype.str,
         "axes": ",".join(sensor.axes),
         "units": sensor.units,
         "rate_hz": sensor.rate_hz,
         "start_s": span.start / sensor.rate_hz,
         "scale": list(sensor.scale),
         "zero": list(sensor.offset),
-        **_statistics(values[: span.owned], sensor),
+        **_statistics(values[: span.owned], source),
+        "pack_error": error.tolist(),  # not for the manifest: the worst one is told of the whole set
     }
 
 

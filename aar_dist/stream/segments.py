@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from aar_dist.shards.packing import MISSING
 from aar_dist.stream.batch import Origin, SegmentBatch
 from aar_dist.stream.buffers import ALIGN, Buffer, BufferRing
 from aar_dist.stream.config import Normalize
@@ -27,6 +28,8 @@ class Group:
     """(n, S, A) as stored."""
     wraps_at: float
     """2**bits of an unsigned type that is stored as a signed one; 0 for the others."""
+    packed: bool
+    """int16 in which MISSING is NaN."""
     row: torch.Tensor
     """(n,) place in the batch."""
     column: int
@@ -115,6 +118,7 @@ class Cutter:
         return Group(
             values=out.view(len(rows), n, axes),
             wraps_at=2.0 ** (8 * np.dtype(dtype).itemsize) if dtype in _WRAPPED else 0.0,
+            packed=dtype == "int16",
             row=torch.from_numpy(place),
             column=column,
             scale=torch.from_numpy(s.rows.scale[rows, None, :axes]),
@@ -159,7 +163,7 @@ def assemble(raw: RawBatch, n_columns: int, device: torch.device, normalize: Nor
         x = stored.to(torch.float32)
         if group.wraps_at:
             x = torch.where(x < 0, x + group.wraps_at, x)
-        ok = torch.isfinite(x)
+        ok = x != MISSING if group.packed else torch.isfinite(x)
         x = torch.where(ok, x * scale + zero, 0.0)
         x = normalized(x, ok, normalize)
         columns = slice(group.column, group.column + x.shape[2])
