@@ -4,6 +4,7 @@ ShardJob -> <shard>.tar (whole, or not there) + .build/<shard>.json (its manifes
 """
 
 import json
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,21 +47,31 @@ def sidecar(folder: Path, shard: str) -> Path:
 
 
 def write_shard(job: ShardJob) -> Path:
-    """Write one shard and its rows, unless both stand there already; returns the place of the rows."""
+    """Write one shard and its rows, unless both stand there already; returns the place of the rows.
+
+    Two attempts may be at work at once: Ray begins another where it lost sight of a node whose worker lives on. Each
+    writes under a name of its own and puts its bytes, the same ones, in place of the other's. One that comes after the
+    build has ended finds no build folder, fails and leaves nothing.
+    """
     final, rows_path = job.folder / job.spec.name, sidecar(job.folder, job.spec.name)
     if _finished(final, rows_path, job.plan):
         return rows_path
-    staging = storage.staging_name(final)
-    with storage.one_line_errors(final, staging):
-        storage.remove(final)
+    staging, staged_rows = (_of_this_attempt(path) for path in (final, rows_path))
+    with storage.one_line_errors(final, staging, staged_rows):
         with TarWriter(staging) as tar:
             samples = [_write_chunk(tar, job, chunk) for chunk in job.spec.chunks]
             tar.finish()
         rows = [row | {"shard_bytes": tar.size, "sha256": tar.sha256} for s in samples for row in s[0]]
         runs = [run for s in samples for run in s[1]]
-        storage.write_text(rows_path, json.dumps({"plan": job.plan, "rows": rows, "labels": runs}))
-        storage.publish(staging, final)
+        staged_rows.write_text(json.dumps({"plan": job.plan, "rows": rows, "labels": runs}))
+        storage.replace(staged_rows, rows_path)
+        storage.replace(staging, final)
     return rows_path
+
+
+def _of_this_attempt(path: Path) -> Path:
+    """Host and process do not tell attempts apart where containers share a host's name."""
+    return Path(f"{storage.staging_name(path)}-{secrets.token_hex(4)}")
 
 
 def _finished(final: Path, rows_path: Path, plan: str) -> bool:
