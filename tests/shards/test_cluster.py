@@ -1,5 +1,6 @@
 """A build on a Ray cluster that is already there: two nodes, of which workers and then one whole node are lost."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -7,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,8 @@ QUIET |= {"RAY_health_check_initial_delay_ms": "1000", "RAY_health_check_period_
 QUIET |= {"RAY_health_check_timeout_ms": "2000", "RAY_health_check_failure_threshold": "3"}
 SHARD_BYTES = 8_000_000
 PATIENCE_S = 120
+STOPPED: set[int] = set()
+"""Workers that this test has frozen: each leads a process group of its own and may outlive its node."""
 
 
 def raylet(address: str, *flags: str) -> subprocess.Popen[bytes]:
@@ -38,8 +40,8 @@ def raylet(address: str, *flags: str) -> subprocess.Popen[bytes]:
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """Address of a two-node cluster, and its second node. `ray stop` would end others' too: groups are killed."""
+def cluster(tmp_path_factory) -> Iterator[tuple[str, *tuple[subprocess.Popen[bytes], ...]]]:
+    """Address of a two-node cluster, and its nodes. `ray stop` would end others' too: groups are killed."""
     with socket.socket() as s:
         s.bind(("127.0.0.2", 0))
         address = f"127.0.0.2:{s.getsockname()[1]}"
@@ -48,11 +50,14 @@ def cluster(tmp_path_factory) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     try:
         wait_for(lambda: answers(address), "a Ray head")
         nodes.append(raylet("127.0.0.3", f"--address={address}"))
-        yield address, nodes[1]
+        yield address, *nodes
     finally:
         for node in reversed(nodes):
             os.killpg(node.pid, signal.SIGKILL)
             node.wait()
+        for pid in STOPPED:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 @pytest.fixture(scope="module")
@@ -102,13 +107,14 @@ def frozen_writer(folder: Path, node: subprocess.Popen[bytes]) -> tuple[int, Pat
             os.kill(pid, signal.SIGSTOP)
         except (psutil.NoSuchProcess, ProcessLookupError):
             continue
+        STOPPED.add(pid)
         if staging.exists():
             return pid, staging
         os.kill(pid, signal.SIGCONT)
     return None
 
 
-@contextmanager
+@contextlib.contextmanager
 def built_on(address: str, noise: Path, out: Path) -> Iterator[None]:
     """A build by the cluster, which has ended well at the end of the block."""
     command = [sys.executable, ROOT / "shards/build.py", "--data_root", noise, "--output_folder", out]
@@ -116,31 +122,31 @@ def built_on(address: str, noise: Path, out: Path) -> Iterator[None]:
     with subprocess.Popen(
         list(map(str, command)), env=QUIET, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
     ) as build:
-        yield
-        _, errors = build.communicate(timeout=PATIENCE_S)
+        try:
+            yield
+            _, errors = build.communicate(timeout=PATIENCE_S)
+        finally:
+            build.kill()
     assert build.returncode == 0, errors.decode()
 
 
 @pytest.mark.launch
 def test_two_nodes_lose_a_worker_and_then_a_node_and_write_the_same_bytes(cluster, noise, alone, tmp_path):
-    address, second = cluster
-    with built_on(address, noise, tmp_path / "worker"):
-        pid, half = wait_for(lambda: frozen_writer(tmp_path / "worker", second), "worker on the second node", 0.002)
-        os.kill(pid, signal.SIGKILL)
+    (address, first, second), out = cluster, tmp_path / "set"
+    with built_on(address, noise, out):
+        waiting, _ = wait_for(lambda: frozen_writer(out, first), "worker on the first node", 0.001)
+        killed, half = wait_for(lambda: frozen_writer(out, second), "worker on the second node", 0.001)
+        os.kill(killed, signal.SIGKILL)
         assert half.exists()
-    assert hashes(tmp_path / "worker") == alone
-
-    with built_on(address, noise, tmp_path / "node"):
-        pid, half = wait_for(lambda: frozen_writer(tmp_path / "node", second), "worker on the second node", 0.002)
+        half.unlink()
+        stray, _ = wait_for(lambda: frozen_writer(out, second), "other worker on the second node", 0.001)
         (node,) = (p for p in psutil.Process(second.pid).children(recursive=True) if p.name() == "raylet")
         node.kill()
-    assert hashes(tmp_path / "node") == alone
-    # The worker has outlived its node and the build: it wakes up, goes on with its attempt, and must change nothing.
-    assert psutil.pid_exists(pid)
-    os.kill(pid, signal.SIGCONT)
-    wait_for(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == "zombie", "end of the worker")
-    assert hashes(tmp_path / "node") == alone
-    assert "all hashes match" in verify_shards(tmp_path / "node")
+        # It has outlived its node, and may still end its attempt beside the next one.
+        os.kill(stray, signal.SIGCONT)
+        os.kill(waiting, signal.SIGCONT)
+    assert hashes(out) == alone
+    assert "all hashes match" in verify_shards(out)
 
 
 def test_no_cluster_there(recordings, tmp_path):
