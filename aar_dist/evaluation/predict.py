@@ -49,7 +49,7 @@ def predict(
         StorageError: ``out`` exists.
     """
     check_free(out)
-    predictor = open_predictor(checkpoint, device)
+    predictor = open_predictor(checkpoint, device, statistics_of=options.statistics_of)
     step_s = options.step_s(predictor.duration_s)
     with open_recordings(recordings, options.table, options.units) as everything:
         found = everything.of(options.subjects)
@@ -146,6 +146,7 @@ def _settings(recordings: Path, predictor: Predictor, step_s: float, options: Pr
         "subjects": list(options.subjects),
         "sensor": options.sensor,
         "resample": options.resample,
+        "statistics_of": options.statistics_of,
         "table": None if options.table is None else str(options.table),
     }
 
@@ -171,6 +172,9 @@ def _notes(
     changed = {f"{s.recorded_hz:g} to {s.rate_hz:g}" for s in signals if s.recorded_hz != s.rate_hz}
     if changed:
         notes.append(f"resampled from {', '.join(sorted(changed))} Hz")
+    if known := predictor.statistics:
+        lent = sorted({d for s in signals if (d := known.dataset_of(s.recording)) != s.recording.dataset})
+        notes += [f"scaled by the statistics of the data set {name}, which the model was trained on" for name in lent]
     if predictor.classes is not None:
         notes += _notes_of_days(ethograms)
     if seen := agreement.trained_on:

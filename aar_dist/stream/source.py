@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from aar_dist.base.errors import ConfigError, ShardError
 from aar_dist.base.hashing import word
 from aar_dist.shards.format import SPLITS, read_info, read_manifest
-from aar_dist.stream.config import DataConfig
+from aar_dist.stream.config import DataConfig, Statistics
+from aar_dist.stream.statistics import settled
 from aar_dist.stream.tape import Ints, Items
 
 Floats = NDArray[np.float64]
@@ -81,6 +82,8 @@ class Source:
     """Recordings without room for one segment."""
     vanished: tuple[str, ...]
     """Data sets all of whose recordings are too short."""
+    statistics: Statistics | None = None
+    """With ``normalize: dataset``: those that were told and those that were measured."""
 
 
 def open_source(data: DataConfig, split: str | None) -> Source:
@@ -218,6 +221,7 @@ class _Chooser:
         self.duration = np.maximum(1, np.rint(data.segment_duration * self.rate)).astype(np.int64)
         self.n_axes = _each(table["axes"], lambda axes: axes.count(",") + 1)
         self.shard, self.shards = self._shards()
+        self.named: Statistics | None = None
 
     def source(self) -> Source:
         parts, column, n_columns = self._parts()
@@ -258,6 +262,7 @@ class _Chooser:
             origin=origin,
             too_short=self._n_recordings(first) - self._n_recordings(drawable),
             vanished=tuple(sorted({self.datasets[d] for d in self.dataset[first]} - set(datasets))),
+            statistics=self.named,
         )
 
     def _shards(self) -> tuple[Ints, tuple[tuple[Path, int], ...]]:
@@ -357,7 +362,11 @@ class _Chooser:
         if self.data.normalize == "recording":
             return _pooled(self.table, self.table, ("dataset", "sensor", "recording"), most)
         training = _of_split(self.everything, SPLITS[0])
-        return _pooled(training if training.num_rows else self.everything, self.table, ("dataset", "sensor"), most)
+        training = training if training.num_rows else self.everything
+        measured = _pooled(training, self.table, ("dataset", "sensor"), most)
+        columns = [_encoded(self.table[name]) for name in ("dataset", "sensor", "axes")]
+        mean, std, self.named = settled(columns, *measured, self.data.statistics)
+        return mean, std
 
 
 def _pooled(source: pa.Table, rows: pa.Table, by: tuple[str, ...], most: int) -> tuple[Floats, Floats]:

@@ -5,6 +5,7 @@ config -> streams, objective -> engine, restored -> train -> fp32 weights in the
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
+from dataclasses import replace
 
 import torch
 
@@ -62,6 +63,7 @@ def initial_objective(config: PretrainConfig, directory: RunDirectory) -> Object
 
 def plan(config: PretrainConfig, objective: Objective, streams: Sequence[SegmentStream]) -> Plan:
     """What is going to be done."""
+    config = replace(config, data=replace(config.data, statistics=streams[0].source.statistics))
     return Plan(
         config=config,
         text=dump(SCHEMA, config),
