@@ -13,13 +13,12 @@ import numpy as np
 from aar_dist.base import storage
 from aar_dist.base.config import dump
 from aar_dist.base.errors import ConfigError
-from aar_dist.evaluation.audit import audited
+from aar_dist.evaluation.audit_kept import Kept, audited_shards
 from aar_dist.evaluation.baselines import chosen
 from aar_dist.evaluation.fold_jobs import FoldJob, baseline_jobs, network_jobs
 from aar_dist.evaluation.folds import carried_classes, folds_of, require_classes, usable_classes
 from aar_dist.evaluation.same_study import check_same
 from aar_dist.evaluation.strategies import check, named, recipes
-from aar_dist.evaluation.tracks import tracks_of_shards
 from aar_dist.shards.format import read_info, read_manifest
 from aar_dist.store.checkpoint import Checkpoint
 from aar_dist.store.registry import SCHEME
@@ -49,6 +48,8 @@ class Study:
     """Classes with too little data."""
     lacking: tuple[str, ...]
     """A line for each class that a train side lacks, where that is allowed."""
+    audit: Kept
+    """What its recordings share."""
 
     @property
     def out(self) -> Path:
@@ -74,6 +75,7 @@ class Study:
         if file.exists():
             check_same(file, self.config)
         keep_folds(self.out / FOLDS, self.folds)
+        self.audit.write(self.out)
         storage.write_text(file, dump(SCHEMA, self.config))
 
     def pretrained_on(self) -> dict[str, bool | None]:
@@ -120,7 +122,9 @@ def open_study(argv: Sequence[str]) -> Study:
         names = usable_classes(table, min_windows=options.min_windows, min_subjects=options.min_subjects)
         config = replace(config, windows=replace(config.windows, classes=names))
         source, table = open_windows(config.data, config.windows)
-    folds = _audited(config, source, _folds(config, source, table))
+    folds, audit = audited_shards(
+        source, _folds(config, source, table), Path(config.out), allow_leaks=options.allow_leaks
+    )
     lacking = require_classes(folds, allow_missing=config.train.allow_missing_classes)
     made = recipes(argv, plain, config)
     for name, recipe in made.items():
@@ -135,6 +139,7 @@ def open_study(argv: Sequence[str]) -> Study:
         baselines=chosen(options.baselines, targets=table.classes is None),
         left_out=tuple(name for name in everything if name not in (table.classes or ())),
         lacking=tuple(lacking),
+        audit=audit,
     )
 
 
@@ -179,12 +184,6 @@ def _folds(config: FinetuneConfig, source: Source, table: WindowTable) -> Folds:
         seed=options.fold_seed,
         validation_share=config.split.validation_share,
     )
-
-
-def _audited(config: FinetuneConfig, source: Source, folds: Folds) -> Folds:
-    subjects = {name for fold in folds.folds for name in fold.side_of()}
-    tracks = [track for track in tracks_of_shards(source.folders) if track.subject in subjects]
-    return audited(folds, tracks, allow_leaks=config.cross_validation.allow_leaks)
 
 
 def _rows(folders: Sequence[Path]) -> list[dict[str, Any]]:

@@ -68,12 +68,13 @@ def tracks_of_recordings(recordings: Iterable[Recording]) -> list[Track]:
     ]
 
 
-def tracks_of_shards(folders: Sequence[Path]) -> list[Track]:
-    """A track for each sensor of each recording, put together from its chunks."""
+def tracks_of_shards(folders: Sequence[Path], *, started: bool = True) -> list[Track]:
+    """A track for each sensor of each recording, put together from its chunks. Their start times stand in the shards
+    themselves: without ``started`` none is opened."""
     tracks = []
     for folder in folders:
         rows = read_manifest(folder, read_info(folder), COLUMNS).to_pylist()
-        starts = _start_times(folder, {row["shard"]: row["shard_bytes"] for row in rows})
+        starts = _start_times(folder, {row["shard"]: row["shard_bytes"] for row in rows}) if started else {}
         chunks: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
         for row in rows:
             chunks.setdefault((row["dataset"], row["recording"], row["sensor"]), []).append(row)
