@@ -1,6 +1,7 @@
 """Errors for the person at the terminal.
 
 AarError  ->  one line on stderr, exit code 2, no traceback
+Ctrl-C    ->  one line, exit code 130
 SystemExit, or the end of a rank  ->  run_door ends the process at once
 anything else is our own mistake and keeps its traceback
 """
@@ -8,10 +9,13 @@ anything else is our own mistake and keeps its traceback
 import atexit
 import functools
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
 from typing import NoReturn, ParamSpec, TypeVar
+
+from aar_dist.base.interrupts import Terminated
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -64,9 +68,10 @@ def user_entry(main: Callable[P, R]) -> Callable[P, R]:
             if error.errno is None:
                 raise
             _leave(StorageError(f"{error.filename or 'the file system'}: {error.strerror}"))
-        except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
-            raise SystemExit(130) from None
+        except KeyboardInterrupt as stop:
+            if os.environ.get("RANK", "0") == "0":
+                print(": ".join(["interrupted", *map(str, stop.args)]), file=sys.stderr, flush=True)
+            raise SystemExit(128 + (signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT)) from None
 
     return run
 

@@ -15,6 +15,7 @@ import torch
 from aar_dist.base.config import ClassSpec, arguments, dump
 from aar_dist.base.errors import ConfigError, run_door, user_entry
 from aar_dist.base.hashing import hash_int
+from aar_dist.base.interrupts import resumes
 from aar_dist.objectives.base import Objective
 from aar_dist.store.checkpoint import Checkpoint, build_objective, load_weights
 from aar_dist.stream.loader import SegmentStream
@@ -33,6 +34,7 @@ from aar_dist.training.task import Task, open_task, resolved, seen_by
 
 
 @user_entry
+@resumes
 def main(argv: Sequence[str] | None = None) -> None:
     """The command: ``--config FILE`` and dotted overrides. See docs/finetuning.md."""
     finetune(load_config(arguments() if argv is None else argv))

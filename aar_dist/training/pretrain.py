@@ -12,6 +12,7 @@ import torch
 from aar_dist.base.config import arguments, dump, load
 from aar_dist.base.errors import user_entry
 from aar_dist.base.hashing import hash_int
+from aar_dist.base.interrupts import resumes
 from aar_dist.objectives.base import Objective
 from aar_dist.store.checkpoint import Checkpoint, build_objective, load_weights
 from aar_dist.store.registry import resolve
@@ -27,6 +28,7 @@ from aar_dist.training.run_directory import RunDirectory
 
 
 @user_entry
+@resumes
 def main(argv: Sequence[str] | None = None) -> None:
     """The command: ``--config FILE`` and dotted overrides. See docs/training.md."""
     pretrain(load(SCHEMA, arguments() if argv is None else argv))
