@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from importlib import import_module
 from typing import NoReturn, ParamSpec, TypeVar
 
 from aar_dist.base.interrupts import Terminated
@@ -86,15 +87,20 @@ def _leave(error: AarError) -> NoReturn:
     raise SystemExit(USER_ERROR_EXIT) from None
 
 
-def run_door(main: Callable[[], object]) -> None:
-    """Call a program's ``main``; a rank, or a program that leaves early, ends on the spot.
+def run_door(main: Callable[[], object] | str) -> None:
+    """Call a program's ``main``; a rank, or a program that leaves early, ends on the spot. Of a module that is named,
+    Ctrl-C is one line while it is imported too.
 
     A rank that fails inside a collective must not wait for its peers in atexit handlers, and an interpreter that is
     taken down around threads of native code aborts now and then, finished or not ("terminate called without an active
     exception"): the launcher would call a finished run failed.
     """
     try:
-        main()
+        (import_module(main).main if isinstance(main, str) else main)()
+    except KeyboardInterrupt:
+        if os.environ.get("RANK", "0") == "0":
+            print("interrupted: nothing had begun", file=sys.stderr)
+        _end(128 + signal.SIGINT)
     except SystemExit as left:
         if isinstance(left.code, str):
             print(left.code, file=sys.stderr)

@@ -115,13 +115,7 @@ def open_study(argv: Sequence[str]) -> Study:
     checkpoint = source_of(plain)
     config = named(_placed(pinned(plain, checkpoint)))
     options = config.cross_validation
-    source, table = open_windows(config.data, config.windows)
-    _check_subjects(table)
-    everything = table.classes or ()
-    if table.classes is not None and config.windows.classes is None:
-        names = usable_classes(table, min_windows=options.min_windows, min_subjects=options.min_subjects)
-        config = replace(config, windows=replace(config.windows, classes=names))
-        source, table = open_windows(config.data, config.windows)
+    config, source, table, left_out = _windows(config)
     folds, audit = audited_shards(
         source, _folds(config, source, table), Path(config.out), allow_leaks=options.allow_leaks
     )
@@ -137,10 +131,22 @@ def open_study(argv: Sequence[str]) -> Study:
         folds=folds,
         strategies=made,
         baselines=chosen(options.baselines, targets=table.classes is None),
-        left_out=tuple(name for name in everything if name not in (table.classes or ())),
+        left_out=left_out,
         lacking=tuple(lacking),
         audit=audit,
     )
+
+
+def _windows(config: FinetuneConfig) -> tuple[FinetuneConfig, Source, WindowTable, tuple[str, ...]]:
+    """The configuration with its classes named, the windows of these, and the classes with too little data."""
+    source, table = open_windows(config.data, config.windows)
+    _check_subjects(table)
+    if table.classes is None or config.windows.classes is not None:
+        return config, source, table, ()
+    options = config.cross_validation
+    names = usable_classes(table, min_windows=options.min_windows, min_subjects=options.min_subjects)
+    config = replace(config, windows=replace(config.windows, classes=names))
+    return config, *open_windows(config.data, config.windows), tuple(c for c in table.classes if c not in names)
 
 
 def _check_subjects(table: WindowTable) -> None:

@@ -129,14 +129,7 @@ def _conclude(job: Job, progress: Progress, config: FinetuneConfig, head: ClassS
     folder = job.directory.checkpoints
     chosen = checkpoints.read(checkpoints.best(folder) or checkpoints.complete(folder)[-1])
     weights = job.engine.consolidate(folder, chosen.path.name)
-    about = {
-        "fold": config.split.fold,
-        "best_step": chosen.step,
-        "val_loss": chosen.val_loss,
-        "steps": progress.step,
-        "split": {name: list(subjects) for name, subjects in asdict(task.sides).items()},
-        "init_from": None if config.from_scratch else config.init_from,
-    }
+    about = _made(config, task, chosen, progress)
     scores = _tested(job, config, head, task, weights, about)
     told = publishing.publish(
         job.config,
@@ -158,6 +151,18 @@ def _conclude(job: Job, progress: Progress, config: FinetuneConfig, head: ClassS
         f"  predictions     {job.directory.root}",
         f"  every number    {job.directory.metrics}",
     ]
+
+
+def _made(config: FinetuneConfig, task: Task, chosen: checkpoints.Saved, progress: Progress) -> dict[str, Any]:
+    """What the manifest and metrics.json say of how the weights came about."""
+    return {
+        "fold": config.split.fold,
+        "best_step": chosen.step,
+        "val_loss": chosen.val_loss,
+        "steps": progress.step,
+        "split": {name: list(subjects) for name, subjects in asdict(task.sides).items()},
+        "init_from": None if config.from_scratch else config.init_from,
+    }
 
 
 def _tested(

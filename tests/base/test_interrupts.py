@@ -88,3 +88,15 @@ def test_a_command_says_how_it_ended(tmp_path):
     with open(tmp_path / "log", "wb") as log:
         assert run_bound(["sh", "-c", "echo said; echo told >&2; exit 7"], log) == 7
     assert (tmp_path / "log").read_text() == "said\ntold\n"
+
+
+def test_ctrl_c_while_a_program_is_imported_is_one_line(tmp_path):
+    (tmp_path / "slow.py").write_text("import time\nprint('ready', flush=True)\ntime.sleep(60)\n")
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from aar_dist.base.errors import run_door; run_door('slow')"], cwd=tmp_path,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=30)[1] == "interrupted: nothing had begun\n"
+    assert process.returncode == 130

@@ -1,4 +1,4 @@
-"""A stored model to predict with."""
+"""A stored model to predict with, and what describes tables for it."""
 
 from dataclasses import replace
 
@@ -14,6 +14,15 @@ from aar_dist.training.config import ENCODER
 from aar_dist.training.finetune_config import CLASSIFICATION, RESOLVED, FinetuneConfig
 from aar_dist.training.task import seen_by
 
+COLLARS = """
+dataset: toy
+glob: "*.csv"
+rate_hz: 20
+subject: {column: animal}
+species: cow
+sensors: {acc: {columns: [ax, ay, az], axes: [x, y, z], units: g}}
+"""
+"""Describes tables to predict."""
 REGRESSION = f"{Regression.__module__}.{Regression.__name__}"
 
 
