@@ -74,9 +74,9 @@ def tracks_of_recordings(recordings: Iterable[Recording]) -> list[Track]:
     ]
 
 
-def tracks_of_shards(folders: Sequence[Path | str], cache: Cache | None = None) -> list[Track]:
+def tracks_of_shards(folders: Sequence[Path | str], cache: Cache | None = None, *, started: bool = True) -> list[Track]:
     """A track for each sensor of each recording, put together from its chunks. What ``folders`` names by URL is read
-    through the cache."""
+    through the cache. Start times stand in the shards themselves: without ``started`` none is opened."""
     tracks = []
     if cache is None and any(map(is_url, folders)):
         cache = Cache.of()
@@ -84,7 +84,7 @@ def tracks_of_shards(folders: Sequence[Path | str], cache: Cache | None = None) 
         rows = read_manifest(folder, read_info(folder), COLUMNS, cache).to_pylist()
         shards = {r["shard"]: Shard(r["shard"], r["shard_bytes"], r["sha256"], str(folder)) for r in rows}
         opened = {name: partial(local_file, shard, cache) for name, shard in shards.items()}
-        starts = _start_times(opened.values())
+        starts = _start_times(opened.values()) if started else {}
         chunks: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
         for row in rows:
             chunks.setdefault((row["dataset"], row["recording"], row["sensor"]), []).append(row)

@@ -211,10 +211,8 @@ def _present(x: torch.Tensor, stored: torch.Tensor, kind: Kind, memory: HostMemo
 
 def _holds_everywhere(ok: torch.Tensor, kind: Kind) -> bool:
     """True if no value is known to be missing, without waiting for a device."""
-    return (
-        (np.dtype(kind.dtype).kind in "iu"
-        and kind.dtype != "int16")
-        or (ok.device.type == "cpu" and bool(ok.numpy().all()))
+    return (np.dtype(kind.dtype).kind in "iu" and kind.dtype != "int16") or (
+        ok.device.type == "cpu" and bool(ok.numpy().all())
     )
 
 
