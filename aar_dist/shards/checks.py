@@ -236,7 +236,24 @@ def check_info(info: Any) -> Problem:
     skipped, classes = info.get("skipped", []), info.get("classes", {})
     if not _lines(skipped) or not isinstance(classes, dict) or not all(map(_lines, [[*classes], *classes.values()])):
         return "skipped and classes must be lists of names"
+    packing = info.get("packing", [])
+    if not isinstance(packing, list) or not all(map(_is_packing, packing)):
+        return "packing must tell data set, sensor, format, units, recordings, kept and errors"
     return None
+
+
+def _is_packing(one: Any) -> bool:
+    return (
+        isinstance(one, dict)
+        and _lines([one.get(name) for name in ("dataset", "sensor", "format", "units")])
+        and isinstance(one.get("recordings"), int)
+        and _lines(one.get("kept"))
+        and all(_errors(one.get(name)) for name in ("error", "error_of_std", "error_of_range"))
+    )
+
+
+def _errors(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(v, int | float) and v >= 0 for v in value)
 
 
 def _positive(value: Any) -> bool:

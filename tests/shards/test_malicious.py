@@ -193,6 +193,8 @@ def test_a_dataset_json_that_is_none(forged, kind):
         {"skipped": [{"a": 1}]},
         {"classes": {"fast": "walk"}},
         {"format_version": "1"},
+        {"packing": [{"dataset": "fast"}]},
+        {"packing": {"error": [0.1]}},
     ],
     ids=str,
 )
