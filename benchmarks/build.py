@@ -21,6 +21,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -78,6 +79,14 @@ def seconds_of(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
+def cleared(out: Path, seconds: float) -> float:
+    """The next one finds the same memory and an idle disk."""
+    shutil.rmtree(out)
+    os.sync()
+    out.mkdir()
+    return seconds
+
+
 def warm(_: int) -> None:
     """What a worker does first: import the builder."""
     import aar_dist.shards.writer  # noqa: F401
@@ -90,25 +99,26 @@ def measure(root: Path, work: Path, rounds: int, peers: list[str]) -> tuple[dict
     took: dict[str, list[float]] = {name: [] for name in ("limit", "ours", "ours_2", *peers)}
     with Session(Workers(count=1)) as one, Session(Workers(count=2)) as two:
         start_s = seconds_of(lambda: two.run(warm, list(range(WARM_JOBS)))) - WARM_S * WARM_JOBS / 2
+        out = work / "out"
+        out.mkdir()
+        writers: dict[str, Callable[[], float]] = {
+            "limit": lambda: seconds_of(lambda: limit(root, out / "file")),
+            "ours": lambda: seconds_of(lambda: build_in(one, root, out / "set", OPTIONS)),
+            "ours_2": lambda: seconds_of(lambda: build_in(two, root, out / "set", OPTIONS)),
+            **{name: partial(peer, name, root, out) for name in peers},
+        }
         for k in range(rounds + 1):
-            out = work / f"round_{k}"
-            out.mkdir()
-            found = {
-                "limit": seconds_of(lambda out=out: limit(root, out / "limit")),
-                "ours": seconds_of(lambda out=out: build_in(one, root, out / "one", OPTIONS)),
-                "ours_2": seconds_of(lambda out=out: build_in(two, root, out / "two", OPTIONS)),
-                **{name: peer(name, root, out / name) for name in peers},
-            }
-            shutil.rmtree(out)
-            for name, seconds in found.items() if k else ():  # the first round fills the page cache
-                took[name].append(seconds)
+            for name, write in writers.items():
+                seconds = cleared(out, write())
+                if k:  # the first round fills the page cache
+                    took[name].append(seconds)
     return took, start_s
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--mb", type=int, default=800, help="of recordings (%(default)s)")
+    parser.add_argument("--mb", type=int, default=1600, help="of recordings (%(default)s)")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--folder", type=Path, help="where to write (default: the system's folder for such files)")
     parser.add_argument("--json", type=Path)

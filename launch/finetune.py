@@ -6,7 +6,6 @@ deepspeed launch/finetune.py --config configs/finetune/hapt.yaml --data.shards D
 """
 
 from aar_dist.base.errors import run_door
-from aar_dist.training.finetune import main
 
 if __name__ == "__main__":
-    run_door(main)
+    run_door("aar_dist.training.finetune")

@@ -6,7 +6,6 @@ deepspeed --hostfile hosts launch/pretrain.py --config configs/pretrain/aar.yaml
 """
 
 from aar_dist.base.errors import run_door
-from aar_dist.training.pretrain import main
 
 if __name__ == "__main__":
-    run_door(main)
+    run_door("aar_dist.training.pretrain")

@@ -1,6 +1,7 @@
 """Errors for the person at the terminal.
 
 AarError  ->  one line on stderr, exit code 2, no traceback
+Ctrl-C    ->  one line, exit code 130
 SystemExit, or the end of a rank  ->  run_door ends the process at once
 anything else is our own mistake and keeps its traceback
 """
@@ -8,10 +9,14 @@ anything else is our own mistake and keeps its traceback
 import atexit
 import functools
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
+from importlib import import_module
 from typing import NoReturn, ParamSpec, TypeVar
+
+from aar_dist.base.interrupts import Terminated
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -66,9 +71,10 @@ def user_entry(main: Callable[P, R]) -> Callable[P, R]:
             if told is None:
                 raise
             _leave(told)
-        except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
-            raise SystemExit(130) from None
+        except KeyboardInterrupt as stop:
+            if os.environ.get("RANK", "0") == "0":
+                print(": ".join(["interrupted", *map(str, stop.args)]), file=sys.stderr, flush=True)
+            raise SystemExit(128 + (signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT)) from None
 
     return run
 
@@ -94,15 +100,20 @@ def _leave(error: AarError) -> NoReturn:
     raise SystemExit(USER_ERROR_EXIT) from None
 
 
-def run_door(main: Callable[[], object]) -> None:
-    """Call a program's ``main``; a rank, or a program that leaves early, ends on the spot.
+def run_door(main: Callable[[], object] | str) -> None:
+    """Call a program's ``main``; a rank, or a program that leaves early, ends on the spot. Of a module that is named,
+    Ctrl-C is one line while it is imported too.
 
     A rank that fails inside a collective must not wait for its peers in atexit handlers, and an interpreter that is
     taken down around threads of native code aborts now and then, finished or not ("terminate called without an active
     exception"): the launcher would call a finished run failed.
     """
     try:
-        main()
+        (import_module(main).main if isinstance(main, str) else main)()
+    except KeyboardInterrupt:
+        if os.environ.get("RANK", "0") == "0":
+            print("interrupted: nothing had begun", file=sys.stderr)
+        _end(128 + signal.SIGINT)
     except SystemExit as left:
         if isinstance(left.code, str):
             print(left.code, file=sys.stderr)

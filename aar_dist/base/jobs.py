@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from aar_dist.base.errors import AarError, StorageError
+from aar_dist.base.interrupts import sigterm_kept
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -141,11 +142,12 @@ def _start_ray(workers: Workers) -> Any:
 
     common = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
     try:
-        if address is None:
-            room = {"num_cpus": workers.count * workers.cores, "num_gpus": math.ceil(workers.count * workers.gpus)}
-            ray.init(address="local", include_dashboard=False, **room, **common)
-        else:
-            ray.init(address=address, **common)
+        with sigterm_kept():  # Ray would print a stack of its own
+            if address is None:
+                room = {"num_cpus": workers.count * workers.cores, "num_gpus": math.ceil(workers.count * workers.gpus)}
+                ray.init(address="local", include_dashboard=False, **room, **common)
+            else:
+                ray.init(address=address, **common)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise StorageError(
             f"no Ray cluster at {address or 'this machine'}: {error}. Start one with `ray start`"

@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
@@ -21,6 +22,9 @@ FloatArray = NDArray[np.floating]
 BoolArray = NDArray[np.bool_]
 
 RECORDED, PREDICTED, HIDDEN = "#4d4d4d", "#d1495b", "#f4d9a6"
+WIDTH, LANE = 5.0, 0.85
+"""Of the reconstructions and of one channel in them [inches]."""
+CLOSE = {"columnspacing": 1.0, "handlelength": 1.2}
 LEGEND = (
     Patch(color=HIDDEN, label="hidden from the model"),
     Line2D([], [], color=RECORDED, label="recorded"),
@@ -39,7 +43,8 @@ def reconstruction_figure(
     channels: Sequence[str],
     unit: str = "g",
 ) -> Figure:
-    """Original against reconstruction: a row for each segment, a column for each channel.
+    """Original against reconstruction: the segments below one another, each with a lane for every channel, so that a
+    phone shows the whole width.
 
     Spans hidden from the model are shaded, and the prediction is drawn there alone: elsewhere the model saw the
     answer. Samples that are not valid are left out.
@@ -48,27 +53,25 @@ def reconstruction_figure(
         values, prediction: (B, T, C) in ``unit``.
         masked, valid: (B, T, C).
         rate_hz: (B,) samples a second.
-        titles: (B,) printed above the rows.
-        channels: (C,) printed above the columns.
+        titles: (B,) printed above the segments.
+        channels: (C,) printed beside the lanes.
         unit: of the values.
     """
-    n_rows, _, n_columns = values.shape
-    figure = Figure(figsize=(1.2 + 4.0 * n_columns, 0.9 + 1.9 * n_rows), layout="constrained")
+    n_segments, _, n_channels = values.shape
+    layout = ConstrainedLayoutEngine(h_pad=0.02, hspace=0.03)
+    figure = Figure(figsize=(WIDTH, 0.5 + n_segments * (0.6 + LANE * n_channels)), layout=layout)
     FigureCanvasAgg(figure)
-    grid = figure.subplots(n_rows, n_columns, sharex="row", squeeze=False)
-    for i in range(n_rows):
+    for i, part in enumerate(figure.subfigures(n_segments, 1, squeeze=False)[:, 0]):
         length = 1 + np.flatnonzero(valid[i].any(1)).max(initial=0)
         time_s = np.arange(length) / rate_hz[i]
-        for j in range(n_columns):
+        lanes = part.subplots(n_channels, 1, sharex=True, squeeze=False)[:, 0]
+        for j, axes in enumerate(lanes):
             at = (i, slice(length), j)
-            _draw_segment(grid[i, j], time_s, values[at], prediction[at], masked[at], valid[at])
-            grid[i, j].set_title(
-                " · ".join(filter(None, (titles[i] if j == 0 else "", channels[j]))), loc="left", fontsize=9
-            )
-        grid[i, 0].set_ylabel(f"[{unit}]")
-    for axes in grid[-1]:
-        axes.set_xlabel("time [s]")
-    figure.legend(handles=LEGEND, loc="outside upper right", ncols=3, frameon=False, fontsize=9)
+            _draw_segment(axes, time_s, values[at], prediction[at], masked[at], valid[at])
+            axes.set_ylabel(f"{channels[j]} [{unit}]".strip())
+        lanes[0].set_title(titles[i], loc="left", fontsize=10)
+        lanes[-1].set_xlabel("time [s]")
+    figure.legend(handles=LEGEND, loc="outside upper center", ncols=3, frameon=False, fontsize=9, **CLOSE)
     return figure
 
 
@@ -86,6 +89,7 @@ def _draw_segment(
     axes.margins(x=0.01)
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
+    axes.yaxis.label.set_fontsize(9)
 
 
 def spans(flags: BoolArray) -> list[tuple[int, int]]:
@@ -97,7 +101,7 @@ def spans(flags: BoolArray) -> list[tuple[int, int]]:
 def save_figure(figure: Figure, path: Path | str) -> Path:
     """Write the figure in the format of the path's suffix (png, svg, pdf); whole or not at all."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format=Path(path).suffix.lstrip(".") or "png", dpi=120)
+    figure.savefig(buffer, format=Path(path).suffix.lstrip(".") or "png", dpi=150)
     return write_bytes(path, buffer.getvalue())
 
 

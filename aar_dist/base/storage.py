@@ -97,6 +97,14 @@ def publish(staging: str | Path, final: str | Path) -> Path:
     return final
 
 
+def replace(staging: str | Path, final: str | Path) -> Path:
+    """Make a finished file visible under its name, in place of what stood there: where several write the same bytes."""
+    fsync(staging)
+    os.replace(staging, final)
+    fsync_entry(Path(final))
+    return Path(final)
+
+
 def fsync_entry(path: Path) -> None:
     """Force the name of a file (the entry in its folder) onto the disk."""
     descriptor = os.open(path.parent, os.O_RDONLY)
@@ -141,9 +149,7 @@ def write_bytes(path: str | Path, data: bytes) -> Path:
     with one_line_errors(path, staging):
         path.parent.mkdir(parents=True, exist_ok=True)
         staging.write_bytes(data)
-        fsync(staging)
-        os.replace(staging, path)
-        fsync_entry(path)
+        replace(staging, path)
     return path
 
 

@@ -54,6 +54,19 @@ class Shared:
         ]
         return {"what": self.what, "first": sides[0], "second": sides[1], "duration_s": self.duration_s}
 
+    @classmethod
+    def from_json(cls, told: Mapping[str, Any], tracks: Mapping[Place, Track]) -> "Shared":
+        """Back from :meth:`as_json`; ``tracks`` holds one of each recording."""
+        first, second = told["first"], told["second"]
+        return cls(
+            what=told["what"],
+            first=tracks[first["dataset"], first["recording"]],
+            second=tracks[second["dataset"], second["recording"]],
+            first_s=first["start_s"],
+            second_s=second["start_s"],
+            duration_s=told["duration_s"],
+        )
+
 
 def find_shared(tracks: Sequence[Track]) -> list[Shared]:
     """What any two recordings have in common, the longest stretch of each pair, sorted by name."""

@@ -72,28 +72,39 @@ def embed(
         raise ConfigError(f"{out}: exists; remove it, or give another name")
     data = data or stream_of(checkpoint, shards)
     source, table = open_windows(data, windows or WindowConfig(), unlabelled=True)
+    table = _chosen(table, everything=everything, limit=limit)
+    backbone = checkpoint.objective().backbone.to(device)
+    schema = _schema(backbone.d_embedding, table, {"model": checkpoint.reference, "shards": source.identity})
+    with window_stream(source, table, data, shuffle=False) as stream:
+        _write(out, table, schema, embeddings(backbone, (b.to(device) for b in batches_once(stream, batch_size))))
+    return len(table)
+
+
+def _chosen(table: WindowTable, *, everything: bool, limit: int | None) -> WindowTable:
+    """The windows with a label, or all of them where none has one; of these at most so many."""
     carries = table.label >= 0 if table.classes is not None else ~np.isnan(table.label)
     if carries.any() and not everything:
         table = table.select(carries)
     if limit and len(table) > limit:
         table = table.select(np.sort(np.argsort(hash_np(DRAWN, np.arange(len(table))), kind="stable")[:limit]))
-    backbone = checkpoint.objective().backbone.to(device)
-    schema = _schema(backbone.d_embedding, table, {"model": checkpoint.reference, "shards": source.identity})
+    return table
+
+
+def _write(out: Path, table: WindowTable, schema: pa.Schema, vectors: Iterator[torch.Tensor]) -> None:
+    """A row for each window, as its vector comes; whole or not at all."""
     staging, done = storage.staging_name(out), 0
     with storage.one_line_errors(out, staging):
         out.parent.mkdir(parents=True, exist_ok=True)
         with (
-            window_stream(source, table, data, shuffle=False) as stream,
             pq.ParquetWriter(staging, schema, compression="zstd") as writer,
             progress(f"embedding {len(table)} windows", len(table)) as advance,
         ):
-            for vectors in embeddings(backbone, (b.to(device) for b in batches_once(stream, batch_size))):
-                rows = table.select(np.arange(done, done + len(vectors)))
-                writer.write_table(_table(rows, vectors.numpy(), schema))
-                done += len(vectors)
-                advance(len(vectors))
+            for some in vectors:
+                rows = table.select(np.arange(done, done + len(some)))
+                writer.write_table(_table(rows, some.numpy(), schema))
+                done += len(some)
+                advance(len(some))
         storage.publish(staging, out)
-    return done
 
 
 def embeddings(backbone: Backbone, batches: Iterator[SegmentBatch]) -> Iterator[torch.Tensor]:

@@ -10,7 +10,6 @@ A job that is done is not done again; one that was killed goes on from its last 
 import contextlib
 import os
 import shutil
-import subprocess
 import sys
 import time
 import traceback
@@ -22,6 +21,7 @@ from typing import Literal
 import torch
 
 from aar_dist.base import storage
+from aar_dist.base.children import run_bound
 from aar_dist.base.config import dump
 from aar_dist.base.errors import AarError, ConfigError, one_line
 from aar_dist.evaluation.arrays import window_arrays
@@ -207,7 +207,7 @@ def _launch(job: FoldJob) -> None:
     launcher = [Path(sys.executable).with_name("deepspeed"), *_devices(job.ranks), "--log_level", "warning"]
     command = [*launcher, "--master_port", free_port(), "--module", "aar_dist.training.finetune", "--config", settings]
     with open(job.folder / LOG, "ab") as log:
-        code = subprocess.run(list(map(str, command)), stdout=log, stderr=subprocess.STDOUT, check=False).returncode
+        code = run_bound(command, log)
     if not job.done:
         raise AarError(f"the launch ended with exit code {code}; {job.folder / LOG} says why")
 

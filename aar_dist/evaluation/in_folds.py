@@ -40,9 +40,7 @@ def baseline_in_fold(
         seed: Of what the method draws.
         more: Arguments of that method alone (``n_kernels``).
     """
-    if name in BASELINES and (name in OF_TARGETS) != (table.classes is None):
-        kinds = ("classes", "targets") if table.classes is None else ("targets", "classes")
-        raise ConfigError(f"baseline {name} is for {kinds[0]}, but the labels of these windows are {kinds[1]}")
+    _check_kind(name, table)
     fold = folds.fold(number)
     train, test = np.isin(table.subject, [*fold.train, *fold.validation]), np.isin(table.subject, fold.test)
     if not train.any() or not test.any():
@@ -54,3 +52,9 @@ def baseline_in_fold(
     # A method without probabilities is sure of what it says.
     sure = np.eye(len(table.classes), dtype=np.float32)[said.label]
     return Predictions(table.select(test), sure if said.probability is None else said.probability)
+
+
+def _check_kind(name: str, table: WindowTable) -> None:
+    if name in BASELINES and (name in OF_TARGETS) != (table.classes is None):
+        kinds = ("classes", "targets") if table.classes is None else ("targets", "classes")
+        raise ConfigError(f"baseline {name} is for {kinds[0]}, but the labels of these windows are {kinds[1]}")

@@ -18,17 +18,18 @@ import torch
 
 from aar_dist.base.errors import RecordingError, user_entry
 from aar_dist.base.progress import progress
+from aar_dist.base.wording import some
 from aar_dist.evaluation.device import device_of
 from aar_dist.evaluation.ethogram import Runs, averaged, runs_of
 from aar_dist.evaluation.ethogram_days import Ethogram, counted_twice
 from aar_dist.evaluation.ethogram_files import Results, check_free, write_results
 from aar_dist.evaluation.predict_agreement import Agreement
-from aar_dist.evaluation.predict_inputs import Clock, open_recordings
+from aar_dist.evaluation.predict_inputs import Clock, Found, open_recordings
 from aar_dist.evaluation.predict_model import Predictor, open_predictor
 from aar_dist.evaluation.predict_options import PredictOptions, options_of, parser
 from aar_dist.evaluation.predict_signal import Signal, signal_of
 from aar_dist.evaluation.predict_windows import Said, slide
-from aar_dist.recordings.contract import Recording, raise_together
+from aar_dist.recordings.contract import raise_together
 from aar_dist.store.checkpoint import Checkpoint
 from aar_dist.store.registry import resolve
 
@@ -49,17 +50,11 @@ def predict(
         StorageError: ``out`` exists.
     """
     check_free(out)
-    predictor = open_predictor(checkpoint, device)
+    predictor = open_predictor(checkpoint, device, statistics_of=options.statistics_of)
     step_s = options.step_s(predictor.duration_s)
     with open_recordings(recordings, options.table, options.units) as everything:
         found = everything.of(options.subjects)
-        signals, unfit = _signals(found.good, predictor, options)
-        bad = [*found.bad, *unfit]
-        if bad and not options.skip_bad:
-            n = len(found.good) + len(found.bad)
-            if n == 1:
-                raise bad[0]
-            raise_together(bad, f"{len(bad)} of {n} recordings in {recordings} cannot be used")
+        signals, bad = _signals(found, predictor, options, recordings)
         made, agreement = _predict_all(signals, predictor, step_s, options, bad)
     ethograms = [e.by(*found.clocks.get(s.recording.path, Clock())) for s, e in made]
     if not ethograms:
@@ -77,15 +72,21 @@ def predict(
 
 
 def _signals(
-    found: Sequence[Recording], predictor: Predictor, options: PredictOptions
+    found: Found, predictor: Predictor, options: PredictOptions, where: Path
 ) -> tuple[list[Signal], list[RecordingError]]:
+    """What can be used, and with ``skip_bad`` what cannot; without it that is raised together."""
     good: list[Signal] = []
-    bad: list[RecordingError] = []
-    for recording in found:
+    bad = [*found.bad]
+    for recording in found.good:
         try:
             good.append(signal_of(recording, predictor, sensor=options.sensor, resample=options.resample))
         except RecordingError as error:
             bad.append(error)
+    if bad and not options.skip_bad:
+        n = len(found.good) + len(found.bad)
+        if n == 1:
+            raise bad[0]
+        raise_together(bad, f"{len(bad)} of {n} recordings in {where} cannot be used")
     return good, bad
 
 
@@ -146,6 +147,7 @@ def _settings(recordings: Path, predictor: Predictor, step_s: float, options: Pr
         "subjects": list(options.subjects),
         "sensor": options.sensor,
         "resample": options.resample,
+        "statistics_of": options.statistics_of,
         "table": None if options.table is None else str(options.table),
     }
 
@@ -159,11 +161,11 @@ def _notes(
     if short:
         notes.append(
             f"{len(short)} recordings are shorter than a window of {predictor.duration_s:g} s and are predicted from "
-            f"what there is: {_listed(short)}"
+            f"what there is: {some(short, 5)}"
         )
     empty = [e.source or e.recording for e in ethograms if not len(e)]
     if empty:
-        notes.append(f"{len(empty)} recordings hold no sample of what the model takes: {_listed(empty)}")
+        notes.append(f"{len(empty)} recordings hold no sample of what the model takes: {some(empty, 5)}")
     other = sorted({f"{s.rate_hz:g}" for s in signals if not predictor.knows(s.rate_hz)})
     if other:
         trained = ", ".join(f"{rate:g}" for rate in predictor.rates_hz)
@@ -171,12 +173,15 @@ def _notes(
     changed = {f"{s.recorded_hz:g} to {s.rate_hz:g}" for s in signals if s.recorded_hz != s.rate_hz}
     if changed:
         notes.append(f"resampled from {', '.join(sorted(changed))} Hz")
+    if known := predictor.statistics:
+        lent = sorted({d for s in signals if (d := known.dataset_of(s.recording)) != s.recording.dataset})
+        notes += [f"scaled by the statistics of the data set {name}, which the model was trained on" for name in lent]
     if predictor.classes is not None:
         notes += _notes_of_days(ethograms)
     if seen := agreement.trained_on:
-        notes.append(f"these subjects trained the model, so agreement with their labels tells little: {_listed(seen)}")
+        notes.append(f"these subjects trained the model, so agreement with their labels tells little: {some(seen, 5)}")
     if agreement.unknown:
-        notes.append(f"labels that the model does not know were left out: {_listed(sorted(agreement.unknown))}")
+        notes.append(f"labels that the model does not know were left out: {some(sorted(agreement.unknown), 5)}")
     return notes
 
 
@@ -184,14 +189,10 @@ def _notes_of_days(ethograms: Sequence[Ethogram]) -> list[str]:
     """What the user should know of the budget."""
     notes = []
     if twice := counted_twice(ethograms):
-        notes.append(f"recordings of one animal cover the same time, which the budget counts twice: {_listed(twice)}")
+        notes.append(f"recordings of one animal cover the same time, which the budget counts twice: {some(twice, 5)}")
     if any((e.start_time or "").endswith(("+00:00", "Z")) for e in ethograms):
         notes.append("start times are told in UTC, so the days are those of UTC")
     return notes
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 @user_entry

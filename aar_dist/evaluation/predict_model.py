@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from aar_dist.base.errors import CheckpointError, ConfigError
+from aar_dist.evaluation.predict_statistics import TrainedStatistics
 from aar_dist.models.backbone import PatchBackbone
 from aar_dist.objectives.base import Objective
 from aar_dist.store.checkpoint import Checkpoint
@@ -39,6 +40,8 @@ class Predictor:
     duration_s: float
     """Of a window."""
     normalize: Normalize
+    statistics: TrainedStatistics | None
+    """With ``normalize: dataset``."""
     sensors: tuple[str, ...] | None
     """Those drawn together; None for a model of one sensor at a time."""
     kinds: tuple[str, ...]
@@ -105,12 +108,18 @@ class Predictor:
         return said.reshape(n, -1).cpu().numpy(), recorded.cpu().numpy()
 
 
-def open_predictor(checkpoint: Checkpoint, device: torch.device | str = "cpu") -> Predictor:
+def open_predictor(
+    checkpoint: Checkpoint, device: torch.device | str = "cpu", *, statistics_of: str | None = None
+) -> Predictor:
     """The model of a stored version.
+
+    Args:
+        statistics_of: With ``normalize: dataset``, the data set whose statistics all recordings are given; None for
+            each recording's own, or the only one that the model was fine-tuned on.
 
     Raises:
         CheckpointError: it was not fine-tuned, or published before the store held what prediction needs.
-        ConfigError: it was trained on samples scaled by statistics of data sets.
+        ConfigError: it knows no such data set.
     """
     objective, manifest, trained = checkpoint.objective(), checkpoint.manifest, checkpoint.config()["data"]
     if not isinstance(objective, Predicts):
@@ -123,12 +132,27 @@ def open_predictor(checkpoint: Checkpoint, device: torch.device | str = "cpu") -
             f"{checkpoint.path}: its manifest does not tell {missing[0]}, which prediction needs; fine-tune "
             "and publish it with this version of aar_dist"
         )
-    if trained["normalize"] == "dataset":
-        raise ConfigError(
-            f"{checkpoint.path}: was trained with data.normalize dataset, the statistics of its own data sets, which "
-            "new recordings do not have; fine-tune with another"
+    statistics = _statistics(checkpoint, trained, statistics_of)
+    return _predictor(checkpoint, objective, manifest, trained, statistics, torch.device(device))
+
+
+def _statistics(
+    checkpoint: Checkpoint, trained: Mapping[str, Any], statistics_of: str | None
+) -> TrainedStatistics | None:
+    """Those of the data sets that it was trained on, where its samples were scaled by them."""
+    if trained["normalize"] != "dataset":
+        if statistics_of is not None:
+            raise ConfigError(
+                f"--statistics_of {statistics_of}: {checkpoint.reference} was trained with data.normalize "
+                f"{trained['normalize']} and uses none; leave it out"
+            )
+        return None
+    if not trained.get("statistics"):
+        raise CheckpointError(
+            f"{checkpoint.path}: was trained with data.normalize dataset by an earlier version that did not keep the "
+            "statistics; fine-tune and publish it with this version of aar_dist"
         )
-    return _predictor(checkpoint, objective, manifest, trained, torch.device(device))
+    return TrainedStatistics(trained["statistics"], tuple(checkpoint.manifest.get("datasets", ())), statistics_of)
 
 
 def _predictor(
@@ -136,6 +160,7 @@ def _predictor(
     objective: Objective,
     manifest: Mapping[str, Any],
     trained: Mapping[str, Any],
+    statistics: TrainedStatistics | None,
     device: torch.device,
 ) -> Predictor:
     windows = dict(manifest["windows"])
@@ -149,6 +174,7 @@ def _predictor(
         windows=WindowConfig(**{**windows, "datasets": None}),
         duration_s=duration_s,
         normalize=trained["normalize"],
+        statistics=statistics,
         sensors=_sensors(trained["sensors"], columns),
         kinds=tuple(trained.get("kinds", ())) if trained["sensors"] == "each" else (),
         columns=columns,

@@ -34,6 +34,8 @@ class PredictOptions:
     """``12`` or ``herd/12``; empty for all."""
     sensor: str | None = None
     resample: bool = False
+    statistics_of: str | None = None
+    """The data set of training whose statistics scale all recordings, with ``normalize: dataset``."""
     table: Path | None = None
     """The YAML that describes CSV or Parquet files."""
     units: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
@@ -77,6 +79,7 @@ def options_of(args: argparse.Namespace) -> PredictOptions:
         subjects=tuple(args.subject),
         sensor=args.sensor,
         resample=args.resample,
+        statistics_of=args.statistics_of,
         table=args.table,
         units=units,
         skip_bad=args.skip_bad,
@@ -100,6 +103,7 @@ def parser(description: str | None) -> Parser:
     parser.add_argument("--subject", action="append", default=[], help="predict this one only (may be given again)")
     parser.add_argument("--sensor", help="the sensor to take, where a recording has several that would do")
     parser.add_argument("--resample", action="store_true", help="bring another rate to the nearest one of training")
+    parser.add_argument("--statistics_of", metavar="DATASET", help="of training, to scale by (normalize: dataset)")
     parser.add_argument("--table", type=Path, metavar="YAML", help="RECORDINGS are CSV or Parquet, described by this")
     for kind in KINDS:
         parser.add_argument(f"--{kind}_units", help=f"unit of {kind} sensors in files that do not say")

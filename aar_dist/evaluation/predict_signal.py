@@ -56,7 +56,8 @@ def signal_of(recording: Recording, predictor: Predictor, *, sensor: str | None,
 
     Raises:
         ConfigError: ``sensor`` for a model that takes several together.
-        RecordingError: a sensor or an axis that the model needs is not there, or the rate is another.
+        RecordingError: a sensor or an axis that the model needs is not there, or without statistics, or the rate is
+            another.
     """
     chosen = _chosen(recording, predictor, sensor)
     columns, order = _columns(recording, predictor, chosen)
@@ -134,8 +135,9 @@ def _target_hz(recording: Recording, predictor: Predictor, chosen: Sequence[Sens
 
 def _part(recording: Recording, predictor: Predictor, sensor: Sensor, target_hz: float | None) -> _Part:
     scale, zero = np.array(sensor.scale), np.array(sensor.offset)
-    if predictor.normalize == "recording":
-        mean, std = _statistics(recording, sensor)
+    if predictor.statistics or predictor.normalize == "recording":
+        known = predictor.statistics
+        mean, std = known.of(recording, sensor) if known else _statistics(recording, sensor)
         scale, zero = scale / std, (zero - mean) / std
     read = partial(_scaled, recording, sensor, scale.astype(np.float32), zero.astype(np.float32))
     if target_hz is None:

@@ -14,13 +14,12 @@ from aar_dist.base import storage
 from aar_dist.base.config import dump
 from aar_dist.base.errors import ConfigError
 from aar_dist.base.remote import is_url
-from aar_dist.evaluation.audit import audited
+from aar_dist.evaluation.audit_kept import Kept, audited_shards
 from aar_dist.evaluation.baselines import chosen
 from aar_dist.evaluation.fold_jobs import FoldJob, baseline_jobs, network_jobs
 from aar_dist.evaluation.folds import carried_classes, folds_of, require_classes, usable_classes
 from aar_dist.evaluation.same_study import check_same
 from aar_dist.evaluation.strategies import check, named, recipes
-from aar_dist.evaluation.tracks import tracks_of_shards
 from aar_dist.shards.format import read_info, read_manifest
 from aar_dist.store.checkpoint import Checkpoint
 from aar_dist.store.registry import SCHEME
@@ -50,6 +49,8 @@ class Study:
     """Classes with too little data."""
     lacking: tuple[str, ...]
     """A line for each class that a train side lacks, where that is allowed."""
+    audit: Kept
+    """What its recordings share."""
 
     @property
     def out(self) -> Path:
@@ -75,6 +76,7 @@ class Study:
         if file.exists():
             check_same(file, self.config)
         keep_folds(self.out / FOLDS, self.folds)
+        self.audit.write(self.out)
         storage.write_text(file, dump(SCHEMA, self.config))
 
     def pretrained_on(self) -> dict[str, bool | None]:
@@ -114,14 +116,10 @@ def open_study(argv: Sequence[str]) -> Study:
     checkpoint = source_of(plain)
     config = named(_placed(pinned(plain, checkpoint)))
     options = config.cross_validation
-    source, table = open_windows(config.data, config.windows)
-    _check_subjects(table)
-    everything = table.classes or ()
-    if table.classes is not None and config.windows.classes is None:
-        names = usable_classes(table, min_windows=options.min_windows, min_subjects=options.min_subjects)
-        config = replace(config, windows=replace(config.windows, classes=names))
-        source, table = open_windows(config.data, config.windows)
-    folds = _audited(config, source, _folds(config, source, table))
+    config, source, table, left_out = _windows(config)
+    folds, audit = audited_shards(
+        source, _folds(config, source, table), Path(config.out), allow_leaks=options.allow_leaks
+    )
     lacking = require_classes(folds, allow_missing=config.train.allow_missing_classes)
     made = recipes(argv, plain, config)
     for name, recipe in made.items():
@@ -134,9 +132,22 @@ def open_study(argv: Sequence[str]) -> Study:
         folds=folds,
         strategies=made,
         baselines=chosen(options.baselines, targets=table.classes is None),
-        left_out=tuple(name for name in everything if name not in (table.classes or ())),
+        left_out=left_out,
         lacking=tuple(lacking),
+        audit=audit,
     )
+
+
+def _windows(config: FinetuneConfig) -> tuple[FinetuneConfig, Source, WindowTable, tuple[str, ...]]:
+    """The configuration with its classes named, the windows of these, and the classes with too little data."""
+    source, table = open_windows(config.data, config.windows)
+    _check_subjects(table)
+    if table.classes is None or config.windows.classes is not None:
+        return config, source, table, ()
+    options = config.cross_validation
+    names = usable_classes(table, min_windows=options.min_windows, min_subjects=options.min_subjects)
+    config = replace(config, windows=replace(config.windows, classes=names))
+    return config, *open_windows(config.data, config.windows), tuple(c for c in table.classes if c not in names)
 
 
 def _check_subjects(table: WindowTable) -> None:
@@ -180,12 +191,6 @@ def _folds(config: FinetuneConfig, source: Source, table: WindowTable) -> Folds:
         seed=options.fold_seed,
         validation_share=config.split.validation_share,
     )
-
-
-def _audited(config: FinetuneConfig, source: Source, folds: Folds) -> Folds:
-    subjects = {name for fold in folds.folds for name in fold.side_of()}
-    tracks = [track for track in tracks_of_shards(source.folders, source.cache) if track.subject in subjects]
-    return audited(folds, tracks, allow_leaks=config.cross_validation.allow_leaks)
 
 
 def _rows(source: Source) -> list[dict[str, Any]]:

@@ -20,10 +20,11 @@ from aar_dist.base.remote import is_url
 from aar_dist.recordings.contract import Recording, read_samples
 from aar_dist.shards.format import read_info, read_manifest
 from aar_dist.shards.members import descriptions
+from aar_dist.shards.packing import Grid, grid_of
 from aar_dist.stream.staging import Shard, local_file
 
 COLUMNS = ["shard", "shard_bytes", "sha256", "dataset", "subject", "recording", "sensor", "offset", "n_samples",
-           "owned_starts", "dtype", "axes", "rate_hz", "start_s"]  # fmt: skip
+           "owned_starts", "dtype", "scale", "zero", "axes", "rate_hz", "start_s"]  # fmt: skip
 
 Opened = Mapping[str, Callable[[], AbstractContextManager[Path]]]
 """Name of a shard -> a file to read it from, while the context lasts."""
@@ -73,9 +74,9 @@ def tracks_of_recordings(recordings: Iterable[Recording]) -> list[Track]:
     ]
 
 
-def tracks_of_shards(folders: Sequence[Path | str], cache: Cache | None = None) -> list[Track]:
+def tracks_of_shards(folders: Sequence[Path | str], cache: Cache | None = None, *, started: bool = True) -> list[Track]:
     """A track for each sensor of each recording, put together from its chunks. What ``folders`` names by URL is read
-    through the cache."""
+    through the cache. Start times stand in the shards themselves: without ``started`` none is opened."""
     tracks = []
     if cache is None and any(map(is_url, folders)):
         cache = Cache.of()
@@ -83,11 +84,15 @@ def tracks_of_shards(folders: Sequence[Path | str], cache: Cache | None = None) 
         rows = read_manifest(folder, read_info(folder), COLUMNS, cache).to_pylist()
         shards = {r["shard"]: Shard(r["shard"], r["shard_bytes"], r["sha256"], str(folder)) for r in rows}
         opened = {name: partial(local_file, shard, cache) for name, shard in shards.items()}
-        starts = _start_times(opened.values())
+        starts = _start_times(opened.values()) if started else {}
         chunks: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
         for row in rows:
             chunks.setdefault((row["dataset"], row["recording"], row["sensor"]), []).append(row)
-        tracks += [_track(opened, sorted(of, key=lambda r: r["start_s"]), starts) for of in chunks.values()]
+        grids = {(r["dataset"], r["sensor"]): grid for r in rows if (grid := _grid(r))}
+        tracks += [
+            _track(opened, sorted(of, key=lambda r: r["start_s"]), starts, grids.get((where[0], where[2])))
+            for where, of in chunks.items()
+        ]
     return tracks
 
 
@@ -98,7 +103,14 @@ def _moment(text: str | None) -> datetime | None:
     return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
 
 
-def _track(opened: Opened, rows: Sequence[dict[str, Any]], starts: dict[tuple[str, str], str]) -> Track:
+def _grid(row: dict[str, Any]) -> Grid | None:
+    """What the samples of a row were packed on."""
+    return grid_of(row["dtype"], row["scale"], row["zero"])
+
+
+def _track(
+    opened: Opened, rows: Sequence[dict[str, Any]], starts: dict[tuple[str, str], str], grid: Grid | None
+) -> Track:
     first = rows[0]
     where = (first["dataset"], first["recording"])
     # The last chunk owns all that is left; the others overlap the next one by what they do not own.
@@ -112,15 +124,22 @@ def _track(opened: Opened, rows: Sequence[dict[str, Any]], starts: dict[tuple[st
         rate_hz=first["rate_hz"],
         n=int(ends[-1]),
         started=_moment(starts.get(where)),
-        read=partial(_read, opened, rows, ends - lengths, ends),
+        read=partial(_read, opened, rows, ends - lengths, ends, grid),
         name=first["recording"],
     )
 
 
 def _read(
-    opened: Opened, rows: Sequence[dict[str, Any]], begins: NDArray[Any], ends: NDArray[Any], start: int, stop: int
+    opened: Opened,
+    rows: Sequence[dict[str, Any]],
+    begins: NDArray[Any],
+    ends: NDArray[Any],
+    grid: Grid | None,
+    start: int,
+    stop: int,
 ) -> NDArray[Any]:
-    """Samples [start, stop) out of the chunks that hold them."""
+    """Samples [start, stop) out of the chunks that hold them; where other recordings of the sensor are packed, all are
+    told as they would be packed, so that copies agree."""
     parts = []
     for k in range(int(np.searchsorted(ends, start, "right")), len(rows)):
         if begins[k] >= stop:
@@ -129,7 +148,10 @@ def _read(
         dtype, axes = np.dtype(row["dtype"]), row["axes"].count(",") + 1
         at = row["offset"] + a * axes * dtype.itemsize
         with opened[row["shard"]]() as path:
-            parts.append(np.fromfile(path, dtype, (b - a) * axes, offset=at).reshape(-1, axes))
+            stored = np.fromfile(path, dtype, (b - a) * axes, offset=at).reshape(-1, axes)
+        if grid and not _grid(row):
+            stored = grid.pack(stored.astype(np.float64) * row["scale"] + row["zero"])
+        parts.append(stored)
     return np.concatenate(parts)
 
 

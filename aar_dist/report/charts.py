@@ -3,12 +3,13 @@
 Each is a small dataclass that a macro of the template lays out; see svg.py for how it fills its width.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from aar_dist.report.svg import Points, Scale, Tick, dots, line, path, picture, thinned
+from aar_dist.report.svg import Points, Scale, Tick, again, dots, line, path, picture, shared, thinned
 
 
 @dataclass(frozen=True)
@@ -101,13 +102,33 @@ def line_panel(
 
 def cloud_panel(title: str, groups: Sequence[Line], alt: str) -> Panel:
     """Points without axes: where they lie beside one another is all that counts."""
+    parts = [path(d, f"point {g.style}", g.title, g.colour) for g, d in zip(groups, _clouds(groups), strict=True)]
+    return Panel(title, picture(parts, alt, "cloud"), [], [])
+
+
+def cloud_each(groups: Sequence[Line], what: str) -> list[Panel]:
+    """A small cloud for each group, over all points in grey: more groups than colours can be told apart.
+
+    Args:
+        groups: Their titles are names of the panels.
+        what: They are, such as "windows".
+    """
+    clouds = _clouds(groups)
+    name = f"all-{hashlib.sha256(''.join(clouds).encode()).hexdigest()[:12]}"
+    made = []
+    for k, (group, d) in enumerate(zip(groups, clouds, strict=True)):
+        first = [] if k else [shared("".join(clouds), "point rest", name)]
+        parts = [*first, again(name), path(d, "point m0", group.title)]
+        alt = f"{group.title}: {len(group.points)} {what} among all"
+        made.append(Panel(group.title, picture(parts, alt, "cloud small"), [], []))
+    return made
+
+
+def _clouds(groups: Sequence[Line]) -> list[str]:
+    """Path data of each group, on one scale."""
     everything = [p for group in groups for p in group.points]
     x, y = Scale.of(p[0] for p in everything), Scale.of(p[1] for p in everything)
-    parts = [
-        path(dots(_rounded([(x.at(a), 100 - y.at(b)) for a, b in g.points])), f"point {g.style}", g.title, g.colour)
-        for g in groups
-    ]
-    return Panel(title, picture(parts, alt, "cloud"), [], [])
+    return [dots(_rounded([(x.at(a), 100 - y.at(b)) for a, b in g.points])) for g in groups]
 
 
 def _rounded(points: Points) -> list[tuple[float, float]]:

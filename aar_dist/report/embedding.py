@@ -3,7 +3,7 @@
 embeddings.parquet (n, d) -> at most MOST windows -> principal components -> t-SNE (n, 2) -> clouds by class, by subject
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +15,32 @@ from threadpoolctl import threadpool_limits
 
 from aar_dist.base.hashing import hash_np, word
 from aar_dist.base.timelines import PALETTE, class_colours
-from aar_dist.report.charts import Line, Panel, cloud_panel
+from aar_dist.recordings.names import natural
+from aar_dist.report.charts import Line, Panel, cloud_each, cloud_panel
 from aar_dist.report.predicted import read_parquet
 
 MOST, FEWEST_FOR_TSNE, COMPONENTS, SEED = 2000, 40, 30, 578
-FEW = 12
+FEW = len(PALETTE)
+"""Names that colours tell apart."""
+
+
+@dataclass(frozen=True)
+class Colouring:
+    """One map by one kind of name."""
+
+    title: str
+    panel: Panel | None = None
+    """None if there are too many names to tell colours apart: each has a small map then."""
+    legend: list[tuple[str, str]] = field(default_factory=list)
+    """Name and colour."""
+    each: list[Panel] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Map:
     """Two or three colourings of one map."""
 
-    panels: list[tuple[Panel, list[tuple[str, str]]]]
-    """Panel, and its legend: name and colour; empty if there are too many names to tell apart."""
+    colourings: list[Colouring]
     method: str
     shown: int
     n: int
@@ -50,8 +63,8 @@ def embedding_map(file: Path, classes: list[str] | None) -> Map | None:
         colourings.append(("by data set", table["dataset"].to_pylist(), None))
     if classes is None:
         colourings = colourings[1:]
-    panels = [_coloured(title, places, names, order) for title, names, order in colourings]
-    return Map(panels, method, len(keep), n)
+    made = [_coloured(title, places, names, order) for title, names, order in colourings]
+    return Map(made, method, len(keep), n)
 
 
 def flattened(vectors: NDArray[np.float64]) -> tuple[NDArray[np.float64], str]:
@@ -67,18 +80,16 @@ def flattened(vectors: NDArray[np.float64]) -> tuple[NDArray[np.float64], str]:
         return np.asarray(tsne.fit_transform(reduced), np.float64), "t-SNE of the principal components"
 
 
-def _coloured(
-    title: str, places: NDArray[np.float64], names: list[Any], order: list[str] | None
-) -> tuple[Panel, list[tuple[str, str]]]:
+def _coloured(title: str, places: NDArray[np.float64], names: list[Any], order: list[str] | None) -> Colouring:
     told = np.array(["no label" if name is None else str(name) for name in names])
-    groups = [*(order or []), *sorted(set(told) - set(order or []))]
-    many = [PALETTE[k % len(PALETTE)] for k in range(len(groups))]  # classes alone keep apart by lighter shades
-    colours = dict(zip(groups, class_colours(len(groups)) if order else many, strict=True))
+    groups = [*(order or []), *sorted(set(told) - set(order or []), key=natural)]
+    colours = dict(zip(groups, class_colours(len(groups)), strict=True))
     lines = [
         Line([(float(x), float(y)) for x, y in places[told == name]], "", name, colours[name])
         for name in groups
         if (told == name).any()
     ]
-    legend = [(one.title, one.colour) for one in lines]
-    alt = f"Map of {len(told)} windows coloured {title}: {', '.join(one.title for one in lines[:FEW])}"
-    return cloud_panel(title, lines, alt), legend if len(legend) <= FEW else []
+    if len(lines) > FEW:
+        return Colouring(title, each=cloud_each(lines, "windows"))
+    alt = f"Map of {len(told)} windows coloured {title}: {', '.join(one.title for one in lines)}"
+    return Colouring(title, cloud_panel(title, lines, alt), [(one.title, one.colour) for one in lines])

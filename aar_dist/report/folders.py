@@ -16,6 +16,7 @@ from typing import Any, Literal
 import yaml
 
 from aar_dist.base.errors import ConfigError
+from aar_dist.base.wording import some
 from aar_dist.training.metrics import Row, read_rows
 
 RESULTS, CONFIG, METRICS = "results.json", "config.yaml", "metrics.jsonl"
@@ -109,8 +110,7 @@ def read_folder(path: Path) -> Folds | Run:
 
 def _found(path: Path) -> str:
     names = sorted(p.name for p in path.iterdir())
-    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
-    return (", ".join(names[:4]) + more) or "an empty folder"
+    return some(names, 4) or "an empty folder"
 
 
 def _config(path: Path) -> dict[str, Any]:

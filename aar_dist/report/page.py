@@ -13,6 +13,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from aar_dist.base import storage
+from aar_dist.base.wording import some
 from aar_dist.report.folders import Folds, Run, read_folder
 from aar_dist.report.folds_part import folds_part
 from aar_dist.report.run_part import run_part
@@ -61,4 +62,4 @@ def _told_apart(parts: Sequence[dict[str, Any]], runs: Sequence[Path]) -> list[d
 
 def _title(parts: Sequence[Mapping[str, Any]]) -> str:
     names = list(dict.fromkeys(part["name"] for part in parts))
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return some(names, 3)

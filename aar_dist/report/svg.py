@@ -85,6 +85,16 @@ def path(d: str, classes: str, title: str = "", colour: str = "") -> Markup:
     return Markup('<path class="{}"{} d="{}"><title>{}</title></path>').format(classes, style, d, title)
 
 
+def shared(d: str, classes: str, name: str) -> Markup:
+    """A path that pictures of the page draw by :func:`again`."""
+    return Markup('<defs><path id="{}" class="{}" d="{}"/></defs>').format(name, classes, d)
+
+
+def again(name: str) -> Markup:
+    """The :func:`shared` path of this name."""
+    return Markup('<use href="#{}"/>').format(name)
+
+
 def dots(points: Points) -> str:
     """Path data of a dot at each point, in percent from the upper left."""
     return "".join(f"M{x:g} {y:g}h0" for x, y in points)

@@ -24,7 +24,9 @@ from aar_dist.base.jobs import Session, Workers, available_cores
 from aar_dist.base.progress import progress
 from aar_dist.recordings.contract import Recording, check_values, raise_together, scan_recordings
 from aar_dist.shards import format as layout
+from aar_dist.shards.grids import SensorPacking, description, pack_recordings
 from aar_dist.shards.layout import layouts_of, stem
+from aar_dist.shards.packing import Format
 from aar_dist.shards.plan import plan_shards
 from aar_dist.shards.sites import Site, rows_name, site_of
 from aar_dist.shards.writer import Row, ShardJob, write_shard
@@ -46,6 +48,10 @@ class BuildOptions:
     shard_bytes: int = 64_000_000
     units: Mapping[str, str] = field(default_factory=dict)
     """Kind of sensor -> unit, for recordings that do not say."""
+    pack: Mapping[str, Format] = field(default_factory=dict)
+    """Kind of sensor -> int16 or float16, for those of more bits."""
+    max_pack_error: float = 0.01
+    """The most that a packed value may move, as a share of its axis's standard deviation."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.train_ratio <= 1:
@@ -58,6 +64,8 @@ class BuildOptions:
             raise ConfigError(f"--longest_segment_s must be positive, got {self.longest_segment_s}")
         if self.shard_bytes <= 0:
             raise ConfigError(f"--shard_size must be positive, got {self.shard_bytes}")
+        if not 0 < self.max_pack_error < 1:
+            raise ConfigError(f"--max_pack_error must lie in (0, 1), got {self.max_pack_error}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,8 +104,9 @@ def build_in(
     if site.is_finished():
         return _already_built(site, output_folder, options, _fingerprint(found))
     recordings, skipped = usable_recordings(found, bad, session.run, skip_bad)
+    stored, packing = pack_recordings(recordings, options.pack, options.max_pack_error, session.run)
     specs = plan_shards(
-        recordings,
+        stored,
         train_ratio=options.train_ratio,
         random_seed=options.random_seed,
         longest_segment_s=options.longest_segment_s,
@@ -105,11 +114,12 @@ def build_in(
     )
     plan = _plan_hash(recordings, options)
     site.begin(plan)
-    layouts = layouts_of(recordings)
+    layouts = layouts_of(stored)
     jobs = [
         ShardJob(
             spec=spec,
-            recordings={c.recording: recordings[c.recording] for c in spec.chunks},
+            recordings={c.recording: stored[c.recording] for c in spec.chunks},
+            sources={c.recording: recordings[c.recording] for c in spec.chunks},
             layout=layouts[spec.dataset],
             longest_segment_s=options.longest_segment_s,
             folder=output_folder,
@@ -122,7 +132,7 @@ def build_in(
             session.run(write_shard, jobs, on_done=lambda done: advance())
         told = [text.replace(f"{data_root}/", "") for text in skipped]  # the same bytes wherever the data lie
         about = {"options": asdict(options), "recordings_sha256": _fingerprint(found), "skipped": told}
-        info = _finish(site, [spec.name for spec in specs], recordings, about)
+        info = _finish(site, [spec.name for spec in specs], stored, packing, about)
     finally:
         site.let_go()
     return BuildResult(folder=output_folder, info=info, skipped=tuple(skipped))
@@ -200,7 +210,8 @@ def _fingerprint(recordings: Sequence[Recording]) -> str:
 
 def _already_built(site: Site, folder: Path | str, options: BuildOptions, recordings: str) -> BuildResult:
     info = layout.read_info(folder)
-    if info["options"] != json.loads(json.dumps(asdict(options))):
+    defaults = asdict(BuildOptions(datasets=()))  # of options that sets of an earlier version do not tell
+    if defaults | info["options"] != json.loads(json.dumps(asdict(options))):
         raise ShardError(
             f"{site}: holds a finished shard set with other options, {info['options']}; choose another --output_folder"
         )
@@ -216,7 +227,11 @@ def _already_built(site: Site, folder: Path | str, options: BuildOptions, record
 
 
 def _finish(
-    site: Site, shards: Sequence[str], recordings: Sequence[Recording], about: dict[str, Any]
+    site: Site,
+    shards: Sequence[str],
+    recordings: Sequence[Recording],
+    packing: Sequence[SensorPacking],
+    about: dict[str, Any],
 ) -> dict[str, Any]:
     """Write labels, dataset.json and, last of all, the manifest; then the traces of the build go."""
     with ThreadPoolExecutor(READERS) as pool:
@@ -231,6 +246,7 @@ def _finish(
         "manifest_sha256": hashlib.sha256(manifest).hexdigest(),
         "labels_sha256": hashlib.sha256(labels).hexdigest(),
         "totals": totals(rows, recordings, about["options"]["longest_segment_s"]),
+        "packing": [description(one, rows) for one in packing],
         "classes": {name: list(one.classes or ()) for name, one in layouts_of(recordings).items()},
         **about,
     }

@@ -8,7 +8,7 @@ Everything is vectorised: a million rows take a tenth of a second. Text is looke
 import math
 import re
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ DTYPES = ("<f4", "<f8", "<f2", "|i1", "|u1", "<i2", "<u2", "<i4", "<u4", "<i8", 
 PACKED = ("int16", "float16")
 """What a manifest calls the type of packed samples."""
 MOST_AXES, LONGEST_TEXT = 4096, 1024
-MOST_COLUMNS, MOST_GROUPS = 100, 10_000
+MOST_COLUMNS, MOST_GROUPS, MOST_PAGE = 100, 10_000, 64_000_000
 LARGEST_SHARD = 1 << 50
 LOWEST_HZ, HIGHEST_HZ = 1e-7, 1e9
 FURTHEST_S = 1e12
@@ -100,6 +100,16 @@ def check_extent(metadata: Any, n_bytes: int) -> Problem:
         return (
             f"its {n_bytes} bytes hold {metadata.num_rows} rows, {n_values} values, {unpacked} bytes unpacked: a bomb"
         )
+    return None
+
+
+def check_pages(sizes: Iterable[int], n_bytes: int) -> Problem:
+    """What is wrong with the sizes that the pages themselves tell: a footer may say less."""
+    total = 0
+    for size in sizes:
+        total += size
+        if size > MOST_PAGE or total > 100 * n_bytes:
+            return f"a page of {size} bytes unpacked, {total} with those before it: a bomb"
     return None
 
 

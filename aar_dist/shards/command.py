@@ -3,12 +3,15 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 from aar_dist.base.cli import Parser, size_in_bytes
 from aar_dist.base.errors import ConfigError, RecordingError, user_entry
 from aar_dist.base.remote import as_location
 from aar_dist.base.storage import is_staging
+from aar_dist.recordings.units import Kind
 from aar_dist.shards.build import BuildOptions, build
+from aar_dist.shards.packing import Format
 from aar_dist.shards.summary import render, summarize
 
 # Flags of the first system's data preparation that decide what is drawn, not what is stored.
@@ -54,12 +57,39 @@ def parser() -> Parser:
     p.add_argument("--shard_size", type=size_in_bytes, default=defaults.shard_bytes, help="bytes a shard (64MB)")
     for kind in ("acc", "gyr", "mag", "ecg", "ppg"):
         p.add_argument(f"--{kind}_units", help=f"unit of {kind} sensors in files that do not say")
+    p.add_argument(
+        "--pack",
+        nargs="+",
+        default=[],
+        metavar="[KIND=]FORMAT",
+        help="keep sensors of more bits as int16 or float16: all kinds, or acc=int16 ppg=float16 … (default: none)",
+    )
+    p.add_argument(
+        "--max_pack_error",
+        type=float,
+        default=defaults.max_pack_error,
+        help="most that packing may move a value, as a share of its axis's standard deviation (%(default)s)",
+    )
     p.add_argument("--skip_bad", action="store_true", help="go on without recordings that cannot be used")
     p.add_argument("--workers", type=int, help="shards written at a time (default: all cores)")
     p.add_argument("--ray_address", help="a Ray cluster, e.g. auto or 10.0.0.1:6379 (default: this machine)")
     for name in AT_TRAINING:
         p.add_argument(f"--{name}", action=_AtTraining, help=argparse.SUPPRESS)
     return p
+
+
+def formats_of(told: Sequence[str]) -> dict[str, Format]:
+    """``--pack``: kind of sensor -> format; a format alone is for every kind."""
+    kinds, formats = get_args(Kind), {str(f): f for f in get_args(Format)}
+    chosen: dict[str, Format] = {}
+    for text in told:
+        kind, _, name = text.rpartition("=")
+        if name not in formats or (kind and kind not in kinds):
+            raise ConfigError(
+                f"--pack {text}: expected int16 or float16, alone or as <kind>=<format>; kinds are {', '.join(kinds)}"
+            )
+        chosen |= dict.fromkeys([kind] if kind else kinds, formats[name])
+    return chosen
 
 
 def folders_of(data_root: Path) -> list[str]:
@@ -91,6 +121,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         longest_segment_s=args.longest_segment_s,
         shard_bytes=args.shard_size,
         units=units,
+        pack=formats_of(args.pack),
+        max_pack_error=args.max_pack_error,
     )
     result = build(
         args.data_root,

@@ -32,12 +32,14 @@ from aar_dist.shards.checks import (
     check_extent,
     check_file,
     check_info,
+    check_pages,
     check_places,
     check_runs,
     refuse,
 )
+from aar_dist.shards.pages import page_sizes
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1 had no packed sensors
 MANIFEST, LABELS, INFO = "manifest.parquet", "labels.parquet", "dataset.json"
 BUILD_FOLDER = ".build"
 SPLITS = ("train", "val")
@@ -62,7 +64,7 @@ MANIFEST_SCHEMA = pa.schema(
         ("offset", pa.int64()),  # of the first sample in the shard [bytes]
         ("n_samples", pa.int64()),
         ("owned_starts", pa.int64()),
-        ("dtype", _NAME),  # NumPy's name with byte order, e.g. <i2
+        ("dtype", _NAME),  # NumPy's: with byte order (<i2) as recorded; int16 (-32768 is NaN) or float16 if packed
         ("axes", _NAME),  # joined by commas
         ("units", _NAME),  # of the stored values
         ("rate_hz", pa.float64()),
@@ -99,9 +101,9 @@ def parquet_bytes(table: pa.Table) -> bytes:
     return data
 
 
-def identity_of(rows: Iterable[dict[str, Any]]) -> str:
+def identity_of(rows: Iterable[dict[str, Any]], version: int = FORMAT_VERSION) -> str:
     """The identity of a shard set: a hash of its rows, independent of how Parquet stores them."""
-    digest = hashlib.sha256(f"aar_dist shard set {FORMAT_VERSION}\n".encode())
+    digest = hashlib.sha256(f"aar_dist shard set {version}\n".encode())
     for row in rows:
         digest.update(json.dumps([row[name] for name in MANIFEST_SCHEMA.names]).encode())
     return digest.hexdigest()
@@ -125,8 +127,8 @@ def read_info(location: Path | str) -> dict[str, Any]:
         raise ShardError(f"{where}: not there: not a shard set, or its build did not finish") from None
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ShardError(f"{where}: cannot be read ({type(error).__name__}); build the shard set again") from error
-    if version != FORMAT_VERSION:
-        raise ShardError(f"{where}: format version {version!r}, this program reads {FORMAT_VERSION}")
+    if version not in range(1, FORMAT_VERSION + 1):
+        raise ShardError(f"{where}: format version {version!r}, this program reads 1 to {FORMAT_VERSION}")
     refuse(where, check_info(info))
     return info
 
@@ -203,6 +205,7 @@ class CheckedParquet:
         with self._own_words():
             metadata = pq.read_metadata(file)
             refuse(where, check_extent(metadata, self._n_bytes))
+            refuse(where, check_pages(page_sizes(file, metadata), self._n_bytes))
             there = {metadata.schema.column(i).path for i in range(metadata.num_columns)}
             # Keys too are read coded: a long one that a bomb repeats would be spelt out in every row.
             coded = [f.name for f in schema if f.name in there and (f.name == "key" or pa.types.is_dictionary(f.type))]

@@ -13,6 +13,7 @@ import numpy as np
 
 from aar_dist.base.errors import RecordingError
 from aar_dist.recordings.contract import Recording, Sensor
+from aar_dist.shards.packing import grid_of
 
 LABEL, JSON = "label.npy", "json"
 TAR_BLOCK, NPY_HEADER = tarfile.BLOCKSIZE, 128
@@ -144,6 +145,7 @@ def _sensor_description(name: str, axes: tuple[str, ...], recording: Recording) 
         "rate_hz": sensor.rate_hz if sensor else 0.0,
         "units": sensor.units if sensor else "",
         "axes": list(axes),
+        "packing": sensor.dtype if sensor and grid_of(sensor.dtype, sensor.scale, sensor.offset) else "",
         "scale": list(sensor.scale) if sensor else [0.0] * len(axes),
         "zero": list(sensor.offset) if sensor else [0.0] * len(axes),
     }

@@ -1,6 +1,6 @@
 """Count, mean, deviation and range per axis, in one pass over blocks that stay in the processor's cache.
 
-stored values (n, A), NaN where there is none -> Moments
+stored values (n, A), NaN where there is none -> Moments, extremes
 
 Blocks are summed lane by lane, each lane in order: the same bits on every machine, whatever its vector width.
 """
@@ -49,8 +49,9 @@ class _Sums:
 
 def moments(values: NDArray[np.generic]) -> Moments:
     """The moments of (n, A) integers or floats."""
-    n, axes = values.shape
+    axes = values.shape[1]
     lanes = max(1, WIDTH // axes)
+    table, rest = _table(values, lanes)
     sums = _Sums(
         pivot=np.tile(_pivot(values), lanes),
         first=np.zeros(lanes * axes),
@@ -58,14 +59,30 @@ def moments(values: NDArray[np.generic]) -> Moments:
         missing=np.zeros(lanes * axes, np.int64),
     )
     buffer = np.empty((HEIGHT, lanes * axes))
-    whole = n // lanes * lanes
-    table = values[:whole].reshape(-1, lanes * axes)
     for at in range(0, len(table), HEIGHT):
         sums.add(table[at : at + HEIGHT], buffer)
+    sums.add(rest, buffer)
+    return _moments(sums, axes, (len(table) + 1) * lanes)
+
+
+def extremes(values: NDArray[np.generic]) -> tuple[Floats, Floats]:
+    """The least and the largest of (n, A) per axis; NaN where there is none."""
+    axes = values.shape[1]
+    table, rest = _table(values, max(1, WIDTH // axes))
+    found = []
+    for of in (np.fmin, np.fmax):
+        each = of.reduce(table, axis=0).astype(np.float64) if len(table) else rest[0]
+        found.append(of.reduce(of(each, rest[0]).reshape(-1, axes), axis=0))
+    return found[0], found[1]
+
+
+def _table(values: NDArray[np.generic], lanes: int) -> tuple[NDArray[np.generic], Floats]:
+    """Values (n, A) as rows of so many samples, and the rest as one row, filled up with NaN."""
+    n, axes = values.shape
+    whole = n // lanes * lanes
     rest = np.full((lanes, axes), np.nan)
     rest[: n - whole] = values[whole:]
-    sums.add(rest.reshape(1, -1), buffer)
-    return _moments(sums, axes, n + lanes - (n - whole))
+    return values[:whole].reshape(-1, lanes * axes), rest.reshape(1, -1)
 
 
 def _pivot(values: NDArray[np.generic]) -> Floats:

@@ -4,8 +4,10 @@ manifest + labels -> Summary -> text | JSON | figure
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -51,6 +53,8 @@ class Summary:
     """Data set -> class -> hours."""
     overlap: float
     """Bytes stored twice at chunk borders, as a share of the recorded ones."""
+    packing: tuple[dict[str, Any], ...]
+    """Of each packed sensor of a data set: format, grid, worst error, recordings that were kept as recorded."""
     notes: tuple[str, ...]
 
     def as_json(self) -> str:
@@ -81,6 +85,7 @@ def summarize(location: Path | str) -> Summary:
         parts=tuple(_part(table, *key) for key in keys),
         label_hours=_label_hours(labels, list(splits)),
         overlap=totals["overlap"],
+        packing=tuple(info.get("packing", ())),
         notes=tuple(notes),
     )
 
@@ -130,6 +135,8 @@ def render(summary: Summary) -> str:
         )  # fmt: skip
     console.print(table)
     console.print(f"overlap of neighbouring chunks: {100 * summary.overlap:.2f} % of the bytes", highlight=False)
+    for packed in summary.packing:
+        console.print(_packing_line(packed), highlight=False, soft_wrap=True)
     for dataset, of in summary.label_hours.items():
         if of:
             console.print(f"hours labelled in {dataset}", highlight=False)
@@ -139,6 +146,18 @@ def render(summary: Summary) -> str:
     for note in summary.notes:
         console.print(f"note: {note}", highlight=False, soft_wrap=True)
     return console.export_text()
+
+
+def _packing_line(packed: Mapping[str, Any]) -> str:
+    """One packed sensor in words."""
+    kept = packed["kept"]
+    stay = f"; kept as recorded, because they do not fit: {len(kept)}, such as {kept[0]}" if kept else ""
+    of_std, of_range = (100 * max(packed[name]) for name in ("error_of_std", "error_of_range"))
+    return (
+        f"packed {packed['dataset']} {packed['sensor']} as {packed['format']}: {packed['recordings']} recordings, "
+        f"worst error {max(packed['error']):.2g} {packed['units']}, {of_std:.2g} % of the deviation and "
+        f"{of_range:.2g} % of the range{stay}"
+    )
 
 
 def figure(summary: Summary) -> Figure:

@@ -42,7 +42,7 @@ def verify_shards(location: Path | str) -> str:
     table = read_manifest(location, info)
     read_labels(location, info)
     rows = (row for batch in table.to_batches(ROWS_AT_ONCE) for row in batch.to_pylist())
-    if (found := identity_of(rows)) != info["identity"]:
+    if (found := identity_of(rows, info["format_version"])) != info["identity"]:
         raise ShardError(
             f"{where}: the manifest's rows hash to {found[:12]}, dataset.json names {info['identity'][:12]}: "
             "a manifest of another build; copy the whole shard set again or rebuild it"

@@ -4,6 +4,7 @@ ShardJob -> <shard>.tar (whole, or not there) + .build/<shard>.json (its manifes
 """
 
 import json
+import secrets
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from aar_dist.base.errors import RecordingError, ShardError
 from aar_dist.base.remote import Missing, Remote, is_url
 from aar_dist.recordings.contract import UNLABELLED, Recording, Sensor, read_labels, read_samples
 from aar_dist.shards.layout import JSON, LABEL, DatasetLayout, clock, description, label_rate, sample_key
+from aar_dist.shards.packing import grid_of, pack
 from aar_dist.shards.plan import Chunk, ShardSpec, label_span, span_of
 from aar_dist.shards.sites import PLAN, nameless_file, rows_name
 from aar_dist.shards.statistics import moments
@@ -31,6 +33,9 @@ class ShardJob:
 
     spec: ShardSpec
     recordings: dict[int, Recording]
+    """As they are stored."""
+    sources: dict[int, Recording]
+    """As they are recorded."""
     layout: DatasetLayout
     longest_segment_s: float
     folder: Path | str
@@ -40,18 +45,23 @@ class ShardJob:
 
 
 def write_shard(job: ShardJob) -> None:
-    """Write one shard and its rows, unless both stand there already."""
+    """Write one shard and its rows, unless both stand there already.
+
+    Two attempts may be at work at once: Ray begins another where it lost sight of a node whose worker lives on. Each
+    writes under a name of its own and puts its bytes, the same ones, in place of the other's. One that comes after the
+    build has ended finds no build folder, fails and leaves nothing.
+    """
     if is_url(job.folder):
         _upload(Remote(str(job.folder)), job)
         return
     final, rows_path = Path(job.folder) / job.spec.name, Path(job.folder) / rows_name(job.spec.name)
     if _finished(final, rows_path, job.plan):
         return
-    staging = storage.staging_name(final)
-    with storage.one_line_errors(final, staging):
-        storage.remove(final)
-        storage.write_bytes(rows_path, make_shard(job, staging))
-        storage.publish(staging, final)
+    staging, staged_rows = (_of_this_attempt(path) for path in (final, rows_path))
+    with storage.one_line_errors(final, staging, staged_rows):
+        staged_rows.write_bytes(make_shard(job, staging))
+        storage.replace(staged_rows, rows_path)
+        storage.replace(staging, final)
 
 
 def make_shard(job: ShardJob, path: Path) -> bytes:
@@ -62,6 +72,11 @@ def make_shard(job: ShardJob, path: Path) -> bytes:
     rows = [row | {"shard_bytes": tar.size, "sha256": tar.sha256} for s in samples for row in s[0]]
     runs = [run for s in samples for run in s[1]]
     return json.dumps({"plan": job.plan, "rows": rows, "labels": runs}).encode()
+
+
+def _of_this_attempt(path: Path) -> Path:
+    """Host and process do not tell attempts apart where containers share a host's name."""
+    return Path(f"{storage.staging_name(path)}-{secrets.token_hex(4)}")
 
 
 def _finished(final: Path, rows_path: Path, plan: str) -> bool:
@@ -112,10 +127,13 @@ def _write_sensor(
     tar: TarWriter, member: str, job: ShardJob, recording: Recording, sensor: Sensor, chunk: Chunk
 ) -> Row:
     span = span_of(recording, sensor, chunk, job.longest_segment_s)
-    values = read_samples(recording, sensor, span.start, span.stop)
+    source = next(s for s in job.sources[chunk.recording].sensors if s.name == sensor.name)
+    values = read_samples(recording, source, span.start, span.stop)
     if not values.dtype.isnative:
         values = values.astype(values.dtype.newbyteorder("="))
-    offset = tar.add_array(member, values)
+    grid = grid_of(sensor.dtype, sensor.scale, sensor.offset)
+    stored, error = pack(values, source, grid) if grid else (values, np.zeros(0))
+    offset = tar.add_array(member, stored)
     return {
         "shard": job.spec.name,
         "split": job.spec.split,
@@ -129,14 +147,15 @@ def _write_sensor(
         "offset": offset,
         "n_samples": len(values),
         "owned_starts": span.owned,
-        "dtype": values.dtype.str,
+        "dtype": grid.format if grid else stored.dtype.str,
         "axes": ",".join(sensor.axes),
         "units": sensor.units,
         "rate_hz": sensor.rate_hz,
         "start_s": span.start / sensor.rate_hz,
         "scale": list(sensor.scale),
         "zero": list(sensor.offset),
-        **_statistics(values[: span.owned], sensor),
+        **_statistics(values[: span.owned], source),
+        "pack_error": error.tolist(),  # not for the manifest: the worst one is told of the whole set
     }
 
 

@@ -7,6 +7,9 @@ from typing import Literal
 from aar_dist.base.cli import size_in_bytes
 from aar_dist.base.errors import ConfigError
 
+Statistics = dict[str, dict[str, dict[str, list[float]]]]
+"""Data set -> sensor -> axis -> [mean, standard deviation], in the unit of the kind."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class MixtureConfig:
@@ -56,6 +59,9 @@ class DataConfig:
     normalize: Normalize = "none"
     """``centre`` takes each axis's mean off a segment and leaves its scale; the others are z-scores per axis with the
     statistics of the segment, its recording or its data set."""
+    statistics: Statistics | None = None
+    """With ``normalize: dataset``: data set -> sensor -> axis -> [mean, standard deviation]. A run writes down those it
+    measured, and what starts from its model follows them; what they do not name is measured."""
     random_seed: int = 578
     """Seed of the order, the offsets and the masks."""
     lanes: int = 256
@@ -91,6 +97,10 @@ class DataConfig:
             if getattr(self, name) <= 0:
                 raise ConfigError(f"data.{name} must be positive, got {getattr(self, name)}")
         self.resident_bytes, self.cache_bytes  # noqa: B018  raise if they are no sizes
+        told = self.statistics or {}
+        for name, pair in ((f"{d}.{s}.{a}", told[d][s][a]) for d in told for s in told[d] for a in told[d][s]):
+            if len(pair) != 2 or pair[1] <= 0:
+                raise ConfigError(f"data.statistics.{name} must be [mean, a positive deviation], got {pair}")
 
     @property
     def resident_bytes(self) -> int | None:

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from aar_dist.shards.format import SPLITS
 from aar_dist.stream.columns import Coded, Codes, Floats, distinct, grouped, rising
-from aar_dist.stream.config import DataConfig
+from aar_dist.stream.config import DataConfig, Statistics
 from aar_dist.stream.manifests import Manifests, Mask, of_split
+from aar_dist.stream.statistics import settled
 from aar_dist.stream.tape import Ints
 
 
@@ -68,18 +69,33 @@ def forms_of(manifests: Manifests, rows: Ints, data: DataConfig, *, joint: bool)
     )
 
 
-def scaling_of(manifests: Manifests, wanted: Mask, rows: Ints, width: int, normalize: str) -> tuple[Coded, Coded]:
-    """Scale and zero of each row, (r, A) float32, statistics included."""
+def scaling_of(
+    manifests: Manifests, wanted: Mask, rows: Ints, width: int, data: DataConfig
+) -> tuple[Coded, Coded, Statistics | None]:
+    """Scale and zero of each row, (r, A) float32, statistics included; those of data sets by name."""
     scale, zero = (manifests.coded_lists(name, width).at(rows) for name in ("scale", "zero"))
-    if normalize in ("recording", "dataset"):
-        group, mean, std = _statistics(manifests, wanted, rows, width, normalize)
+    named: Statistics | None = None
+    if data.normalize in ("recording", "dataset"):
+        group, mean, std = _statistics(manifests, wanted, rows, width, data.normalize)
         code, first = grouped(scale.codes, zero.codes, group[rows])
         of = group[rows[first]]
+        if data.normalize == "dataset":
+            named = _settle(manifests, rows, group, mean, std, data.statistics)
         scales, zeros = scale[first] / std[of], (zero[first] - mean[of]) / std[of]
     else:
         code, first = grouped(scale.codes, zero.codes)
         scales, zeros = scale[first], zero[first]
-    return Coded(code, scales.astype(np.float32)), Coded(code, zeros.astype(np.float32))
+    return Coded(code, scales.astype(np.float32)), Coded(code, zeros.astype(np.float32)), named
+
+
+def _settle(
+    manifests: Manifests, rows: Ints, group: Codes, mean: Floats, std: Floats, told: Statistics | None
+) -> Statistics:
+    """Put what is told in place of what was measured of the groups (g, A) of these rows; all of it by name."""
+    here, first = np.unique(group[rows], return_index=True)
+    columns = [_of(manifests, name, rows[first]) for name in ("dataset", "sensor", "axes")]
+    mean[here], std[here], named = settled(columns, mean[here], std[here], told)
+    return named
 
 
 def _of(manifests: Manifests, name: str, rows: Ints) -> tuple[Codes, list[str]]:

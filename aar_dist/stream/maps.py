@@ -23,7 +23,7 @@ from aar_dist.stream.tape import Ints
 # Unsigned integers are gathered as signed ones of their size, which torch knows on every device, and set right later.
 TORCH = {"<f4": torch.float32, "<f8": torch.float64, "<f2": torch.float16, "|i1": torch.int8, "|u1": torch.uint8,
           "<i2": torch.int16, "<u2": torch.int16, "<i4": torch.int32, "<u4": torch.int32, "<i8": torch.int64,
-          "<u8": torch.int64}  # fmt: skip
+          "<u8": torch.int64, "int16": torch.int16, "float16": torch.float16}  # fmt: skip
 KEEP_S = 2.0
 """A remote shard that no batch was cut from for so long is let go of."""
 

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from aar_dist.shards.packing import MISSING
 from aar_dist.stream.batch import Origin, SegmentBatch
 from aar_dist.stream.buffers import ALIGN, Buffer, BufferRing, HostMemory
 from aar_dist.stream.config import Normalize
-from aar_dist.stream.cuts import BatchPlan, GroupPlan, Planner, sent
+from aar_dist.stream.cuts import BatchPlan, GroupPlan, Kind, Planner, sent
 from aar_dist.stream.maps import TORCH, ShardMaps, windows
 from aar_dist.stream.resident import Resident
 from aar_dist.stream.source import Source, first_rows
@@ -175,12 +176,12 @@ def _converted(
         x = _empty(stored.shape, torch.float32, device, memory).copy_(stored)
     if kind.dtype in _WRAPPED:  # an unsigned type, gathered as a signed one
         x = torch.where(x < 0, x + 2.0 ** (8 * np.dtype(kind.dtype).itemsize), x)
-    ok = _finite(x, stored.dtype, memory)
+    ok = _present(x, stored, kind, memory)
     if not (group.plan.scale == 1.0).all():
         x.mul_(there.scale.repeat(1, kind.n_samples))
     if not (group.plan.zero == 0.0).all():
         x.add_(there.zero.repeat(1, kind.n_samples))
-    if not _holds_everywhere(ok, stored.dtype):
+    if not _holds_everywhere(ok, kind):
         x = torch.where(ok, x, 0.0)
     shape = (len(x), kind.n_samples, kind.n_axes)
     return normalized(x.view(shape), ok.view(shape), normalize), ok.view(shape)
@@ -195,10 +196,12 @@ def _stored(group: Group, there: GroupPlan, device: torch.device) -> torch.Tenso
     return windows(group.resident, there.first, there.kind.n_samples * there.kind.n_axes)
 
 
-def _finite(x: torch.Tensor, stored: torch.dtype, memory: HostMemory) -> torch.Tensor:
+def _present(x: torch.Tensor, stored: torch.Tensor, kind: Kind, memory: HostMemory) -> torch.Tensor:
     """(n, S·A) True where there is a value."""
     ok = _empty(x.shape, torch.bool, x.device, memory)
-    if not stored.is_floating_point:
+    if kind.dtype == "int16":  # packed
+        return torch.ne(stored, MISSING, out=ok)
+    if not stored.dtype.is_floating_point:
         return ok.fill_(True)
     if x.device.type == "cpu":  # one pass; torch makes several, with memory for each
         np.isfinite(x.numpy(), out=ok.numpy())
@@ -206,9 +209,11 @@ def _finite(x: torch.Tensor, stored: torch.dtype, memory: HostMemory) -> torch.T
     return torch.isfinite(x)
 
 
-def _holds_everywhere(ok: torch.Tensor, stored: torch.dtype) -> bool:
+def _holds_everywhere(ok: torch.Tensor, kind: Kind) -> bool:
     """True if no value is known to be missing, without waiting for a device."""
-    return not stored.is_floating_point or (ok.device.type == "cpu" and bool(ok.numpy().all()))
+    return (np.dtype(kind.dtype).kind in "iu" and kind.dtype != "int16") or (
+        ok.device.type == "cpu" and bool(ok.numpy().all())
+    )
 
 
 def _empty(size: Sequence[int], dtype: torch.dtype, device: torch.device, memory: HostMemory) -> torch.Tensor:

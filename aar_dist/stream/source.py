@@ -19,7 +19,7 @@ from aar_dist.base.cache import Cache
 from aar_dist.base.errors import ConfigError, ShardError
 from aar_dist.base.hashing import word
 from aar_dist.stream.columns import Coded, Codes, Floats, grouped, rising
-from aar_dist.stream.config import DataConfig
+from aar_dist.stream.config import DataConfig, Statistics
 from aar_dist.stream.forms import forms_of, scaling_of
 from aar_dist.stream.manifests import Manifests, Mask, check_split, in_order, of_sensors, of_split, sensor_names
 from aar_dist.stream.staging import Shard
@@ -79,6 +79,8 @@ class Source:
     """Recordings without room for one segment."""
     vanished: tuple[str, ...]
     """Data sets all of whose recordings are too short."""
+    statistics: Statistics | None = None
+    """With ``normalize: dataset``: those that were told and those that were measured."""
 
     @property
     def frame_bytes(self) -> Ints:
@@ -124,6 +126,7 @@ class _Chooser:
         self.names = self.sensors if data.sensors == "all" else sensor_names(data)
         joint = data.sensors != "each" and len(self.names) > 1
         self.forms = forms_of(manifests, rows, data, joint=joint)
+        self.named: Statistics | None = None
 
     def _rising(self, name: str) -> tuple[Codes, list[str]]:
         codes, names = self.manifests.names(name)
@@ -143,6 +146,7 @@ class _Chooser:
         n_recordings = _count(recording[first])
         parts, n_starts = parts[n_starts > 0], n_starts[n_starts > 0]
         drawable = first_rows(parts)
+        rows = self._rows()
         return Source(
             shards=self.shards,
             cache=self.manifests.cache,
@@ -159,7 +163,8 @@ class _Chooser:
             origin=origin,
             too_short=n_recordings - _count(recording[drawable]),
             vanished=tuple(sorted({self.datasets[d] for d in np.unique(self.dataset[first])} - set(datasets))),
-            rows=self._rows(),
+            rows=rows,
+            statistics=self.named,
         )
 
     def _items(self, drawable: Ints, dataset: Ints, n_starts: Ints, subject: Codes) -> Items:
@@ -249,7 +254,7 @@ class _Chooser:
 
     def _rows(self) -> Rows:
         forms, manifests, most = self.forms, self.manifests, int(self.forms.n_axes.max())
-        scale, zero = scaling_of(manifests, self.wanted, self.rows, most, self.data.normalize)
+        scale, zero, self.named = scaling_of(manifests, self.wanted, self.rows, most, self.data)
         return Rows(
             shard=self.shard,
             offset=self._numbers("offset"),

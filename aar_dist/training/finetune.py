@@ -15,6 +15,7 @@ import torch
 from aar_dist.base.config import ClassSpec, arguments, dump
 from aar_dist.base.errors import ConfigError, run_door, user_entry
 from aar_dist.base.hashing import hash_int
+from aar_dist.base.interrupts import resumes
 from aar_dist.objectives.base import Objective
 from aar_dist.store.checkpoint import Checkpoint, build_objective, load_weights
 from aar_dist.stream.loader import SegmentStream
@@ -33,6 +34,7 @@ from aar_dist.training.task import Task, open_task, resolved, seen_by
 
 
 @user_entry
+@resumes
 def main(argv: Sequence[str] | None = None) -> None:
     """The command: ``--config FILE`` and dotted overrides. See docs/finetuning.md."""
     finetune(load_config(arguments() if argv is None else argv))
@@ -127,14 +129,7 @@ def _conclude(job: Job, progress: Progress, config: FinetuneConfig, head: ClassS
     folder = job.directory.checkpoints
     chosen = checkpoints.read(checkpoints.best(folder) or checkpoints.complete(folder)[-1])
     weights = job.engine.consolidate(folder, chosen.path.name)
-    about = {
-        "fold": config.split.fold,
-        "best_step": chosen.step,
-        "val_loss": chosen.val_loss,
-        "steps": progress.step,
-        "split": {name: list(subjects) for name, subjects in asdict(task.sides).items()},
-        "init_from": None if config.from_scratch else config.init_from,
-    }
+    about = _made(config, task, chosen, progress)
     scores = _tested(job, config, head, task, weights, about)
     told = publishing.publish(
         job.config,
@@ -156,6 +151,18 @@ def _conclude(job: Job, progress: Progress, config: FinetuneConfig, head: ClassS
         f"  predictions     {job.directory.root}",
         f"  every number    {job.directory.metrics}",
     ]
+
+
+def _made(config: FinetuneConfig, task: Task, chosen: checkpoints.Saved, progress: Progress) -> dict[str, Any]:
+    """What the manifest and metrics.json say of how the weights came about."""
+    return {
+        "fold": config.split.fold,
+        "best_step": chosen.step,
+        "val_loss": chosen.val_loss,
+        "steps": progress.step,
+        "split": {name: list(subjects) for name, subjects in asdict(task.sides).items()},
+        "init_from": None if config.from_scratch else config.init_from,
+    }
 
 
 def _tested(

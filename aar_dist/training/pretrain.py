@@ -5,12 +5,14 @@ config -> streams, objective -> engine, restored -> train -> fp32 weights in the
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
+from dataclasses import replace
 
 import torch
 
 from aar_dist.base.config import arguments, dump, load
 from aar_dist.base.errors import user_entry
 from aar_dist.base.hashing import hash_int
+from aar_dist.base.interrupts import resumes
 from aar_dist.objectives.base import Objective
 from aar_dist.store.checkpoint import Checkpoint, build_objective, load_weights
 from aar_dist.store.registry import resolve
@@ -26,6 +28,7 @@ from aar_dist.training.run_directory import RunDirectory
 
 
 @user_entry
+@resumes
 def main(argv: Sequence[str] | None = None) -> None:
     """The command: ``--config FILE`` and dotted overrides. See docs/training.md."""
     pretrain(load(SCHEMA, arguments() if argv is None else argv))
@@ -62,6 +65,7 @@ def initial_objective(config: PretrainConfig, directory: RunDirectory) -> Object
 
 def plan(config: PretrainConfig, objective: Objective, streams: Sequence[SegmentStream]) -> Plan:
     """What is going to be done."""
+    config = replace(config, data=replace(config.data, statistics=streams[0].source.statistics))
     return Plan(
         config=config,
         text=dump(SCHEMA, config),

@@ -18,7 +18,7 @@ from aar_dist.store.checkpoint import Checkpoint, load_weights, specs
 from aar_dist.store.registry import SCHEME, resolve
 from aar_dist.training.finetune_config import SCHEMA, FinetuneConfig
 
-FOLLOWED = ("segment_duration", "max_window_length", "normalize", "sensors", "kinds")
+FOLLOWED = ("segment_duration", "max_window_length", "normalize", "statistics", "sensors", "kinds")
 """What the stream hands on follows the pretraining's, unless the user says otherwise."""
 OWNER = "backbone."
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from aar_dist.base.errors import ConfigError
 from aar_dist.base.hashing import hash_int, word
+from aar_dist.base.wording import some
 from aar_dist.stream.windows import WindowTable
 from aar_dist.training.folds import SIDES, read_folds
 
@@ -78,7 +79,7 @@ def sides(config: SplitConfig, table: WindowTable, identity: str) -> Sides:
         if both := sorted({*getattr(made, one)} & {*getattr(made, other)}):
             raise ConfigError(f"{where}: subject {both[0]} stands on two sides, {one} and {other}")
     if not made.train:
-        raise ConfigError(f"{where}: no subject is left to train on; there are {_some(present)}")
+        raise ConfigError(f"{where}: no subject is left to train on; there are {some(present)}")
     if made.validation:
         return made
     return hold_out(made, table, config)
@@ -153,9 +154,5 @@ def _known(names: Sequence[str], present: Sequence[str], where: str) -> None:
     for name in names:
         if name not in present:
             near = difflib.get_close_matches(name, present, 1)
-            said = f"did you mean {near[0]}?" if near else f"there are {_some(present)}"
+            said = f"did you mean {near[0]}?" if near else f"there are {some(present)}"
             raise ConfigError(f"{where}: no labelled window of a subject {name!r} in the shards; {said}")
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")

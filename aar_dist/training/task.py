@@ -73,9 +73,15 @@ def open_task(config: FinetuneConfig) -> Task:
 
 
 def resolved(config: FinetuneConfig, task: Task) -> tuple[FinetuneConfig, ClassSpec]:
-    """The configuration with its classes named, and the objective with all its arguments."""
+    """The configuration with its classes and statistics named, and the objective with all its arguments."""
     names = None if task.classes is None else list(task.classes)
-    config = replace(config, windows=replace(config.windows, classes=names), avg_pool=False, objective=_pooled(config))
+    config = replace(
+        config,
+        data=replace(config.data, statistics=task.source.statistics),
+        windows=replace(config.windows, classes=names),
+        avg_pool=False,
+        objective=_pooled(config),
+    )
     arguments = {**config.objective.init_args, "n_channels": task.source.n_columns, **_from_labels(config, task)}
     return config, ClassSpec(config.objective.class_path, arguments)
 

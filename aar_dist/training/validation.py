@@ -53,7 +53,7 @@ def first(batch: SegmentBatch, n: int) -> SegmentBatch:
 
 
 def draw(batch: SegmentBatch, made: Reconstruction, stream: SegmentStream, picture: Path) -> None:
-    """Original against reconstruction, a row for each segment."""
+    """Original against reconstruction, one segment below the other."""
     names = [stream.channels[i] if i >= 0 else "" for i in batch.channel[0].tolist()]
     figure = reconstruction_figure(
         *(x.float().cpu().numpy() for x in (made.values, made.prediction)),

@@ -28,9 +28,9 @@ def figure():
 
 def test_axes_are_in_seconds_and_units(figure):
     cow, goat = figure.axes[0], figure.axes[3]
-    assert cow.get_title(loc="left") == "cow · x"
-    assert cow.get_ylabel() == "[g]"
-    assert goat.get_xlabel() == "time [s]"
+    assert cow.get_title(loc="left") == "cow"
+    assert [axes.get_ylabel() for axes in figure.axes] == ["x [g]", "y [g]", "z [g]"] * 2
+    assert figure.axes[5].get_xlabel() == "time [s]"
     assert cow.lines[0].get_xdata()[-1] == pytest.approx(9.9)
     assert goat.lines[0].get_xdata()[-1] == pytest.approx(9.8)  # 50 samples at 5 Hz, the padding left out
 
@@ -45,6 +45,15 @@ def test_prediction_is_drawn_where_the_model_was_blind(figure):
 
 def test_an_absent_channel_says_so(figure):
     assert [text.get_text() for text in figure.axes[2].texts] == ["no samples"]
+
+
+def test_a_phone_shows_its_whole_width(figure):
+    width, height = figure.get_size_inches()
+    assert width == 5, "letters of 9 points are ten pixels high where 5 inches are 390 pixels wide"
+    assert height > 5
+    figure.canvas.draw()
+    boxes = [axes.get_position(original=False) for axes in figure.axes]
+    assert all(b.width > 0.7 * 1 for b in boxes)
 
 
 def test_runs_of_true():

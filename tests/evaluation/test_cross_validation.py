@@ -115,9 +115,25 @@ def test_what_is_left_behind(undisturbed, backbone):
     assert "SIMULATED" not in said
 
 
+def asked_to_stop(process: subprocess.Popen, out: Path) -> None:
+    """SIGTERM while folds are trained: the last line says what becomes of it, without a trace of Ray's."""
+    deadline = time.monotonic() + 120
+    while not list(out.glob("runs/*/*/*/metrics.jsonl")):
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline, "the folds do not get on"
+        time.sleep(0.02)
+    process.terminate()
+    text, _ = process.communicate(timeout=60)
+    assert process.returncode == 143
+    said = "interrupted: nothing that was finished is lost, and the same command goes on"
+    assert text.splitlines()[-1] == said
+    assert "SIGTERM" not in text
+
+
 @pytest.mark.launch
 def test_killed_and_run_again_it_ends_with_the_same_and_trains_nothing_twice(undisturbed, shards, backbone, tmp_path):
     out = tmp_path / "folds"
+    asked_to_stop(start(folds_settings(shards, backbone, out)), out)
     process = start(folds_settings(shards, backbone, out))
     deadline = time.monotonic() + 120
     while len(list(out.glob("runs/*/*/*/finished"))) < 2 or not list(out.glob("runs/*/*/*/checkpoints/step_*")):

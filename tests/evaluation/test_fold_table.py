@@ -30,10 +30,10 @@ def jobs(tmp_path) -> list[FoldJob]:
     return made
 
 
-def rendered(table: FoldTable) -> str:
-    console = Console(width=100, force_terminal=False)
+def rendered(table: FoldTable, width: int = 100) -> str:
+    console = Console(width=width, force_terminal=False)
     with console.capture() as captured:
-        console.print(table._table())
+        console.print(table._table(width))
     return captured.get()
 
 
@@ -55,3 +55,36 @@ def test_a_log_has_a_line_for_each(jobs, capsys):
     said = capsys.readouterr().out.splitlines()
     assert said[0] == "FAILED net, seed 1, fold 3: boom"
     assert said[1].startswith("2/3  net, seed 1, fold 0: accuracy 0.5000  macro_f1 0.8125  (0.0 min")
+
+
+def test_many_folds_are_counted_where_a_terminal_has_no_room(tmp_path):
+    """Thirty people, one left out each."""
+    jobs = [job(tmp_path, method, k) for method in ("pretrained", "scratch") for k in range(30)]
+    for k, one in enumerate(jobs[:12]):
+        one.folder.mkdir(parents=True)
+        (one.folder / "metrics.json").write_text(json.dumps({"macro_f1": 0.5 + k / 100}))
+        (one.folder / "finished").write_text("{}")
+    for one in jobs[12:16]:
+        one.folder.mkdir(parents=True)
+        (one.folder / "metrics.jsonl").write_text('{"step": 140}\n')
+    table = FoldTable(jobs)
+    table._failed[jobs[16].name] = "boom"
+    for width in (80, 120):
+        lines = rendered(table, width).splitlines()
+        assert max(map(len, lines)) <= width
+        assert "macro f1 of 30 folds" in lines[0]
+        first, second = ([cell.strip() for cell in line.split("│")[1:-1]] for line in lines if "│" in line)
+        assert first == ["pretrained  seed 1", "12/30", "4", "1", "0.555", "0.500", "0.610"]
+        assert second == ["scratch  seed 1", "0/30", "", "", "", "", ""]
+        assert lines[-2].startswith("now: pretrained  seed 1  fold 12 step 140, fold 13 step 140, fold 14")
+        assert lines[-2].endswith("…") == (width == 80)
+        assert lines[-1].strip() == "failed: pretrained  seed 1  fold 16"
+    assert "fold 29" not in rendered(table, 1000), "it does not jump back"
+    assert "fold 29" in rendered(FoldTable(jobs), 1000)
+
+
+def test_what_is_done_is_read_once(jobs, monkeypatch):
+    table = FoldTable(jobs)
+    first = rendered(table)
+    (jobs[0].folder / "metrics.json").unlink()
+    assert rendered(table) == first

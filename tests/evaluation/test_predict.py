@@ -14,6 +14,7 @@ import pytest
 from finetune_toys import CLASSES, QUICK, RATE_HZ, make_shards, publish_backbone
 from launching import ROOT, environment, flags
 from matplotlib.image import imread
+from stored import COLLARS
 
 from aar_dist.evaluation import predict_windows
 from aar_dist.evaluation.predict import main
@@ -25,15 +26,7 @@ from aar_dist.recordings.write import SensorData, dataset_to_hdf5
 from aar_dist.store.registry import Store
 
 HELD_OUT = ("s0", "s1")
-YAML = """
-dataset: toy
-glob: "*.csv"
-rate_hz: 20
-subject: {column: animal}
-species: cow
-sensors: {acc: {columns: [ax, ay, az], axes: [x, y, z], units: mg}}
-label: {column: behaviour, classes: [rest, walk, run]}
-"""
+YAML = COLLARS.replace("units: g", "units: mg") + "label: {column: behaviour, classes: [rest, walk, run]}\n"
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,8 @@ from typing import get_args
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import torch
+from stored import publish
 
-from aar_dist.base.config import ClassSpec, dump
 from aar_dist.base.errors import CheckpointError, ConfigError, RecordingError
 from aar_dist.evaluation.arrays import batches_once
 from aar_dist.evaluation.predict import predict
@@ -21,45 +20,13 @@ from aar_dist.evaluation.predict_options import PredictOptions
 from aar_dist.evaluation.predict_resample import resampled
 from aar_dist.evaluation.predict_signal import signal_of
 from aar_dist.evaluation.predict_windows import slide
-from aar_dist.objectives.regression import Regression
 from aar_dist.recordings.contract import find_recordings, read_recording
 from aar_dist.recordings.write import SensorData, dataset_to_hdf5
-from aar_dist.store.checkpoint import build_objective
-from aar_dist.store.registry import Store
 from aar_dist.stream.config import DataConfig, Normalize
-from aar_dist.stream.windows import WindowConfig, open_windows, window_stream
-from aar_dist.training.config import ENCODER
-from aar_dist.training.finetune_config import CLASSIFICATION, RESOLVED, FinetuneConfig
-from aar_dist.training.task import seen_by
-
-REGRESSION = f"{Regression.__module__}.{Regression.__name__}"
+from aar_dist.stream.windows import WindowConfig, window_stream
 
 
-def publish(tmp_path, data: DataConfig, windows: WindowConfig, *, regression=False, forget=(), **model):
-    """An untrained model with the manifest of a fine-tuned one, its source and its windows."""
-    source, table = open_windows(data, windows)
-    head = {"n_channels": source.n_columns, "pooling": "average"}
-    config = FinetuneConfig(
-        data=data,
-        model=ClassSpec(ENCODER, {"d_embedding": 64, "n_layers": 1, "patch_size": 5, "max_window_length": 50, **model}),
-        objective=ClassSpec(REGRESSION, head) if regression else ClassSpec(CLASSIFICATION, head | {"n_classes": 3}),
-    )
-    about = {
-        "classes": None if regression else list(table.classes or ()),
-        "windows": {"segment_duration": data.segment_duration, "hop_s": windows.hop_s, "min_share": windows.min_share,
-                    "classes": None, "datasets": windows.datasets},
-        "channels": list(source.channels),
-        **seen_by(source, table),
-    }  # fmt: skip
-    torch.manual_seed(2)
-    weights = build_objective(config.model, config.objective).state_dict()
-    kept = {key: value for key, value in about.items() if key not in forget}
-    text = dump(RESOLVED, config)
-    checkpoint = Store(tmp_path / "store").publish("m", weights, config=text, card="# m\n", metrics={}, about=kept)
-    return checkpoint, source, table
-
-
-@pytest.mark.parametrize("normalize", sorted({*get_args(Normalize)} - {"dataset"}))
+@pytest.mark.parametrize("normalize", get_args(Normalize))
 @pytest.mark.parametrize(("sensors", "name"), [("each", "slow"), ("each", "fast"), (["gyr", "acc"], "fast")])
 def test_windows_are_those_of_the_stream(recordings, shard_set, tmp_path, normalize, sensors, name):
     data = DataConfig(
@@ -151,10 +118,7 @@ def test_numbers_are_told_for_each_window(shard_set, tmp_path):
 
 
 def test_what_a_model_cannot_say_of_itself_is_refused(shard_set, tmp_path):
-    data = DataConfig(shards=[str(shard_set)], segment_duration=0.7, max_window_length=50, normalize="dataset")
-    checkpoint, *_ = publish(tmp_path, data, WindowConfig(datasets=["fast"]))
-    with pytest.raises(ConfigError, match=r"data.normalize dataset.*fine-tune with another"):
-        open_predictor(checkpoint)
+    data = DataConfig(shards=[str(shard_set)], segment_duration=0.7, max_window_length=50)
     old, *_ = publish(tmp_path, data, WindowConfig(datasets=["fast"]), forget=("rates_hz",))
     with pytest.raises(CheckpointError, match="does not tell rates_hz"):
         open_predictor(old)

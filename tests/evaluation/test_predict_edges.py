@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from stored import COLLARS
 
 from aar_dist.base.config import ClassSpec, dump
 from aar_dist.evaluation.predict import main
@@ -28,14 +29,6 @@ from aar_dist.training.finetune_config import CLASSIFICATION, RESOLVED, Finetune
 
 CHANNELS = ["acc.x", "acc.y", "acc.z"]
 CLASSES = ["rest", "walk", "run"]
-YAML = """
-dataset: toy
-glob: "*.csv"
-rate_hz: 20
-subject: {column: animal}
-species: cow
-sensors: {acc: {columns: [ax, ay, az], axes: [x, y, z], units: g}}
-"""
 
 
 def publish(folder: Path, name: str, *, seconds: float, rate_hz: float, hop_s: float | None = None) -> None:
@@ -116,21 +109,21 @@ def test_an_animal_may_stand_in_several_places_of_a_table(tmp_path, times):
     time_s = np.arange(600) / 20 + np.repeat([0, 0, 100], 200)
     rows = [f"{t},{'aba'[i // 200]},{i % 7},0,1" for i, t in enumerate(time_s)]
     (tmp_path / "one.csv").write_text("\n".join(["t,animal,ax,ay,az", *rows]))
-    (tmp_path / "one.yaml").write_text(YAML + "timestamps: {column: t}\n" * times)
+    (tmp_path / "one.yaml").write_text(COLLARS + "timestamps: {column: t}\n" * times)
     with open_recordings(tmp_path / "one.csv", tmp_path / "one.yaml", {}) as found:
         offsets = {r.recording: found.clocks[r.path].offset_s for r in found.good}
     assert offsets == pytest.approx({"cow_a_ds_0": 0, "cow_a_ds_1": 120 if times else 10, "cow_b_ds_0": 0})
 
 
 def test_a_table_s_times_count_and_not_its_nominal_rate(store, tmp_path):
-    """20 Hz says the YAML, 19.6 Hz the timestamps: ten minutes are ten minutes; rounded times change nothing."""
+    """20 Hz says the COLLARS, 19.6 Hz the timestamps: ten minutes are ten minutes; rounded times change nothing."""
     lines = {}
     for name, rate_hz, digits in (("slow", 19.6, 3), ("rounded", 20.0, 2)):
         time_s = np.arange(round(600 * rate_hz) + 1) / rate_hz
         lines[name] = [f"{t:.{digits}f},a,{i % 7},{i // 900 % 2},1" for i, t in enumerate(time_s)]
         (tmp_path / f"{name}.csv").write_text("\n".join(["t,animal,ax,ay,az", *lines[name]]))
     yaml = tmp_path / "one.yaml"
-    yaml.write_text(YAML + "timestamps: {column: t}\n")
+    yaml.write_text(COLLARS + "timestamps: {column: t}\n")
     rows = run(store, tmp_path / "slow.csv", tmp_path / "slow", "--table", str(yaml))
     assert rows[-1]["end_s"] == pytest.approx(600, abs=0.1)
     budget = pq.read_table(tmp_path / "slow/budget.parquet")["seconds"].to_pylist()

@@ -79,6 +79,25 @@ def test_it_reads_well(browser, html, size, dark):
     assert ratio >= 4.5, where
 
 
+def test_more_subjects_than_colours_have_a_map_each(browser, html):
+    browser.open(html, width=390, height=844)
+    names = browser.run("[...document.querySelectorAll('.small-maps figcaption')].map(e => e.innerText)")
+    assert names == [f"herd/{k}" for k in range(14)], "in their natural order"
+    boxes = browser.run("[...document.querySelectorAll('.small-maps svg')].map(e => e.getBoundingClientRect().width)")
+    assert min(boxes) > 100
+    grey = "[...document.querySelectorAll('.small-maps use')].map(e => e.getBBox().width)"
+    assert min(browser.run(grey)) > 50, "all windows are drawn behind each"
+    assert browser.run("document.querySelectorAll('.small-maps path.rest').length") == 1
+
+
+def test_a_picture_is_not_pushed_sideways_on_a_phone(browser, html):
+    browser.open(html, width=390, height=844)
+    shown, whole = browser.run("(e => [e.clientWidth, e.scrollWidth])(document.querySelector('.photo'))")
+    assert shown == whole
+    assert browser.run("document.images[0].getBoundingClientRect().width") <= shown
+    assert browser.run("document.images[0].naturalWidth / document.images[0].naturalHeight") < 1.2
+
+
 def test_its_parts_are_there(browser, html):
     browser.open(html, width=390, height=844)
     headings = browser.run("[...document.querySelectorAll('h1, h2, h3')].map(e => e.innerText)")

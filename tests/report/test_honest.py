@@ -122,11 +122,17 @@ def test_no_secret_comes_from_the_results(folds, tmp_path):
     assert html.count("https://…@host/store") == 3
 
 
-def test_colours_of_subjects_come_again_and_do_not_fade():
-    names = [f"herd/{k:02d}" for k in range(40)]
-    panel, legend = embedding._coloured("by subject", np.random.default_rng(0).normal(size=(40, 2)), names, None)
-    assert legend == []
-    assert all(panel.svg.count(colour) in (3, 4) for colour in PALETTE)
+@pytest.mark.parametrize("n", [12, 13, 30])
+def test_no_two_subjects_share_a_colour(n):
+    names, places = [f"herd/{k}" for k in range(n)], np.random.default_rng(0).normal(size=(n, 2))
+    made = embedding._coloured("by subject", places, names, None)
+    if n <= len(PALETTE):
+        assert [colour for _, colour in made.legend] == list(PALETTE)
+        assert [made.panel.svg.count(colour) for colour in PALETTE] == [1] * 12
+    else:
+        assert [panel.title for panel in made.each] == names
+        assert made.panel is None
+        assert sum(panel.svg.count(" id=") for panel in made.each) == 1, "what all share stands once"
 
 
 def table(recording, start, stop):

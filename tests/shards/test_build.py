@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tarfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -19,8 +20,9 @@ import pytest
 import webdataset as wds
 
 from aar_dist.base.errors import RecordingError, ShardError
+from aar_dist.base.jobs import Session, Workers
 from aar_dist.recordings.write import SensorData, dataset_to_hdf5
-from aar_dist.shards.build import BuildOptions, build, merge_runs
+from aar_dist.shards.build import BuildOptions, build, build_in, merge_runs
 from aar_dist.shards.command import folders_of, main
 from aar_dist.shards.format import read_info
 from aar_dist.shards.summary import figure, render, summarize
@@ -36,8 +38,14 @@ def hashes(folder: Path) -> dict[str, str]:
 
 @pytest.mark.launch
 def test_two_workers_write_the_same_bytes(recordings, options, shard_set, tmp_path):
-    build(recordings, tmp_path / "two", options, workers=2)
+    half = replace(options, pack={"acc": "float16", "gyr": "int16"})
+    with Session(Workers(count=2)) as session:
+        build_in(session, recordings, tmp_path / "two", options)
+        build_in(session, recordings, tmp_path / "two_packed", half)
     assert hashes(tmp_path / "two") == hashes(shard_set)
+    packed = build(recordings, tmp_path / "packed", half, workers=1)
+    assert hashes(tmp_path / "two_packed") == hashes(packed.folder)
+    assert {one["format"] for one in packed.info["packing"]} == {"float16", "int16"}
 
 
 def test_a_killed_build_goes_on_and_ends_with_the_same_bytes(recordings, options, shard_set, tmp_path, monkeypatch):

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from forging import Forged, npy, small_tar
+from forging import Forged, npy, parquet, small_tar
 from hypothesis import given
 from hypothesis import strategies as st
 from servers import faulty
@@ -116,6 +117,26 @@ def test_parquet_bombs(forged):
     assert_refused(forged.with_table(long_keys), "keys take .* bytes: a bomb", ("verify", "inspect"))
     long_lists = with_values(repeated(forged.rows, 2000), "zero", [[0.0] * 4096] * 2000)
     assert_refused(forged.with_table(long_lists), "values.*a bomb")
+
+
+def varint(number: int) -> bytes:
+    """A number as the footer of a Parquet file holds it."""
+    number, out = number << 1, bytearray()
+    while number >= 128:
+        out.append(number & 127 | 128)
+        number >>= 7
+    return bytes([*out, number])
+
+
+def test_a_footer_that_hides_a_bomb(forged):
+    """One key of 70 MB in 20 kB, of which the footer says that it is small."""
+    data = parquet(with_values(repeated(forged.rows, 1), "key", ["k" * 70_000_000]))
+    column = MANIFEST_SCHEMA.names.index("key")
+    unpacked = varint(pq.read_metadata(io.BytesIO(data)).row_group(0).column(column).total_uncompressed_size)
+    forged.sign(MANIFEST, data)
+    assert_refused(forged.folder, "bytes unpacked: a bomb")
+    forged.sign(MANIFEST, data.replace(unpacked, b"\x82" + b"\x80" * (len(unpacked) - 2) + b"\0"))
+    assert_refused(forged.folder, "a page of 70000004 bytes unpacked")
 
 
 @pytest.mark.parametrize("data", [b"", b"PAR1", b"PAR1" + b"\xff" * 200 + b"PAR1", b"\0" * 5000])

@@ -1,0 +1,65 @@
+"""What the audit found, kept beside the folds: recordings that did not change are not read again.
+
+identity of the shard sets (the hashes of all shards are in it), subjects, way of looking -> key
+audited_shards(...) -> Folds with their audit, Kept -> audit.json, which holds for this key alone
+"""
+
+import hashlib
+import json
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aar_dist.base import storage
+from aar_dist.evaluation.audit import Shared, audited, find_shared
+from aar_dist.evaluation.fingerprints import BLOCK, COPIES, FEW_VALUES, NEAR
+from aar_dist.evaluation.tracks import tracks_of_shards
+from aar_dist.stream.source import Source
+from aar_dist.training.folds import Folds
+
+FILE = "audit.json"
+VERSION = 1
+"""Of the way pairs are found: one that finds other pairs is another version."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The pairs of these recordings, whatever the folds are."""
+
+    key: str
+    shared: tuple[Shared, ...]
+
+    def write(self, folder: Path) -> None:
+        """Into a folder of folds."""
+        storage.write_json(folder / FILE, {"key": self.key, "shared": [s.as_json() for s in self.shared]})
+
+
+def audited_shards(source: Source, folds: Folds, folder: Path, *, allow_leaks: bool) -> tuple[Folds, Kept]:
+    """The folds with what stands twice in the recordings of their subjects. Samples are read if ``folder`` holds no
+    audit of the very same recordings. Raises ``ConfigError`` of a leak, unless it is allowed."""
+    subjects = {name for fold in folds.folds for name in fold.side_of()}
+    key = _key(source.identity, subjects)
+    told = _read(folder / FILE, key)
+    tracks = [t for t in tracks_of_shards(source.folders, source.cache, started=told is None) if t.subject in subjects]
+    if told is None:
+        shared = find_shared(tracks)
+    else:
+        at = {(t.dataset, t.recording): t for t in tracks}
+        shared = [Shared.from_json(of, at) for of in told]
+    return audited(folds, tracks, shared=shared, allow_leaks=allow_leaks), Kept(key, tuple(shared))
+
+
+def _key(identity: str, subjects: Collection[str]) -> str:
+    about = [VERSION, BLOCK, NEAR, COPIES, FEW_VALUES, identity, sorted(subjects)]
+    return hashlib.sha256(json.dumps(about).encode()).hexdigest()
+
+
+def _read(file: Path, key: str) -> list[dict[str, Any]] | None:
+    """What a file tells of this key; None where it is another's, damaged, or not there."""
+    try:
+        told = json.loads(file.read_text())
+        pairs: list[dict[str, Any]] | None = told["shared"] if told["key"] == key else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return pairs
