@@ -10,10 +10,11 @@ from launching import flags
 
 from aar_dist.base.errors import ConfigError, StorageError
 from aar_dist.evaluation.cross_validation import cross_validate, workers
-from aar_dist.evaluation.study import open_study
+from aar_dist.evaluation.study import _placed, open_study
 from aar_dist.store.checkpoint import verified
 from aar_dist.store.registry import Store
-from aar_dist.training.finetune_config import CrossValidationConfig
+from aar_dist.stream.config import DataConfig
+from aar_dist.training.finetune_config import CrossValidationConfig, FinetuneConfig
 
 
 @pytest.mark.parametrize(
@@ -187,3 +188,8 @@ def test_one_subject_only(backbone, tmp_path):
     alone = make_shards(tmp_path, name="odd", classes_of={"s0": [0, 1, 2]})
     with pytest.raises(ConfigError, match=r"one subject only \(odd/s0\): nobody to test on; .* --fold all"):
         open_study(flags(folds_settings(alone, backbone, tmp_path / "f")))
+
+
+def test_a_url_stays_as_it_is_and_a_folder_is_found_from_anywhere():
+    config = FinetuneConfig(data=DataConfig(shards=["s3://bucket/set", "here"]), out="out")
+    assert _placed(config).data.shards == ["s3://bucket/set", str(Path("here").resolve())]
