@@ -2,13 +2,14 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
+PEERS := .venv-peers
 BIN := $(VENV)/bin
 DATA ?= ../shared/data
 OUT ?= out
 export OMP_NUM_THREADS ?= 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: quickstart real test test-all check format clean
+.PHONY: quickstart real test test-all check format bench-peers clean
 
 quickstart: $(VENV)/core        ## simulated herd -> HDF5 -> shards -> pretraining on 2 ranks -> store -> folds -> page
 	launch/quickstart.sh $(OUT)/quickstart
@@ -32,6 +33,14 @@ format: $(VENV)/dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+bench-peers: $(PEERS)/made      ## other loaders, for benchmarks/stream.py and benchmarks/build.py
+
+$(PEERS)/made: benchmarks/peers/requirements.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/pip install --quiet torch==2.13.0
+	$(PEERS)/bin/pip install --quiet --requirement benchmarks/peers/requirements.txt
+	touch $@
+
 # Made once; a change of the pins makes them again. torch goes first: the pin is met by whichever build the index offers.
 $(VENV)/core: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11, 4) and "error: Python 3.11.4 or newer is needed, $(PYTHON) is older; use make PYTHON=python3.11")'
@@ -50,4 +59,4 @@ $(VENV)/dev: $(VENV)/core launch/packages.sh
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(OUT)
+	rm -rf $(VENV) $(PEERS) $(OUT)
