@@ -12,11 +12,12 @@ from test_tape import make_items
 
 from aar_dist.base.config import load
 from aar_dist.stream.loader import open_stream
-from aar_dist.stream.plan.cache_model import LOOKAHEAD, fetches, least_without_refetch
+from aar_dist.stream.plan.cache_model import fetches, least_without_refetch
 from aar_dist.stream.plan.command import SCHEMA
 from aar_dist.stream.plan.demand import Uses, counted, derived, most_at_once, per_node, spells
 from aar_dist.stream.plan.quality import _repeats
 from aar_dist.stream.plan.report import make_plan
+from aar_dist.stream.staging import HORIZON
 from aar_dist.stream.tape import Tape
 
 tapes = st.builds(
@@ -110,7 +111,7 @@ def play(uses: Uses, sizes, capacity: int, speed: float, step_s: float):
                     del held[node][gone]
                     evicted += 1
                     room = max(room, ends[end])
-                ahead = starts[step - LOOKAHEAD] if step > LOOKAHEAD else 0.0
+                ahead = starts[step - HORIZON] if step > HORIZON else 0.0
                 link[node] = max(link[node], room, ahead) + sizes[shard] / speed
                 ready = max(ready, link[node])
                 log.append((node, shard, step))
