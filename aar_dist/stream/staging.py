@@ -18,10 +18,11 @@ from typing import BinaryIO
 
 import numpy as np
 
-from aar_dist.base.cache import Cache, NoRoom
+from aar_dist.base.cache import Cache
 from aar_dist.base.cli import human_bytes
 from aar_dist.base.errors import AarError, ConfigError, ShardError, StorageError
 from aar_dist.base.remote import Remote, is_url
+from aar_dist.base.room import NoRoom
 from aar_dist.shards.checks import check_file
 from aar_dist.stream.tape import Ints
 
