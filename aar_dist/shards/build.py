@@ -104,6 +104,7 @@ def build_in(
     if site.is_finished():
         return _already_built(site, output_folder, options, _fingerprint(found))
     recordings, skipped = usable_recordings(found, bad, session.run, skip_bad)
+    layouts_of(recordings)  # refuses what no data set can hold before anything is read for packing
     stored, packing = pack_recordings(recordings, options.pack, options.max_pack_error, session.run)
     specs = plan_shards(
         stored,

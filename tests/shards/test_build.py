@@ -182,6 +182,15 @@ def test_a_target_is_kept_as_runs_of_its_value(tmp_path):
     assert "(a number)" in render(summarize(tmp_path / "set"))
 
 
+def test_a_set_without_any_label_is_built_verified_and_summed_up(tmp_path):
+    for subject in "ab":
+        acc = SensorData(values=np.ones((200, 1), np.float32), rate_hz=10.0, units="g", axes=("x",))
+        dataset_to_hdf5(tmp_path / "in/bare", dataset="bare", species="cow", subject=subject, sensors={"acc": acc})
+    made = build(tmp_path / "in", tmp_path / "out", BuildOptions(datasets=("bare",), longest_segment_s=1.0), workers=1)
+    assert "all hashes match" in verify_shards(made.folder)
+    assert summarize(made.folder).label_hours == {"bare": {}}
+
+
 def test_runs_cut_at_a_border_become_one():
     def run(start, stop, name="a"):
         return {"dataset": "d", "recording": "r", "start_s": start, "stop_s": stop, "class": name, "value": None}
