@@ -6,7 +6,7 @@
 
 Batches are 512 segments of 1000 samples of 3 axes, at uniform starts, out of 40 recordings. Readers take turns in
 rounds; told are medians of segments per CPU-second (of all threads and worker processes of a reader), for prefetch
-threads and worker processes segments per second. Cold: 800 segments, after the shards were dropped from the page cache.
+threads and worker processes segments per second. Cold: 1600 segments, after the shards were dropped from the page cache.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from readers import Reader, our_readers, plain_readers, threaded_readers
 from stream_report import Figures, picture, ratios, table
 
 Measure = Callable[[], float]
-SLICE_S, PEER_SLICE_S, COLD_SEGMENTS = 0.25, 0.5, 800
+SLICE_S, PEER_SLICE_S, COLD_SEGMENTS = 0.25, 0.5, 1600
 
 
 def rate_of(reader: Reader, batch: int, seconds: float, clock: Callable[[], float]) -> float:
