@@ -6,7 +6,8 @@
 
 Batches are 512 segments of 1000 samples of 3 axes, at uniform starts, out of 40 recordings. Readers take turns in
 rounds; told are medians of segments per CPU-second (of all threads and worker processes of a reader), for prefetch
-threads and worker processes segments per second. Cold: 1600 segments, after the shards were dropped from the page cache.
+threads and worker processes segments per second. Cold: 1600 segments, the shards
+dropped from the page cache before.
 """
 
 import argparse
