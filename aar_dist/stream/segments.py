@@ -198,7 +198,7 @@ def _stored(group: Group, there: GroupPlan, device: torch.device) -> torch.Tenso
 
 def _present(x: torch.Tensor, stored: torch.Tensor, kind: Kind, memory: HostMemory) -> torch.Tensor:
     """(n, S·A) True where there is a value."""
-    if stored.is_floating_point and x.device.type != "cpu":
+    if stored.dtype.is_floating_point and x.device.type != "cpu":
         return torch.isfinite(x)
     ok = _empty(x.shape, torch.bool, x.device, memory)
     if kind.dtype == "int16":  # packed
