@@ -31,6 +31,9 @@ FLOORS = {
 }  # fmt: skip
 
 
+MARKS = ("<!-- stream: begin -->", "<!-- stream: end -->")
+
+
 @dataclass(frozen=True)
 class Figures:
     """What was measured."""
@@ -71,6 +74,13 @@ def _cells(rates: dict[str, float], name: str, kind: str) -> str:
     if rate is None:
         return " | "
     return f"{rate:,.0f} | {rate / rates[f'{LOOP} {kind}']:.3g}"
+
+
+def put(text: str, page: Path) -> None:
+    """Replace what stands between the marks of a page."""
+    begin, end = MARKS
+    before, rest = page.read_text().split(begin)
+    page.write_text(f"{before}{begin}\n{text}\n{end}{rest.split(end)[1]}")
 
 
 def picture(figures: Figures, path: Path) -> None:

@@ -10,7 +10,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_build import run_build
 
 from aar_dist.base.errors import RecordingError
 from aar_dist.evaluation.fingerprints import find_copies
@@ -18,6 +17,7 @@ from aar_dist.evaluation.tracks import tracks_of_shards
 from aar_dist.recordings.contract import find_recordings
 from aar_dist.recordings.write import SensorData, dataset_to_hdf5
 from aar_dist.shards.build import BuildOptions, build
+from aar_dist.shards.command import main
 from aar_dist.shards.format import identity_of, read_info, read_manifest
 from aar_dist.shards.grids import Extent, choose_grid, pack_recordings
 from aar_dist.shards.packing import MISSING, grid_of, pack
@@ -241,7 +241,8 @@ def test_a_set_of_the_version_before_is_read(herd, tmp_path):
         (["--pack", "int16", "--max_pack_error", "0"], "--max_pack_error must lie in (0, 1)"),
     ],
 )
-def test_what_cannot_be_packed_is_one_line(herd, tmp_path, flags, said):
-    done = run_build("--data_root", str(herd), "--output_folder", str(tmp_path / "out"), *flags)
-    assert done.returncode == 2
-    assert done.stderr.strip().startswith(f"error: {said}")
+def test_what_cannot_be_packed_is_one_line(herd, tmp_path, flags, said, capsys):
+    with pytest.raises(SystemExit) as left:
+        main(["--data_root", str(herd), "--output_folder", str(tmp_path / "out"), *flags])
+    assert left.value.code == 2
+    assert capsys.readouterr().err.startswith(f"error: {said}")
