@@ -21,7 +21,7 @@ def sets(tmp_path_factory) -> dict[str, str]:
     for name, units in UNITS.items():
         for subject in "ab":
             ecg = SensorData(values=rng.normal(size=(400, 1)), rate_hz=20.0, units=units, axes=("lead",))
-            acc = SensorData(values=rng.normal(size=(400, 1)), rate_hz=20.0, units="g", axes=("x",))
+            acc = SensorData(values=rng.normal(size=(400, 3)), rate_hz=20.0, units="g", axes=("x", "y", "z"))
             sensors = {f"ecg_{name}": ecg, "acc": acc}
             dataset_to_hdf5(root / name, dataset=name, species="dog", subject=subject, sensors=sensors)
         build(root, root / f"set_{name}", BuildOptions(datasets=(name,), longest_segment_s=1.0), workers=1)
@@ -47,8 +47,16 @@ def test_they_are_where_each_has_its_own_scale(sets, normalize):
     assert open_source(data(sets, *UNITS, normalize=normalize), "train").channels == ("ecg.lead",)
 
 
+@pytest.mark.parametrize("normalize", ["none", "recording"])
+def test_a_sensor_of_fewer_axes_than_those_beside_it(sets, normalize):
+    """Rows of three axes stand among those of one; only these are drawn."""
+    rows = open_source(data(sets, "holter", normalize=normalize), "train").rows
+    assert rows.scale.shape[1] == 1
+    assert (np.array(rows.scale) == 1).all() == (normalize == "none")
+
+
 def test_what_shares_no_channel_or_is_converted_is_drawn(sets):
     mixed = data(sets, *UNITS)
     assert open_source(data(sets, "clinic", "holter"), "train").channels == ("ecg.lead",)
-    assert open_source(replace(mixed, kinds=["acc"]), "train").channels == ("acc.x",)
-    assert len(open_source(replace(mixed, sensors="all"), None).channels) == 4
+    assert open_source(replace(mixed, kinds=["acc"]), "train").channels == ("acc.x", "acc.y", "acc.z")
+    assert len(open_source(replace(mixed, sensors="all"), None).channels) == 6
