@@ -212,9 +212,11 @@ def _fingerprint(recordings: Sequence[Recording]) -> str:
 def _already_built(site: Site, folder: Path | str, options: BuildOptions, recordings: str) -> BuildResult:
     info = layout.read_info(folder)
     defaults = asdict(BuildOptions(datasets=()))  # of options that sets of an earlier version do not tell
-    if defaults | info["options"] != json.loads(json.dumps(asdict(options))):
+    there, asked = defaults | info["options"], json.loads(json.dumps(asdict(options)))
+    if other := [f"{name} {there[name]}, not {asked[name]}" for name in asked if there[name] != asked[name]]:
         raise ShardError(
-            f"{site}: holds a finished shard set with other options, {info['options']}; choose another --output_folder"
+            f"{site}: holds a finished shard set with other options ({'; '.join(other)}); choose another "
+            "--output_folder"
         )
     if info["recordings_sha256"] != recordings:
         raise ShardError(

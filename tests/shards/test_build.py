@@ -94,8 +94,9 @@ def test_a_build_killed_by_sigkill_goes_on(recordings, shard_set, tmp_path):
 
 def test_another_order_of_options_is_refused(recordings, options, shard_set, tmp_path):
     shutil.copytree(shard_set, tmp_path / "set")
-    other = BuildOptions(datasets=("fast",), longest_segment_s=1.0)
-    with pytest.raises(ShardError, match="finished shard set with other options"):
+    other = replace(options, train_ratio=0.25, pack={"acc": "int16"})
+    told = r"other options \(train_ratio 0.5, not 0.25; pack \{\}, not \{'acc': 'int16'\}\); choose another"
+    with pytest.raises(ShardError, match=told):
         build(recordings, tmp_path / "set", other, workers=1)
 
 

@@ -185,7 +185,9 @@ def test_an_error_as_small_as_none_can_meet_keeps_all_as_recorded(herd, tmp_path
     assert made.info["packing"][0]["recordings"] == 0
     types = {row["dtype"] for row in pq.read_table(made.folder / "manifest.parquet").to_pylist()}
     assert types == {"<f4", "<i2"}
-    assert "packed herd acc as float16: 0 recordings" in render(summarize(made.folder))
+    text = render(summarize(made.folder))
+    assert "not packed: herd acc: none of 4 recordings fits float16 within --max_pack_error; all stay" in text
+    assert "worst error" not in text
 
 
 def test_the_worst_error_is_what_packing_did(herd):
