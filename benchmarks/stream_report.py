@@ -98,6 +98,7 @@ def picture(figures: Figures, path: Path) -> None:
             places, rates, height=0.38, color=colours, alpha=alpha, label={"f32": "float32", "i16": "int16"}[kind]
         )
     axes.set_xscale("log")
+    axes.set_xlim(left=1e3)
     axes.set_yticks(range(len(names)), names, fontsize=9)
     axes.set_xlabel("segments of 1000 x 3 samples a second (pale: int16)")
     axes.spines[["top", "right"]].set_visible(False)
