@@ -12,6 +12,7 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -54,7 +55,7 @@ class Cold:
         where = corpus.shards.with_name(f"{corpus.name}-cold")
         shutil.copytree(corpus.shards, where)
         self.corpus = Corpus(corpus.name, where, corpus.flat, corpus.n_recordings, corpus.frames)
-        self.readers: dict[str, Callable[[], None]] = {
+        self.readers: dict[str, Callable[[], Callable[[], None]]] = {
             "cold: map that faults": self.faults,
             "cold: announced a segment": self.announced,
             "cold: announced whole": self.whole,
@@ -62,32 +63,43 @@ class Cold:
 
     def seconds(self, reader: str) -> tuple[float, float]:
         """Time of one pass over the segments [s], and the share of pages that could not be dropped before."""
+        read = self.readers[reader]()
         kept = dropped(self.corpus.shards)
         began = time.perf_counter()
-        self.readers[reader]()
+        read()
         return time.perf_counter() - began, kept
 
-    def faults(self) -> None:
+    def faults(self) -> Callable[[], None]:
         """The segments of the tape out of plain memory maps, one by one."""
         with stream_of(self.corpus, self.window) as stream:
             refs = stream.tape.segments_at(stream.tape.batches(0, MICRO, self.n // MICRO))
             rows, row = stream.source.rows, stream.source.parts[refs.item.reshape(-1), 0]
-            paths = [self.corpus.shards / name for name in sorted(p.name for p in self.corpus.shards.glob("*.tar"))]
-        maps = [np.memmap(path, np.uint8, mode="r") for path in paths]
+        paths = sorted(self.corpus.shards.glob("*.tar"))
         frame = AXES * np.dtype(self.corpus.dtype).itemsize
         out = np.empty(self.window * frame, np.uint8)
         first = (rows.offset[row] + refs.start.reshape(-1) * frame).tolist()
-        for shard, p in zip(rows.shard[row].tolist(), first, strict=True):
-            out[:] = maps[shard][p : p + self.window * frame]
 
-    def announced(self) -> None:
+        def read() -> None:
+            maps = [np.memmap(path, np.uint8, mode="r") for path in paths]
+            for shard, p in zip(rows.shard[row].tolist(), first, strict=True):
+                out[:] = maps[shard][p : p + self.window * frame]
+
+        return read
+
+    def announced(self) -> Callable[[], None]:
         """Our stream where the shards do not fit the memory: each segment is announced some batches ahead."""
-        scarce = psutil.virtual_memory()._replace(available=0)
-        with patch("psutil.virtual_memory", lambda: scarce):
-            self.whole()
+        return self._stream(psutil.virtual_memory()._replace(available=0))
 
-    def whole(self) -> None:
+    def whole(self) -> Callable[[], None]:
         """Our stream as it is: shards that fit the memory are read ahead whole when first touched."""
-        with stream_of(self.corpus, self.window) as stream:
-            for _ in itertools.islice(stream.batches(0, MICRO, MICRO), self.n // MICRO):
-                pass
+        return self._stream(psutil.virtual_memory())
+
+    def _stream(self, memory: Any) -> Callable[[], None]:
+        stream = stream_of(self.corpus, self.window)
+
+        def read() -> None:
+            with patch("psutil.virtual_memory", lambda: memory), stream:
+                for _ in itertools.islice(stream.batches(0, MICRO, MICRO), self.n // MICRO):
+                    pass
+
+        return read

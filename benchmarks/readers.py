@@ -80,7 +80,7 @@ def our_readers(corpus: Corpus, batch: int, window: int) -> dict[str, Reader]:
 
     def converted() -> None:
         group = raw(next(fresh)).groups[0]
-        torch.mul(group.values, group.plan.scale.repeat(1, window), out=as_float)
+        as_float.copy_(group.values).mul_(group.plan.scale.repeat(1, window))
 
     return {
         "ours, the cut alone": lambda: raw(next(planned)),

@@ -2,11 +2,13 @@
 
     python benchmarks/stream.py --json stream.json          # 200 MB of float32, 100 MB of int16: four minutes
     python benchmarks/stream.py --json stream.json --small  # a few MB: seconds; shows that it works, measures nothing
+    python benchmarks/stream.py --page docs/performance.md --picture docs/stream.png
     make bench-peers                                        # beforehand: the other loaders, in .venv-peers
 
 Batches are 512 segments of 1000 samples of 3 axes, at uniform starts, out of 40 recordings. Readers take turns in
 rounds; told are medians of segments per CPU-second (of all threads and worker processes of a reader), for prefetch
-threads and worker processes segments per second. Cold: 800 segments, after the shards were dropped from the page cache.
+threads and worker processes segments per second. Cold: 1600 segments, the shards
+dropped from the page cache before.
 """
 
 import argparse
@@ -27,10 +29,10 @@ from cold import Cold
 from corpus import AXES, DTYPES, Corpus, make_corpus
 from peer import PEERS, Peer, available
 from readers import Reader, our_readers, plain_readers, threaded_readers
-from stream_report import Figures, picture, ratios, table
+from stream_report import Figures, picture, put, ratios, table
 
 Measure = Callable[[], float]
-SLICE_S, PEER_SLICE_S, COLD_SEGMENTS = 0.25, 0.5, 800
+SLICE_S, PEER_SLICE_S, COLD_SEGMENTS = 0.25, 0.5, 1600
 
 
 def rate_of(reader: Reader, batch: int, seconds: float, clock: Callable[[], float]) -> float:
@@ -114,6 +116,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, help="write ratios and medians here")
     parser.add_argument("--picture", type=Path, help="draw the medians (png, svg)")
+    parser.add_argument("--page", type=Path, help="put the table between the marks of this page (docs/performance.md)")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--small", action="store_true", help="tiny sizes: shows that it works")
     parser.add_argument("--no_peers", action="store_true", help="only what needs no other environment")
@@ -139,6 +142,8 @@ def main() -> None:
         args.json.write_text(json.dumps(ratios(figures) | asdict(figures) | about, indent=1) + "\n")
     if args.picture:
         picture(figures, args.picture)
+    if args.page:
+        put(table(figures), args.page)
 
 
 if __name__ == "__main__":

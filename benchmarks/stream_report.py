@@ -31,6 +31,9 @@ FLOORS = {
 }  # fmt: skip
 
 
+MARKS = ("<!-- stream: begin -->", "<!-- stream: end -->")
+
+
 @dataclass(frozen=True)
 class Figures:
     """What was measured."""
@@ -73,6 +76,13 @@ def _cells(rates: dict[str, float], name: str, kind: str) -> str:
     return f"{rate:,.0f} | {rate / rates[f'{LOOP} {kind}']:.3g}"
 
 
+def put(text: str, page: Path) -> None:
+    """Replace what stands between the marks of a page."""
+    begin, end = MARKS
+    before, rest = page.read_text().split(begin)
+    page.write_text(f"{before}{begin}\n{text}\n{end}{rest.split(end)[1]}")
+
+
 def picture(figures: Figures, path: Path) -> None:
     """Bars on a logarithmic axis, fastest first; ours are coloured."""
     warm = {name: rate for name, rate in figures.rates.items() if not name.startswith("cold")}
@@ -88,6 +98,7 @@ def picture(figures: Figures, path: Path) -> None:
             places, rates, height=0.38, color=colours, alpha=alpha, label={"f32": "float32", "i16": "int16"}[kind]
         )
     axes.set_xscale("log")
+    axes.set_xlim(left=1e3)
     axes.set_yticks(range(len(names)), names, fontsize=9)
     axes.set_xlabel("segments of 1000 x 3 samples a second (pale: int16)")
     axes.spines[["top", "right"]].set_visible(False)

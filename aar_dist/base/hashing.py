@@ -55,9 +55,11 @@ def hash_np(*words: Any) -> UInt64:
 
 def hash_on_np(state: UInt64, word: Any) -> UInt64:
     """One word more: ``hash_np(a, b) == hash_on_np(hash_np(a), b)``, so that a common beginning is hashed once."""
-    if np.ndim(state) == np.ndim(word) == 0:  # Python's integers: NumPy's own are ten times as slow, and warn
+    if (
+        not isinstance(state, np.ndarray) and np.ndim(word) == 0
+    ):  # Python's integers: NumPy's own are ten times as slow, and warn
         return np.uint64(_mix_int((int(state) ^ int(word) & _MASK) + _GOLDEN & _MASK))  # type: ignore[return-value]
-    x = np.uint64(word & _MASK) if isinstance(word, int) else np.asarray(word).astype(np.uint64, copy=False)
+    x = np.uint64(word & _MASK) if isinstance(word, int) else np.asarray(word, np.uint64)
     mixed: UInt64 = state ^ x
     mixed += np.uint64(_GOLDEN)
     return _mix_np(mixed)

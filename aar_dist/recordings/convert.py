@@ -7,6 +7,7 @@ aar-dist convert ucr ECG5000.zip data --rate_hz 140 --sensor ecg
 aar-dist convert table my_csvs data --yaml my_table.yaml
 """
 
+import argparse
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -200,7 +201,10 @@ def _parser() -> Parser:
 
 
 def _positive(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
     if not 0 < value < math.inf:
-        raise ValueError
+        raise argparse.ArgumentTypeError(f"{text!r} is no positive number")
     return value

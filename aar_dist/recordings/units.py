@@ -16,12 +16,13 @@ STANDARD_GRAVITY = 9.80665
 COUNTS = frozenset({"counts", "count", "raw", "lsb", "adu"})
 """Units that say nothing about the physical size of a step; they need ``scale``."""
 
+ARBITRARY = "arbitrary"
 CANONICAL: dict[str, str] = {
     "acc": "g",
     "gyr": "rad/s",
     "mag": "uT",
     "ecg": "mV",
-    "ppg": "arbitrary",
+    "ppg": ARBITRARY,
     "other": "as written",
 }
 """The unit that the stream hands on."""
@@ -33,7 +34,7 @@ _GYR |= dict.fromkeys(("deg/s", "deg.s^-1", "dps", "deg/sec"), np.pi / 180)
 _GYR |= {"mdps": np.pi / 180_000}
 _MAG = {"uT": 1.0, "nT": 1e-3, "mT": 1e3, "T": 1e6, "G": 100.0, "gauss": 100.0, "mG": 0.1}
 # Published ECG often has no scale at all, or is a z-score; it is of use where segments are normalised.
-_ECG = {"mV": 1.0, "V": 1e3, "uV": 1e-3, "arbitrary": 1.0}
+_ECG = {"mV": 1.0, "V": 1e3, "uV": 1e-3, ARBITRARY: 1.0}
 FACTORS: dict[str, dict[str, float]] = {"acc": _ACC, "gyr": _GYR, "mag": _MAG, "ecg": _ECG}
 """kind -> unit -> factor to the canonical unit; ppg and other take any unit as it is."""
 
@@ -58,6 +59,15 @@ def factor_to_canonical(kind: str, unit: str, what: str) -> float:
         hint = f"did you mean {near[0]!r}?" if near else f"use one of {', '.join(sorted(known))}"
         raise RecordingError(f"{what}: unknown unit {unit!r} for a sensor of kind {kind}; {hint}")
     return float(known[spelt])
+
+
+def unit_handed_on(kind: str, unit: str) -> str:
+    """The unit of values once they are scaled: the canonical one of the kind, or the written one where none is known.
+
+    A unit that says nothing stays what it is: ECG that is ``arbitrary`` does not become mV.
+    """
+    spelt = _spelling(unit)
+    return CANONICAL[kind] if kind in FACTORS and spelt != ARBITRARY else spelt
 
 
 def needs_scale(kind: str, unit: str) -> bool:

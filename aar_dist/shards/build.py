@@ -104,6 +104,7 @@ def build_in(
     if site.is_finished():
         return _already_built(site, output_folder, options, _fingerprint(found))
     recordings, skipped = usable_recordings(found, bad, session.run, skip_bad)
+    layouts_of(recordings)  # refuses what no data set can hold before anything is read for packing
     stored, packing = pack_recordings(recordings, options.pack, options.max_pack_error, session.run)
     specs = plan_shards(
         stored,
@@ -211,9 +212,11 @@ def _fingerprint(recordings: Sequence[Recording]) -> str:
 def _already_built(site: Site, folder: Path | str, options: BuildOptions, recordings: str) -> BuildResult:
     info = layout.read_info(folder)
     defaults = asdict(BuildOptions(datasets=()))  # of options that sets of an earlier version do not tell
-    if defaults | info["options"] != json.loads(json.dumps(asdict(options))):
+    there, asked = defaults | info["options"], json.loads(json.dumps(asdict(options)))
+    if other := [f"{name} {there[name]}, not {asked[name]}" for name in asked if there[name] != asked[name]]:
         raise ShardError(
-            f"{site}: holds a finished shard set with other options, {info['options']}; choose another --output_folder"
+            f"{site}: holds a finished shard set with other options ({'; '.join(other)}); choose another "
+            "--output_folder"
         )
     if info["recordings_sha256"] != recordings:
         raise ShardError(

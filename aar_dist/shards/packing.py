@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aar_dist.recordings.contract import Sensor
-from aar_dist.recordings.units import CANONICAL, FACTORS
+from aar_dist.recordings.units import unit_handed_on
 from aar_dist.shards.checks import MISSING
 
 Floats = NDArray[np.float64]
@@ -66,7 +66,7 @@ def grid_of(dtype: str, scale: Sequence[float], zero: Sequence[float]) -> Grid |
 
 def packed(sensor: Sensor, grid: Grid) -> Sensor:
     """The sensor as it is stored on a grid."""
-    units = CANONICAL[sensor.kind] if sensor.kind in FACTORS else sensor.units
+    units = unit_handed_on(sensor.kind, sensor.units)
     return replace(sensor, dtype=grid.format, units=units, scale=grid.scale, offset=grid.zero)
 
 

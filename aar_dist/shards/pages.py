@@ -19,7 +19,8 @@ def page_sizes(file: Any, metadata: Any) -> Iterator[int]:
     for group in range(metadata.num_row_groups):
         for index in range(metadata.num_columns):
             column = metadata.row_group(group).column(index)
-            place = min(p for p in (column.dictionary_page_offset, column.data_page_offset) if p is not None)
+            # 0 stands for no dictionary, as in a table without rows.
+            place = min(p for p in (column.dictionary_page_offset, column.data_page_offset) if p)
             end = place + column.total_compressed_size
             while place < end:
                 header, n_bytes = _header_at(file, place)

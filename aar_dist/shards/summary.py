@@ -151,6 +151,11 @@ def render(summary: Summary) -> str:
 def _packing_line(packed: Mapping[str, Any]) -> str:
     """One packed sensor in words."""
     kept = packed["kept"]
+    if not packed["recordings"]:
+        return (
+            f"not packed: {packed['dataset']} {packed['sensor']}: none of {len(kept)} recordings fits "
+            f"{packed['format']} within --max_pack_error; all stay as recorded"
+        )
     stay = f"; kept as recorded, because they do not fit: {len(kept)}, such as {kept[0]}" if kept else ""
     of_std, of_range = (100 * max(packed[name]) for name in ("error_of_std", "error_of_range"))
     return (

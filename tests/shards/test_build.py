@@ -94,8 +94,9 @@ def test_a_build_killed_by_sigkill_goes_on(recordings, shard_set, tmp_path):
 
 def test_another_order_of_options_is_refused(recordings, options, shard_set, tmp_path):
     shutil.copytree(shard_set, tmp_path / "set")
-    other = BuildOptions(datasets=("fast",), longest_segment_s=1.0)
-    with pytest.raises(ShardError, match="finished shard set with other options"):
+    other = replace(options, train_ratio=0.25, pack={"acc": "int16"})
+    told = r"other options \(train_ratio 0.5, not 0.25; pack \{\}, not \{'acc': 'int16'\}\); choose another"
+    with pytest.raises(ShardError, match=told):
         build(recordings, tmp_path / "set", other, workers=1)
 
 
@@ -180,6 +181,15 @@ def test_a_target_is_kept_as_runs_of_its_value(tmp_path):
         for start, stop, value in ((10, 20, 62.5), (20, 30, 70.0))
     ]
     assert "(a number)" in render(summarize(tmp_path / "set"))
+
+
+def test_a_set_without_any_label_is_built_verified_and_summed_up(tmp_path):
+    for subject in "ab":
+        acc = SensorData(values=np.ones((200, 1), np.float32), rate_hz=10.0, units="g", axes=("x",))
+        dataset_to_hdf5(tmp_path / "in/bare", dataset="bare", species="cow", subject=subject, sensors={"acc": acc})
+    made = build(tmp_path / "in", tmp_path / "out", BuildOptions(datasets=("bare",), longest_segment_s=1.0), workers=1)
+    assert "all hashes match" in verify_shards(made.folder)
+    assert summarize(made.folder).label_hours == {"bare": {}}
 
 
 def test_runs_cut_at_a_border_become_one():

@@ -11,7 +11,10 @@ from manifests import Made, make
 
 from aar_dist.cli import main
 from aar_dist.stream.columns import Coded, distinct, grouped
-from aar_dist.stream.config import DataConfig
+from aar_dist.stream.config import DataConfig, MixtureConfig
+from aar_dist.stream.plan.config import PlanConfig, ShapeConfig
+from aar_dist.stream.plan.picture import figure
+from aar_dist.stream.plan.report import make_plan
 from aar_dist.stream.source import open_source
 
 ROOT = Path(__file__).parents[2]
@@ -89,6 +92,21 @@ def test_a_page_on_a_laptop_by_default(herds, capsys):
     assert "cache of a node" in page
     assert "waited" not in page  # nothing is known of link and step
     assert max(map(len, page.splitlines())) <= 120
+
+
+def test_a_batch_of_many_epochs_is_told_and_drawn(herds, capsys):
+    flags = ["--data.mixture.oversampling_factor", "0.01", "--batch_size", "65536", "--bandwidth", "1GB/s"]
+    main(["plan", str(herds), *flags])
+    page = capsys.readouterr().out
+    assert "fetched in epoch 2 " in page
+    assert "fetched in epoch 3 " not in page
+    assert "after these" in page
+    config = PlanConfig(
+        data=DataConfig(shards=[str(herds)], mixture=MixtureConfig(oversampling_factor=0.01)),
+        train=ShapeConfig(batch_size=65536),
+    )
+    drawn = figure(make_plan(config), config).axes[0].lines
+    assert [(line.get_xydata().tolist()[0][1] > 0, line.get_marker()) for line in drawn] == [(True, "o")] * 2
 
 
 def test_a_larger_cache_fetches_less_and_a_faster_link_waits_less(herds, capsys):

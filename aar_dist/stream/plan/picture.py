@@ -37,10 +37,11 @@ def figure(plan: Plan, config: PlanConfig) -> Figure:
 
 def _lines(axes: Axes, plan: Plan, name: str, title: str) -> None:
     step = plan.timeline["step"]
-    axes.plot(step, plan.timeline[f"{name}_most"], color=MOST, lw=2.5, label="node with the most")
-    axes.plot(step, plan.timeline[f"{name}_mean"], color=MEAN, lw=1.4, label="mean of the nodes")
+    mark = "o" if len(step) == 1 else None  # a line through one step is none
+    axes.plot(step, plan.timeline[f"{name}_most"], color=MOST, lw=2.5, label="node with the most", marker=mark)
+    axes.plot(step, plan.timeline[f"{name}_mean"], color=MEAN, lw=1.4, label="mean of the nodes", marker=mark)
     axes.set_title(title, loc="left", fontsize=10)
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(bottom=0, top=1.1 * max(1, *plan.timeline[f"{name}_most"]))
     axes.yaxis.set_major_formatter(lambda value, _: human_bytes(value))
     axes.legend(frameon=False, fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)

@@ -7,7 +7,7 @@ from aar_dist.base.cli import human_bytes
 from aar_dist.stream.plan.config import PlanConfig
 from aar_dist.stream.plan.model import Plan, Spread
 
-MOST_DATA_SETS = 8
+MOST_DATA_SETS, MOST_EPOCHS = 8, 3
 
 
 def render(plan: Plan, config: PlanConfig) -> str:
@@ -58,9 +58,12 @@ def _caching(plan: Plan, config: PlanConfig) -> list[tuple[str, str]]:
     rows = [("cache of a node", f"{cache}; without second fetches {human_bytes(caching.no_refetch)}")]
     if not caching.fits:
         return [*rows, ("", "does not hold what is in use at one time: nothing was played")]
-    for number, epoch in enumerate(caching.epochs):
+    for number, epoch in enumerate(caching.epochs[:MOST_EPOCHS]):
         again = f", of it again {human_bytes(epoch.again.mean)}" if epoch.again.most else ""
         rows.append((f"fetched in epoch {number}", f"{_spread(epoch.fetched, unit=True)} a node{again}"))
+    if later := caching.epochs[MOST_EPOCHS:]:  # of a batch that holds many epochs
+        total = sum(epoch.fetched.mean for epoch in later)
+        rows.append((f"in the {len(later)} after these", f"{human_bytes(total)} a node"))
     rows.append(("shards that gave way", f"{caching.evicted:,}"))
     if caching.first_batch_s is not None:
         rows.append(("first batch after", f"{caching.first_batch_s:,.1f} s"))

@@ -10,14 +10,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_build import run_build
 
+from aar_dist.base.errors import RecordingError
 from aar_dist.evaluation.fingerprints import find_copies
 from aar_dist.evaluation.tracks import tracks_of_shards
 from aar_dist.recordings.contract import find_recordings
 from aar_dist.recordings.write import SensorData, dataset_to_hdf5
 from aar_dist.shards.build import BuildOptions, build
 from aar_dist.shards.checks import MISSING
+from aar_dist.shards.command import main
 from aar_dist.shards.format import identity_of, read_info, read_manifest
 from aar_dist.shards.grids import Extent, choose_grid, pack_recordings
 from aar_dist.shards.packing import grid_of, pack
@@ -185,7 +186,9 @@ def test_an_error_as_small_as_none_can_meet_keeps_all_as_recorded(herd, tmp_path
     assert made.info["packing"][0]["recordings"] == 0
     types = {row["dtype"] for row in pq.read_table(made.folder / "manifest.parquet").to_pylist()}
     assert types == {"<f4", "<i2"}
-    assert "packed herd acc as float16: 0 recordings" in render(summarize(made.folder))
+    text = render(summarize(made.folder))
+    assert "not packed: herd acc: none of 4 recordings fits float16 within --max_pack_error; all stay" in text
+    assert "worst error" not in text
 
 
 def test_the_worst_error_is_what_packing_did(herd):
@@ -198,6 +201,26 @@ def test_the_worst_error_is_what_packing_did(herd):
     packed, worst = pack(values, recordings[0].sensors[0], grid)
     assert np.array_equal(np.nanmax(np.abs(grid.unpack(packed) - values), axis=0), worst)
     assert (worst <= np.array(grid.scale) / 2).all()
+
+
+def test_values_without_a_unit_get_none_by_packing(tmp_path):
+    rng = np.random.default_rng(0)
+    for subject, units in (("a", "arbitrary"), ("b", "uV")):
+        ecg = SensorData(values=rng.normal(size=(300, 1)).astype("<f4"), rate_hz=RATE_HZ, units=units, axes=("lead",))
+        dataset_to_hdf5(tmp_path / "in/h", dataset="h", species="cow", subject=subject, sensors={"ecg": ecg})
+    of = BuildOptions(datasets=("h",), longest_segment_s=1.0, pack={"ecg": "int16"}, max_pack_error=0.5)
+    rows = read_manifest((made := build(tmp_path / "in", tmp_path / "set", of, workers=1)).folder, made.info)
+    told = {(r["recording"], r["dtype"], r["units"]) for r in rows.to_pylist()}
+    assert told == {("cow_a_ds_0", "int16", "arbitrary"), ("cow_b_ds_0", "int16", "mV")}
+
+
+def test_axes_that_differ_are_named_before_they_are_packed(tmp_path):
+    for subject, n_axes in (("a", 3), ("b", 2)):
+        acc = SensorData(values=np.zeros((300, n_axes), "<f4"), rate_hz=RATE_HZ, units="g", axes=tuple("xyz"[:n_axes]))
+        dataset_to_hdf5(tmp_path / "herd", dataset="herd", species="cow", subject=subject, sensors={"acc": acc})
+    with pytest.raises(RecordingError, match=r"cow_b_ds_0.hdf5: acc has axes \['x', 'y'\]"):
+        build(tmp_path, tmp_path / "set", options("int16"), workers=1)
+    assert not (tmp_path / "set").exists()
 
 
 def test_a_set_of_the_version_before_is_read(herd, tmp_path):
@@ -221,7 +244,8 @@ def test_a_set_of_the_version_before_is_read(herd, tmp_path):
         (["--pack", "int16", "--max_pack_error", "0"], "--max_pack_error must lie in (0, 1)"),
     ],
 )
-def test_what_cannot_be_packed_is_one_line(herd, tmp_path, flags, said):
-    done = run_build("--data_root", str(herd), "--output_folder", str(tmp_path / "out"), *flags)
-    assert done.returncode == 2
-    assert done.stderr.strip().startswith(f"error: {said}")
+def test_what_cannot_be_packed_is_one_line(herd, tmp_path, flags, said, capsys):
+    with pytest.raises(SystemExit) as left:
+        main(["--data_root", str(herd), "--output_folder", str(tmp_path / "out"), *flags])
+    assert left.value.code == 2
+    assert capsys.readouterr().err.startswith(f"error: {said}")
