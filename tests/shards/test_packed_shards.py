@@ -20,7 +20,8 @@ from aar_dist.shards.build import BuildOptions, build
 from aar_dist.shards.command import main
 from aar_dist.shards.format import identity_of, read_info, read_manifest
 from aar_dist.shards.grids import Extent, choose_grid, pack_recordings
-from aar_dist.shards.packing import MISSING, grid_of, pack
+from aar_dist.shards.checks import MISSING
+from aar_dist.shards.packing import grid_of, pack
 from aar_dist.shards.summary import render, summarize
 from aar_dist.shards.verify import verify_shards
 from aar_dist.stream.config import DataConfig
