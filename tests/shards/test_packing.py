@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_build import assert_refused
 
 from aar_dist.base.errors import RecordingError
 from aar_dist.evaluation.fingerprints import find_copies
@@ -17,7 +18,6 @@ from aar_dist.evaluation.tracks import tracks_of_shards
 from aar_dist.recordings.contract import find_recordings
 from aar_dist.recordings.write import SensorData, dataset_to_hdf5
 from aar_dist.shards.build import BuildOptions, build
-from aar_dist.shards.command import main
 from aar_dist.shards.format import identity_of, read_info, read_manifest
 from aar_dist.shards.grids import Extent, choose_grid, pack_recordings
 from aar_dist.shards.packing import MISSING, grid_of, pack
@@ -244,7 +244,4 @@ def test_a_set_of_the_version_before_is_read(herd, tmp_path):
     ],
 )
 def test_what_cannot_be_packed_is_one_line(herd, tmp_path, flags, said, capsys):
-    with pytest.raises(SystemExit) as left:
-        main(["--data_root", str(herd), "--output_folder", str(tmp_path / "out"), *flags])
-    assert left.value.code == 2
-    assert capsys.readouterr().err.startswith(f"error: {said}")
+    assert_refused(capsys, ["--data_root", herd, "--output_folder", tmp_path / "out", *flags], f"error: {said}")
