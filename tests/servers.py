@@ -15,6 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from unittest import mock
 from urllib.parse import unquote
+from urllib.request import Request, urlopen
 
 from aar_dist.base import remote
 
@@ -133,6 +134,7 @@ def object_store(*buckets: str) -> Iterator[str]:
         "AWS_REGION": "us-east-1",
     }  # fmt: skip
     try:
+        urlopen(Request(f"http://{host}:{port}/moto-api/reset", method="POST")).close()  # all servers share one state
         with mock.patch.dict(os.environ, settings):
             import boto3
 

@@ -2,7 +2,7 @@
 
     <cache>/<2 hex>/<sha256>                 a whole file; its modification time is the time of its last use, set here
             <2 hex>/<sha256>.<bytes>.part    a download at work; it counts with all the bytes it is going to have
-            lock                             held for the moment in which room is made
+            lock                             held for the moment in which room is made (room.py)
 
     hold(sha256, bytes, fetch) -> Blob, locked and whole -> close(): it may be evicted from now on
 
@@ -14,11 +14,9 @@ least recently used first.
 import contextlib
 import fcntl
 import os
-import re
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from hashlib import sha256 as hashed
 from pathlib import Path
 from typing import BinaryIO
@@ -27,6 +25,7 @@ from aar_dist.base import storage
 from aar_dist.base.cli import human_bytes
 from aar_dist.base.errors import ShardError, StorageError
 from aar_dist.base.locks import LOOK_EVERY_S, locked, opened, removed, stands_at, wait_for
+from aar_dist.base.room import NoRoom, Room
 
 ENVIRONMENT = "AAR_DIST_CACHE"
 DEFAULT = "~/.cache/aar_dist"
@@ -39,22 +38,10 @@ DISK_WAIT_S = 30.0
 DISK_TRIES = 10
 """Downloads that a full disk may end: others, too, write to what is freed."""
 
-_NAME = re.compile(r"([0-9a-f]{64})(?:\.(\d+)\.part)?")
 Fetch = Callable[[Path], str]
 """Writes the file at a path and returns its sha256."""
 GiveWay = Callable[[], bool]
 """Lets go of files that its owner can spare; False if there are none."""
-
-
-class NoRoom(Exception):
-    """All that is in the cache is in use."""
-
-    def __init__(self, minimum: int, *, passing: bool) -> None:
-        super().__init__(minimum)
-        self.minimum = minimum
-        """What the limit would have to be, with the file asked for [bytes]."""
-        self.passing = passing
-        """True if downloads of others are part of it: they can be evicted soon."""
 
 
 class Blob:
@@ -74,24 +61,8 @@ class Blob:
         self.close()
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A file below the cache folder."""
-
-    path: Path
-    n_bytes: int
-    """Of a part: what it is going to have."""
-    used_at: float
-    part: bool
-
-
-class Cache:
-    """The folder and its limit."""
-
-    def __init__(self, root: Path, limit: int) -> None:
-        self.root, self.limit = root, limit
-        with storage.one_line_errors(root):
-            root.mkdir(parents=True, exist_ok=True)
+class Cache(Room):
+    """Brings files in and hands them out."""
 
     @classmethod
     def of(cls, folder: str | None = None, limit: int | None = None) -> "Cache":
@@ -103,14 +74,6 @@ class Cache:
         """
         made = cls(Path(folder or os.environ.get(ENVIRONMENT) or DEFAULT).expanduser(), 0)
         return cls(made.root, made.disk() // 2 if limit is None else limit)
-
-    def disk(self) -> int:
-        """Bytes that the disk has for the cache: what is free, and what is cached."""
-        return shutil.disk_usage(self.root).free + self.used()
-
-    def used(self) -> int:
-        """Bytes in the cache, and those that downloads at work are going to have."""
-        return sum(entry.n_bytes for entry in self.entries())
 
     def path(self, sha256: str) -> Path:
         """Where a file stands, if it is there."""
@@ -202,24 +165,6 @@ class Cache:
                 self.hold(sha256, len(data), lambda part: _written(part, data), name, wait_s=0).close()
         return data
 
-    def sweep(self) -> list[Path]:
-        """Remove downloads that nobody works at any more; returns what was removed."""
-        with self._alone():
-            return [entry.path for entry in self.entries() if entry.part and removed(entry.path)]
-
-    def entries(self) -> list[Entry]:
-        """All files of the cache; what else lies in its folder is not ours."""
-        found = []
-        for folder in self.root.glob("[0-9a-f][0-9a-f]"):
-            with contextlib.suppress(FileNotFoundError), os.scandir(folder) as files:
-                for file in files:
-                    if named := _NAME.fullmatch(file.name):
-                        with contextlib.suppress(FileNotFoundError):
-                            told, size = file.stat(), named[2]
-                            n_bytes = told.st_size if size is None else int(size)
-                            found.append(Entry(Path(file.path), n_bytes, told.st_mtime, size is not None))
-        return found
-
     def _download(self, sha256: str, n_bytes: int, fetch: Fetch, name: str, give_way: GiveWay | None) -> None:
         """Bring the file in, or wait until whoever is at it is done."""
         path = self.path(sha256)
@@ -279,16 +224,6 @@ class Cache:
                 )
             time.sleep(LOOK_EVERY_S)
 
-    def _evict(self, n_bytes: int) -> int:
-        """Let go of at least so many bytes, if there are; returns how many."""
-        freed = 0
-        with self._alone():
-            for entry in sorted(self.entries(), key=lambda entry: (not entry.part, entry.used_at)):
-                if freed >= n_bytes:
-                    break
-                freed += entry.n_bytes if removed(entry.path) else 0
-        return freed
-
     def _claim(self, part: Path) -> BinaryIO | None:
         """The part, locked, with room made for it; None if another process or thread is at it. Raises ``NoRoom``."""
         part.parent.mkdir(parents=True, exist_ok=True)
@@ -304,25 +239,6 @@ class Cache:
                 file.close()
                 raise
         return file
-
-    def _make_room(self, part: Path) -> None:
-        """Remove left-over downloads, then what was not used longest, until the rest, ``part`` among it, fits."""
-        entries = self.entries()
-        total = sum(entry.n_bytes for entry in entries)
-        for entry in sorted(entries, key=lambda entry: (not entry.part, entry.used_at)):
-            if total <= self.limit:
-                return
-            if removed(entry.path):
-                total -= entry.n_bytes
-        if total > self.limit:
-            raise NoRoom(total, passing=any(e.part and e.path != part and e.path.exists() for e in entries))
-
-    @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        """One process or thread of this machine at a time, for moments."""
-        with (self.root / "lock").open("ab") as guard:
-            fcntl.flock(guard, fcntl.LOCK_EX)
-            yield
 
     def _too_small(self, minimum: int, name: str) -> StorageError:
         return StorageError(

@@ -12,6 +12,7 @@ from contextlib import ExitStack, closing
 from itertools import islice
 from types import TracebackType
 from typing import Literal
+from weakref import WeakSet
 
 import numpy as np
 import torch
@@ -45,6 +46,7 @@ class SegmentStream:
         self._residents: dict[torch.device, Resident | None] = {}
         self._pool = ThreadPoolExecutor(data.reader_threads, thread_name_prefix="reader")
         self._announcer = ThreadPoolExecutor(1, thread_name_prefix="announcer")
+        self._scouts: WeakSet[Scout] = WeakSet()
 
     @property
     def n_segments(self) -> int:
@@ -110,9 +112,11 @@ class SegmentStream:
             self._residents[device] = resident_on(device, self.source, items, self.data, show=show)
 
     def close(self) -> None:
-        """Stop the prefetch threads and let go of the samples on the device. A thread that waits for a server that does
-        not answer ends by itself."""
+        """Stop the threads that read ahead, also those of batches that are still iterated, and let go of the samples on
+        the device. A thread that waits for a server that does not answer ends by itself."""
         self._residents.clear()
+        for scout in self._scouts:
+            scout.close()
         for pool in (self._announcer, self._pool):
             pool.shutdown(wait=self.source.cache is None, cancel_futures=True)
 
@@ -146,6 +150,7 @@ class SegmentStream:
         ahead: deque[Future[RawBatch | SegmentBatch]] = deque()
         with ExitStack() as stack:
             stack.enter_context(closing(cutter))
+            stack.callback(lambda: [cut.cancel() for cut in ahead])  # of batches that nobody will see
             scout = self._scout(refs, cutter, stack)
             for plan in _planned(refs(), cutter):
                 self._announcer.submit(cutter.announce, plan.refs)
@@ -177,6 +182,7 @@ class SegmentStream:
 
         check_limit(cutter.maps.staging, needed(islice(plan(), PLAN_BATCHES)), self.data.reader_threads)
         scout = Scout(cutter.maps.staging, needed(plan()), self.data.downloads, cutter.maps.tidy)
+        self._scouts.add(scout)
         return stack.enter_context(closing(scout))
 
 

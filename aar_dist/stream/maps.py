@@ -5,10 +5,11 @@ shard, dtype -> flat tensor of the whole file;  announce(shard, bytes) -> the ke
 
 import mmap
 import os
+import resource
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
@@ -26,6 +27,8 @@ TORCH = {"<f4": torch.float32, "<f8": torch.float64, "<f2": torch.float16, "|i1"
           "<u8": torch.int64, "int16": torch.int16, "float16": torch.float16}  # fmt: skip
 KEEP_S = 2.0
 """A remote shard that no batch was cut from for so long is let go of."""
+MOST_MAPS = 10_000
+"""Shards mapped at one time, where none is in use longer: the kernel's limit is 65,530 maps of a process."""
 
 
 @dataclass
@@ -43,12 +46,15 @@ class _Map:
 class ShardMaps:
     """Memory maps of the shards, opened when first read; sizes are checked, because a short file would be SIGBUS.
 
-    Remote shards stay mapped while a batch is cut from them (``using``) and a little longer; local ones for good.
+    Remote shards stay mapped while a batch is cut from them (``using``) and a little longer; local ones for good, or as
+    remote ones where there are more than may be open.
     """
 
     def __init__(self, source: Source) -> None:
         self.staging = Staging(source.shards, source.cache)
-        self._passing = any(shard.remote for shard in source.shards)
+        self._most = most_maps()
+        self._remote = any(shard.remote for shard in source.shards)
+        self._passing = self._remote or len(source.shards) > self._most
         self._maps: dict[int, _Map] = {}
         self._lock = threading.Lock()
         # Where all shards fit the page cache, each is read ahead whole and in order when first touched. Otherwise the
@@ -59,7 +65,7 @@ class ShardMaps:
         """Tell the kernel what will be read soon."""
         if self._read_ahead:
             return
-        if self._passing:  # what is not here yet is on its way, and will be in memory when it comes
+        if self._remote:  # what is not here yet is on its way, and will be in memory when it comes
             here = np.isin(shard, list(self._maps))
             shard, first_byte, n_bytes = shard[here], first_byte[here], n_bytes[here]
         with self.using(shard.tolist()):
@@ -92,7 +98,7 @@ class ShardMaps:
                     one.users, one.used_at = one.users - 1, time.monotonic()
 
     def let_go(self, unused_s: float = 0.0) -> bool:
-        """Close the maps of remote shards that no batch was cut from for so long; False if there was none."""
+        """Close the maps that pass and that no batch was cut from for so long; False if there was none."""
         before = time.monotonic() - unused_s
         with self._lock:
             idle = [s for s, m in self._maps.items() if not m.users and m.used_at <= before] if self._passing else []
@@ -121,19 +127,34 @@ class ShardMaps:
     def _map(self, shard: int) -> _Map:
         if shard in self._maps:
             return self._maps[shard]
-        file = self.staging.open(shard, self.let_go)  # outside the lock: it may take a download
-        # Private and writable, never written: torch takes no read-only memory.
-        raw: np.memmap[tuple[int], np.dtype[np.uint8]] = np.memmap(file, np.uint8, mode="c")
-        advice = mmap.MADV_WILLNEED if self._read_ahead else mmap.MADV_RANDOM
-        raw._mmap.madvise(advice)  # type: ignore[attr-defined]
-        made = _Map(raw, None if self._read_ahead else file, used_at=time.monotonic())
-        if self._read_ahead:
-            file.close()
+        if len(self._maps) >= self._most:
+            self.let_go()
+        made = self._opened(shard)  # outside the lock: it may take a download
         with self._lock:
             first = self._maps.setdefault(shard, made)
         if first is not made:
             _close(made)
         return first
+
+    def _opened(self, shard: int) -> _Map:
+        with ExitStack() as stack:
+            file = stack.enter_context(self.staging.open(shard, self.let_go))
+            # Private and writable, never written: torch takes no read-only memory.
+            raw: np.memmap[tuple[int], np.dtype[np.uint8]] = np.memmap(file, np.uint8, mode="c")
+            advice = mmap.MADV_WILLNEED if self._read_ahead else mmap.MADV_RANDOM
+            raw._mmap.madvise(advice)  # type: ignore[attr-defined]
+            if not self._read_ahead:
+                stack.pop_all()
+        return _Map(raw, None if self._read_ahead else file, used_at=time.monotonic())
+
+
+def most_maps() -> int:
+    """Shards that may be mapped at one time. A map takes two descriptors, and a few streams are open at once; most
+    shells allow 1024 until a program asks for more, as this does."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return MOST_MAPS if hard == resource.RLIM_INFINITY else min(MOST_MAPS, hard // 8)
 
 
 def _close(one: _Map) -> None:

@@ -18,15 +18,16 @@ from typing import BinaryIO
 
 import numpy as np
 
-from aar_dist.base.cache import Cache, NoRoom
+from aar_dist.base.cache import Cache
 from aar_dist.base.cli import human_bytes
 from aar_dist.base.errors import AarError, ConfigError, ShardError, StorageError
 from aar_dist.base.remote import Remote, is_url
+from aar_dist.base.room import NoRoom
 from aar_dist.shards.checks import check_file
 from aar_dist.stream.tape import Ints
 
 HORIZON = 1024
-"""Batches that the scout looks ahead at most: planning them again costs a little."""
+"""Micro-batches that the scout looks ahead at most: planning them again costs a little."""
 LOOK_EVERY_S = 0.1
 TIDY_EVERY_S = 0.5
 BUDGET = 0.9
@@ -141,9 +142,11 @@ class Scout:
 
     def _walk(self) -> None:
         for number, shards in enumerate(self._batches):
-            for shard in shards.tolist():
-                new = shard not in self._needed_until and self._staging.shards[shard].remote
-                if new and number >= self._passed:
+            for shard in (s for s in shards.tolist() if self._staging.shards[s].remote):
+                # After so long, another run may have evicted what was here.
+                unseen = number - self._needed_until.get(shard, -HORIZON - 1) > HORIZON
+                if unseen and number >= self._passed:
+                    self._needed_until.pop(shard, None)
                     self._ask(shard)
                 self._needed_until[shard] = number
             while number - self._passed > HORIZON and not self._over.wait(LOOK_EVERY_S):
@@ -184,7 +187,7 @@ class Scout:
                 try:
                     while not self._staging.bring(shard) and not self._over.wait(LOOK_EVERY_S):
                         pass
-                except StorageError:
+                except (StorageError, OSError):
                     continue  # the reader tries again, and says so
                 except ShardError as error:
                     self._failed = error

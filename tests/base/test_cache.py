@@ -14,8 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aar_dist.base.cache import Cache, NoRoom
+from aar_dist.base.cache import Cache
 from aar_dist.base.errors import ShardError, StorageError
+from aar_dist.base.room import NoRoom
 
 
 def content(number: int, size: int) -> bytes:

@@ -4,6 +4,7 @@ import itertools
 import os
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -93,6 +94,17 @@ def test_all_is_fetched_ahead_of_need(remote, proxy, shard_set):
         while not wanted <= set(proxy.requests) and time.monotonic() < deadline:
             time.sleep(0.02)
     assert sorted(name for name in proxy.requests if name.endswith(".tar")) == sorted(wanted), "each once"
+
+
+def test_a_closed_stream_reads_no_further_though_its_batches_are_kept(remote, proxy):
+    with open_stream(remote, "train") as stream:
+        kept = stream.batches(0, 64, 64)
+        next(kept)
+    deadline = time.monotonic() + 10
+    while any(thread.name.startswith("scout") for thread in threading.enumerate()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    kept.close()
 
 
 def test_a_hash_that_stays_wrong_is_one_named_error(remote, proxy, shard_set):

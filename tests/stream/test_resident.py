@@ -4,6 +4,7 @@ import logging
 import re
 from dataclasses import fields, replace
 from itertools import islice
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from aar_dist.shards.build import BuildOptions, build
 from aar_dist.stream import resident
 from aar_dist.stream.batch import SegmentBatch
 from aar_dist.stream.buffers import carved, send
-from aar_dist.stream.config import DataConfig
+from aar_dist.stream.config import DataConfig, Normalize
 from aar_dist.stream.cuts import sent
 from aar_dist.stream.loader import open_stream
 from aar_dist.stream.maps import by_element, windows
@@ -87,14 +88,16 @@ DTYPES = ("<f4", "<f8", "<f2", "<i2", "<u2", "<i4", "<u4", "<i8", "|i1", "|u1", 
 SENSOR = st.tuples(st.sampled_from(DTYPES), st.integers(1, 4))
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     sensors=st.lists(SENSOR, min_size=1, max_size=3),
     seconds=st.lists(st.integers(3, 90), min_size=2, max_size=4),
     together=st.booleans(),
     gaps=st.booleans(),
+    pack=st.sampled_from([None, "int16", "float16"]),
+    normalize=st.sampled_from(get_args(Normalize)),
 )
-def test_any_recordings(tmp_path_factory, sensors, seconds, together, gaps):
+def test_any_recordings(tmp_path_factory, sensors, seconds, together, gaps, pack, normalize):
     root = tmp_path_factory.mktemp("any")
     rng = np.random.default_rng(len(sensors))
     for subject, duration in enumerate(seconds):
@@ -108,10 +111,16 @@ def test_any_recordings(tmp_path_factory, sensors, seconds, together, gaps):
             names = tuple("xyzw"[:axes])
             written[f"acc{k}"] = SensorData(values=values, rate_hz=10.0, units="g", axes=names, scale=0.01)
         dataset_to_hdf5(root / "in" / "d", dataset="d", species="cow", subject=str(subject), sensors=written)
-    build(root / "in", root / "set", BuildOptions(datasets=("d",), longest_segment_s=2.0), workers=1)
-    data = DataConfig(
-        shards=[str(root / "set")], segment_duration=1.7, sensors="all" if together else "each", resident="always"
+    options = BuildOptions(
+        datasets=("d",), longest_segment_s=2.0, pack={"acc": pack} if pack else {}, max_pack_error=0.9
     )
+    build(root / "in", root / "set", options, workers=1)
+    data = DataConfig(
+        shards=[str(root / "set")], segment_duration=1.7, sensors="all" if together else "each", normalize=normalize
+    )
+    with open_stream(data, "train") as stream:
+        wide = {dtype for dtype, _ in sensors if np.dtype(dtype).itemsize > 2}
+        assert (pack in stream.source.dtypes) == bool(pack and wide)
     check_same(data)
 
 

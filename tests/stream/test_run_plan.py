@@ -6,17 +6,18 @@ from collections import defaultdict
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from test_tape import make_items
 
 from aar_dist.base.config import load
 from aar_dist.stream.loader import open_stream
-from aar_dist.stream.plan.cache_model import LOOKAHEAD, fetches, least_without_refetch
+from aar_dist.stream.plan.cache_model import fetches, least_without_refetch
 from aar_dist.stream.plan.command import SCHEMA
-from aar_dist.stream.plan.demand import Uses, counted, derived, most_at_once, per_node, spells
+from aar_dist.stream.plan.demand import Uses, counted, derived, most_at_once, per_node, spells, units_of_lanes
 from aar_dist.stream.plan.quality import _repeats
 from aar_dist.stream.plan.report import make_plan
+from aar_dist.stream.staging import HORIZON
 from aar_dist.stream.tape import Tape
 
 tapes = st.builds(
@@ -29,6 +30,9 @@ tapes = st.builds(
     block=st.sampled_from([4, 32, 4096]),
     seed=st.integers(0, 100),
 )
+
+border = Tape(make_items(2, 1, 3, 0), [20, 147], seed=0, lanes=8, shuffle_block=4)
+"""Two units share a lane of it."""
 
 
 def by_hand(tape: Tape, batch: int, n_steps: int, units: int) -> dict[tuple[int, int, int], list[int]]:
@@ -58,6 +62,7 @@ def test_counted_uses_are_those_of_every_segment(tape, units, share, n_steps):
 
 @settings(max_examples=60, deadline=None)
 @given(tape=tapes, units=st.sampled_from([1, 2, 4, 6]), share=st.integers(1, 12), epochs=st.integers(1, 3))
+@example(tape=border, units=2, share=9, epochs=2)
 def test_derived_uses_cover_the_counted_ones_and_are_right_to_a_block(tape, units, share, epochs):
     batch = units * share
     assume(batch <= tape.n_segments)
@@ -66,11 +71,14 @@ def test_derived_uses_cover_the_counted_ones_and_are_right_to_a_block(tape, unit
     found = as_dict(derived(tape, batch, n_steps, units, np.arange(units)))
     assert set(exact) <= set(found)
     window = tape.lanes * tape.shuffle_block
+    served = [units_of_lanes(tape, batch, units, epoch) for epoch in range(epochs + 1)]
     for key, (first, last) in exact.items():
         assert found[key][0] <= first
         assert last <= found[key][1]
-        assert (first - found[key][0]) * batch <= window + batch
-        assert (found[key][1] - last) * batch <= window + batch
+        epoch, lane = divmod(key[2], tape.lanes)
+        if served[epoch][0][lane] == served[epoch][1][lane]:  # of what units share, one may see less by chance
+            assert (first - found[key][0]) * batch <= window + batch
+            assert (found[key][1] - last) * batch <= window + batch
     if batch % tape.lanes == 0 and tape.lanes % units == 0 and epochs * tape.n_segments % batch == 0:
         assert set(exact) == set(found)  # every lane belongs to one unit, and every block is read to its end
 
@@ -110,7 +118,7 @@ def play(uses: Uses, sizes, capacity: int, speed: float, step_s: float):
                     del held[node][gone]
                     evicted += 1
                     room = max(room, ends[end])
-                ahead = starts[step - LOOKAHEAD] if step > LOOKAHEAD else 0.0
+                ahead = starts[step - HORIZON] if step > HORIZON else 0.0
                 link[node] = max(link[node], room, ahead) + sizes[shard] / speed
                 ready = max(ready, link[node])
                 log.append((node, shard, step))
@@ -172,7 +180,7 @@ def test_the_plan_is_what_real_streams_then_read(shard_set):
     ranks = [set() for _ in range(6)]
     for rank in range(6):
         with open_stream(config.data, "train", rank, 6) as stream:
-            sizes = [size for _, size in stream.source.shards]
+            sizes = [shard.size for shard in stream.source.shards]
             for step, refs in enumerate(itertools.islice(stream._training_refs(0, 36, 6), plan.steps)):
                 epoch = stream._mine(stream.tape.batches(step * 36, 36, 1))[0] // plan.segments
                 shard = stream.source.items.shard[refs.item]

@@ -2,8 +2,9 @@
 
     uses of the nodes, bytes of the shards, capacity, bandwidth, time of a step -> Fetches
 
-Shards come whole, in the order of need, as far ahead as the cache has room; what is in use stays, and of the rest the
-least recently used gives way. All nodes step together, so that each waits for the slowest.
+Shards come whole, in the order of need, as far ahead as the cache has room (at most the steps that the stream looks
+ahead, where a step is one micro-batch); what is in use stays, and of the rest the least recently used gives way. All
+nodes step together, so that each waits for the slowest.
 """
 
 import heapq
@@ -15,10 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aar_dist.stream.plan.demand import Uses, spells
+from aar_dist.stream.staging import HORIZON
 from aar_dist.stream.tape import Ints
-
-LOOKAHEAD = 1024
-"""Steps that a shard is fetched ahead at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +132,7 @@ def fetches(
         rows.append((number, shard, first, node.used))
         if clock and bytes_per_s:
             room_s = clock.begins(freed) + clock.step_s if freed >= 0 else 0.0
-            begin = max(node.link_free_s, room_s, clock.begins(max(0, first - LOOKAHEAD)) if first > LOOKAHEAD else 0.0)
+            begin = max(node.link_free_s, room_s, clock.begins(first - HORIZON) if first > HORIZON else 0.0)
             node.link_free_s = begin + size[shard] / bytes_per_s
             clock.wait(first, node.link_free_s)
     return _fetches(rows, sum(n.evicted for n in nodes.values()), clock, short)

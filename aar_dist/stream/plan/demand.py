@@ -4,7 +4,8 @@
 
 A lane goes through its part of the epoch's line in blocks of ``shuffle_block`` segments, each in a random order, so
 what it reads in a block is known without drawing anything: the shards of that stretch of the line. Which units serve
-a lane follows from the order within a batch. Derived uses begin and end with a block; batches that lie across the end
+a lane follows from the order within a batch. Derived uses begin and end with a block (of a lane that two units share,
+either may by chance see a shard later, or never: they are never too short); batches that lie across the end
 of an epoch are counted in either case, for there every unit serves other lanes.
 """
 
