@@ -7,12 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from aar_dist.recordings.write import SensorData, dataset_to_hdf5
 from aar_dist.shards.build import BuildOptions, build
 from aar_dist.stream.batch import SegmentBatch
+
+settings.register_profile("any_machine", deadline=None)  # how long an example takes says nothing where cores are shared
+settings.load_profile("any_machine")
 
 ROOT = Path(__file__).parents[1]
 LONGEST_S = 1.0
