@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from test_build import assert_refused
 
 from aar_dist.base.errors import RecordingError
+from aar_dist.cli import main as aar_dist
 from aar_dist.evaluation.fingerprints import find_copies
 from aar_dist.evaluation.tracks import tracks_of_shards
 from aar_dist.recordings.contract import find_recordings
@@ -166,6 +167,14 @@ def test_copies_are_found_among_packed_and_kept_recordings(packed_set):
     found = {(c.first.recording, c.second.recording) for c in find_copies(tracks_of_shards([packed_set]))}
     a, b, d = (f"cow_{x}_ds_0" for x in "abd")
     assert {(a, b), (a, d), (b, d)} <= {tuple(sorted(pair)) for pair in found}
+
+
+def test_the_audit_says_where_packing_makes_it_blind(herd, packed_set, tmp_path, capsys):
+    aar_dist(["audit", str(packed_set)])
+    assert not capsys.readouterr().err
+    plain = build(herd, tmp_path / "plain", BuildOptions(datasets=("herd",), longest_segment_s=1.0), workers=1).folder
+    aar_dist(["audit", str(plain), str(packed_set)])
+    assert "packed sensors are compared within a data set of one shard set only" in capsys.readouterr().err
 
 
 def test_packed_sets_are_smaller_and_told_of(herd, tmp_path):
