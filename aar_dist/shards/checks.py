@@ -23,6 +23,8 @@ DTYPES = ("<f4", "<f8", "<f2", "|i1", "|u1", "<i2", "<u2", "<i4", "<u4", "<i8", 
 """What samples may be stored as: numbers, little endian. Objects, which NumPy would unpickle, are none of them."""
 PACKED = ("int16", "float16")
 """What a manifest calls the type of packed samples."""
+MISSING = -32768
+"""Of packed int16: the place of NaN."""
 MOST_AXES, LONGEST_TEXT = 4096, 1024
 MOST_COLUMNS, MOST_GROUPS, MOST_PAGE = 100, 10_000, 64_000_000
 LARGEST_SHARD = 1 << 50

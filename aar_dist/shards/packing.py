@@ -5,7 +5,7 @@
 
 Manifests name the type of packed samples by the format, without byte order; to NumPy that is the same type. The scale
 is a power of two and the zero one of its multiples (aar_dist/shards/grids.py chooses them), so that the same stretch in
-two recordings is stored as the same bytes, which the leak audit relies on, and nothing is rounded twice.
+two recordings of a data set is stored as the same bytes, which the leak audit relies on, and nothing is rounded twice.
 """
 
 from collections.abc import Sequence
@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 
 from aar_dist.recordings.contract import Sensor
 from aar_dist.recordings.units import unit_handed_on
+from aar_dist.shards.checks import MISSING
 
 Floats = NDArray[np.float64]
 Format = Literal["int16", "float16"]
 
-MISSING, LAST = -32768, 32767  # of int16: the place of NaN, and the last step on either side of zero
+LAST = 32767  # of int16: the last step on either side of zero
 LARGEST_HALF = float(np.finfo(np.float16).max)
 BLOCK = 1 << 14  # samples packed at a time
 _FORMATS: dict[str, Format] = {"int16": "int16", "float16": "float16"}

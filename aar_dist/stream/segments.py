@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from aar_dist.shards.packing import MISSING
+from aar_dist.shards.checks import MISSING
 from aar_dist.stream.batch import Origin, SegmentBatch
 from aar_dist.stream.buffers import ALIGN, Buffer, BufferRing, HostMemory
 from aar_dist.stream.config import Normalize

@@ -110,7 +110,9 @@ def open_source(data: DataConfig, split: str | None) -> Source:
             + (f", kinds {data.kinds}" if data.sensors == "each" else "")
             + "; see `aar-dist inspect` for what there is"
         )
-    return _Chooser(manifests, wanted, in_order(manifests, chosen), data).source()
+    source = _Chooser(manifests, wanted, in_order(manifests, chosen), data).source()
+    manifests.release()
+    return source
 
 
 def has_split(data: DataConfig, split: str) -> bool:
@@ -154,7 +156,8 @@ class _Chooser:
         dataset, datasets = self._drawable(first, n_starts)
         recording, _ = grouped(self.dataset, origin["recording"].codes)
         n_recordings = _count(recording[first])
-        parts, n_starts = parts[n_starts > 0], n_starts[n_starts > 0]
+        if not n_starts.all():  # copies of a million rows each
+            parts, n_starts = parts[n_starts > 0], n_starts[n_starts > 0]
         drawable = first_rows(parts)
         rows = self._rows()
         return Source(
@@ -184,7 +187,7 @@ class _Chooser:
             weight = weight / np.bincount(group, weight)[group]
         return Items(
             dataset=dataset,
-            shard=self.shard[drawable],
+            shard=self.shard[drawable] if len(drawable) < len(self.shard) else self.shard,  # each row an item
             shard_word=np.array([word(shard.name) for shard in self.shards], np.uint64),
             weight=weight,
             n_starts=n_starts,
@@ -192,7 +195,8 @@ class _Chooser:
 
     def _seconds(self, drawable: Ints, dataset: Ints) -> tuple[float, ...]:
         """Recorded time of each data set [s]."""
-        owned_s = self._numbers("owned_starts")[drawable] / self._rate(drawable)
+        owned_s = self._numbers("owned_starts")[drawable].astype(np.float64)
+        owned_s /= self._rate(drawable)
         return tuple(np.bincount(dataset, owned_s).tolist())
 
     def _rate(self, rows: Ints) -> Floats:

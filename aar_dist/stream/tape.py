@@ -195,8 +195,10 @@ class Tape:
     def _make_line(self, epoch: int) -> _Line:
         quota = self._quotas(epoch)
         order = np.argsort(self._shard_rank(epoch)[self.items.shard], kind="stable")
-        order = order[quota[order] > 0]
-        return _Line(item=order, ends=np.cumsum(quota[order]))
+        quota = quota[order]
+        if not quota.all():
+            order, quota = order[quota > 0], quota[quota > 0]
+        return _Line(item=order, ends=np.cumsum(quota))
 
     def _quotas(self, epoch: int) -> Ints:
         """Segments of each item in an epoch: systematic rounding, so that every data set's total is exact."""
@@ -205,8 +207,11 @@ class Tape:
         for d, total in enumerate(self.totals):
             at = slice(edges[d], edges[d + 1])
             running = np.cumsum(self.items.weight[at])
-            u = self._rounding_start(epoch, d)
-            quota[at] = np.diff(np.floor(running / running[-1] * total + u).astype(np.int64), prepend=0)
+            running /= running[-1]  # in place: there may be millions
+            running *= total
+            running += self._rounding_start(epoch, d)
+            quota[at] = np.floor(running, out=running)
+            quota[at][1:] -= running[:-1].astype(np.int64)
         return quota
 
     def _rounding_start(self, epoch: int, dataset: int) -> float:

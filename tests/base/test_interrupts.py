@@ -32,12 +32,17 @@ main()
 """
 
 
+def heard() -> None:
+    """Whoever runs these tests in the background of a shell ignores Ctrl-C, and so would what they start."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("rank", ["0", "1"])
 def test_one_line_says_that_nothing_is_lost(number, code, rank):
     process = subprocess.Popen(
         [sys.executable, "-c", COMMAND], env=os.environ | {"RANK": rank}, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, text=True,
+        stderr=subprocess.PIPE, text=True, preexec_fn=heard,
     )  # fmt: skip
     assert process.stdout.readline() == "ready\n"
     process.send_signal(number)
@@ -94,7 +99,7 @@ def test_ctrl_c_while_a_program_is_imported_is_one_line(tmp_path):
     (tmp_path / "slow.py").write_text("import time\nprint('ready', flush=True)\ntime.sleep(60)\n")
     process = subprocess.Popen(
         [sys.executable, "-c", "from aar_dist.base.errors import run_door; run_door('slow')"], cwd=tmp_path,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heard,
     )  # fmt: skip
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGINT)

@@ -1,6 +1,5 @@
 """One fold as a job: tried again, named, started on the GPUs it was given."""
 
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -58,11 +57,7 @@ def test_the_launcher_is_left_with_the_gpus_that_ray_chose(job, monkeypatch):
     """Told a number, it takes the first ones of the machine, which another fold has."""
     commands = []
 
-    def run(command: list[str], **more: object) -> subprocess.CompletedProcess:
-        commands.append(command)
-        return subprocess.CompletedProcess(command, 0)
-
-    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(fold_jobs, "run_bound", lambda command, log: commands.append(command) or 0)
     for visible in ("2,3", ""):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
         carry_out(FoldJob(**{**vars(job), "ranks": 2, "retries": 0}))

@@ -143,5 +143,5 @@ def test_what_is_wrong_is_noticed(browser, tmp_path):
 
 def test_without_chromium_it_says_what_to_do(monkeypatch):
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(AssertionError, match=r"launch/browser\.sh"), chromium():
+    with pytest.raises(AssertionError, match=r"launch/packages\.sh"), chromium():
         pass

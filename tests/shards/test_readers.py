@@ -11,7 +11,7 @@ import pytest
 import webdataset as wds
 
 from aar_dist.shards.build import build
-from aar_dist.shards.packing import MISSING
+from aar_dist.shards.checks import MISSING
 
 
 @pytest.fixture(scope="module", params=["as_recorded", "packed"])

@@ -19,9 +19,10 @@ from aar_dist.evaluation.tracks import tracks_of_shards
 from aar_dist.recordings.contract import find_recordings
 from aar_dist.recordings.write import SensorData, dataset_to_hdf5
 from aar_dist.shards.build import BuildOptions, build
+from aar_dist.shards.checks import MISSING
 from aar_dist.shards.format import identity_of, read_info, read_manifest
 from aar_dist.shards.grids import Extent, choose_grid, pack_recordings
-from aar_dist.shards.packing import MISSING, grid_of, pack
+from aar_dist.shards.packing import grid_of, pack
 from aar_dist.shards.summary import render, summarize
 from aar_dist.shards.verify import verify_shards
 from aar_dist.stream.config import DataConfig
