@@ -87,7 +87,8 @@ def test_a_build_killed_by_sigkill_goes_on(recordings, shard_set, tmp_path):
     while not list(tmp_path.glob("set/*.tar")) and time.monotonic() < deadline:
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    assert process.wait() == -signal.SIGKILL, "it ended before it was killed"
+    assert not (tmp_path / "set" / "manifest.parquet").exists()
     subprocess.run([*command, "--workers", "1"], check=True, capture_output=True)
     assert hashes(tmp_path / "set") == hashes(shard_set)
 
