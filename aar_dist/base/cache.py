@@ -135,7 +135,7 @@ class Cache(Room):
                 if not removed(path):
                     raise ShardError(f"{path}: not of {n_bytes} bytes any more, and in use; remove it by hand")
             else:
-                with contextlib.suppress(PermissionError):  # another user's
+                with contextlib.suppress(OSError):  # another user's, or of a disk that is only read
                     os.utime(file.fileno())
                 return Blob(path, file)
         return None

@@ -1,5 +1,6 @@
 """The cache: one download, never above its limit, nothing lost to a kill, nothing removed that is in use."""
 
+import errno
 import hashlib
 import os
 import signal
@@ -57,6 +58,18 @@ def test_a_file_is_fetched_once_and_outlives_the_program(tmp_path):
     for _ in range(2):
         with served.hold(Cache(tmp_path, 5000), 0) as blob:
             assert blob.file.read() == served.data[0]
+    assert served.fetched == [0]
+
+
+def test_a_file_that_is_only_read_is_read(tmp_path, monkeypatch):
+    def refuse(*arguments):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    served, cache = Served(1000), Cache(tmp_path, 5000)
+    served.hold(cache, 0).close()
+    monkeypatch.setattr(os, "utime", refuse)
+    with served.hold(cache, 0) as blob:
+        assert blob.file.read() == served.data[0]
     assert served.fetched == [0]
 
 

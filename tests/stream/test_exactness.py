@@ -4,6 +4,7 @@ import itertools
 import json
 from dataclasses import replace
 from types import SimpleNamespace
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -49,7 +50,7 @@ def served(tape: Tape, world: int, position: int, batch: int, micro: int, n_step
     """(key, item, start) of all that the ranks of a run get, from a position, in some steps."""
     found = []
     for stream in streams(tape, world):
-        with stream:
+        with stream, mock.patch("aar_dist.stream.loader.PLAN_BATCHES", 3):  # fewer than the steps of some
             refs = stream._training_refs(position, batch, micro)
             for ref in itertools.islice(refs, n_steps * batch // world // micro):
                 assert len(ref.key) == micro

@@ -1,5 +1,6 @@
 """A stream from a server equals the stream from the folder behind it, whatever the server does in between."""
 
+import hashlib
 import itertools
 import os
 import subprocess
@@ -44,7 +45,7 @@ def local(data):
 
 @pytest.fixture
 def proxy(served):
-    with fault_proxy(served, stall_s=2.0, gone_s=3.0) as proxy:
+    with fault_proxy(served, stall_s=0.5, gone_s=1.5) as proxy:
         yield proxy
 
 
@@ -163,35 +164,38 @@ def test_a_bucket(data, shard_set, local, tmp_path):
 
 
 RANKS = """
-import hashlib, itertools, sys, threading
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from aar_dist.stream.config import DataConfig
-from aar_dist.stream.loader import open_stream
+from test_remote_stream import digest
 url, cache, limit = sys.argv[1:]
 data = DataConfig(shards=[url], segment_duration=1.0, lanes=2, shuffle_block=64, cache=cache, cache_limit=limit)
-said = [None, None]
-def rank(k):
-    digest = hashlib.sha256()
-    with open_stream(data, "train", k, 2) as stream:
-        for batch in itertools.islice(stream.batches(0, 64, 32), 300):
-            digest.update(batch.values.numpy().tobytes())
-    said[k] = digest.hexdigest()
-threads = [threading.Thread(target=rank, args=(k,)) for k in range(2)]
-for thread in threads: thread.start()
-for thread in threads: thread.join()
-print(*said)
+with ThreadPoolExecutor(2) as ranks:
+    print(*ranks.map(lambda rank: digest(data, rank), range(2)))
 """
+
+
+def digest(data, rank):
+    """Of all that a rank of two reads."""
+    found = hashlib.sha256()
+    with open_stream(data, "train", rank, 2) as stream:
+        for batch in itertools.islice(stream.batches(0, 64, 32), 300):
+            found.update(batch.values.numpy().tobytes())
+    return found.hexdigest()
 
 
 def test_two_runs_of_two_ranks_share_a_cache_that_is_too_small_for_the_set(served, shard_set, tmp_path):
     """Equal to what a local set gives; the cache is looked at while they run."""
+    local = DataConfig(shards=[str(shard_set)], segment_duration=1.0, lanes=2, shuffle_block=64)
+    expected = [digest(local, rank) for rank in range(2)]
     limit = sum(path.stat().st_size for path in shard_set.glob("*-train-*.tar")) - 400_000
-    places = [served, served, str(shard_set)]
+    path = os.pathsep.join(p for p in (*map(str, Path(__file__).parents[:2]), *sys.path) if p)
     runs = [
         subprocess.Popen(
-            [sys.executable, "-c", RANKS, place, tmp_path, str(limit)],
-            stdout=subprocess.PIPE, text=True, env=os.environ | {"LOCAL_WORLD_SIZE": "2"},
+            [sys.executable, "-c", RANKS, served, tmp_path, str(limit)],
+            stdout=subprocess.PIPE, text=True, env=os.environ | {"LOCAL_WORLD_SIZE": "2", "PYTHONPATH": path},
         )
-        for place in places
+        for _ in range(2)
     ]  # fmt: skip
     most, cache = 0, Cache(tmp_path, limit)
     while any(run.poll() is None for run in runs):
@@ -199,8 +203,8 @@ def test_two_runs_of_two_ranks_share_a_cache_that_is_too_small_for_the_set(serve
             most = max(most, sum({entry.path.name[:64]: entry.n_bytes for entry in cache.entries()}.values()))
         time.sleep(0.005)
     said = [run.communicate()[0].split() for run in runs]
-    assert said[0] == said[1] == said[2]
-    assert len(set(said[0])) == 2
+    assert said == [expected] * 2
+    assert len(set(expected)) == 2
     assert 0 < most <= limit
 
 
