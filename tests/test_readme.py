@@ -61,7 +61,8 @@ def test_the_commands_of_the_readme_run_in_order(tmp_path):
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     assert (tmp_path / "run" / "finished").is_file()
     assert (tmp_path / "shard_set.png").stat().st_size > 10_000
-    again = subprocess.run(commands[5], shell=True, cwd=tmp_path, env=environment(), capture_output=True, text=True)
+    (pretrain,) = (command for command in commands if "launch/pretrain.py" in command)
+    again = subprocess.run(pretrain, shell=True, cwd=tmp_path, env=environment(), capture_output=True, text=True)
     assert again.returncode == 0
     assert "is finished" in again.stdout
 

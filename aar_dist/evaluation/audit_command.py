@@ -6,6 +6,7 @@ aar-dist audit shard_set --folds run/folds.json     # an error (exit 2) if a pai
 """
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +18,11 @@ from aar_dist.evaluation.tracks import Track, tracks_of_recordings, tracks_of_sh
 from aar_dist.recordings.contract import find_recordings
 from aar_dist.shards.format import INFO, MANIFEST
 from aar_dist.training.folds import read_folds
+
+BLIND = (
+    "note: packed sensors are compared within a data set of one shard set only; to compare data sets, name the folders "
+    "of their HDF5 recordings instead"
+)
 
 
 @user_entry
@@ -31,6 +37,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     shared = find_shared(tracks)
     if args.folds:
         audited(read_folds(args.folds), tracks, shared=shared)
+    if any(t.packed for t in tracks) and (len(args.paths) > 1 or len({t.dataset for t in tracks}) > 1):
+        print(BLIND, file=sys.stderr)
     if args.json:
         print(json.dumps([s.as_json() for s in shared], indent=1))
         return

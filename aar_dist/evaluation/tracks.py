@@ -48,6 +48,8 @@ class Track:
     """Samples [a, b) as stored, (b - a, axes)."""
     name: str = ""
     """What a person knows the recording by."""
+    packed: bool = False
+    """Stored on the grid of its data set: the same values in another data set are other bytes."""
 
     @property
     def duration_s(self) -> float:
@@ -126,6 +128,7 @@ def _track(
         started=_moment(starts.get(where)),
         read=partial(_read, opened, rows, ends - lengths, ends, grid),
         name=first["recording"],
+        packed=grid is not None,
     )
 
 

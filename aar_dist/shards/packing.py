@@ -5,7 +5,7 @@
 
 Manifests name the type of packed samples by the format, without byte order; to NumPy that is the same type. The scale
 is a power of two and the zero one of its multiples (aar_dist/shards/grids.py chooses them), so that the same stretch in
-two recordings is stored as the same bytes, which the leak audit relies on, and nothing is rounded twice.
+two recordings of a data set is stored as the same bytes, which the leak audit relies on, and nothing is rounded twice.
 """
 
 from collections.abc import Sequence

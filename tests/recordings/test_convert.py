@@ -144,7 +144,8 @@ WRONG = {
         ["hapt", "in", "out", "--rate_hz", "50"],
         "--rate_hz: hapt does not need it; leave it",
     ),
-    "no rate": (["ucr", "in", "out", "--rate_hz", "0"], "argument --rate_hz: invalid"),
+    "no rate": (["ucr", "in", "out", "--rate_hz", "0"], "argument --rate_hz: '0' is no positive number"),
+    "a rate in words": (["ucr", "in", "out", "--rate_hz", "abc"], "argument --rate_hz: 'abc' is no positive number"),
     "missing yaml": (["table", "nowhere", "out", "--yaml", "no.yaml"], "no.yaml: no such file"),
 }
 

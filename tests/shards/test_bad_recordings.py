@@ -1,15 +1,12 @@
 """What is wrong with a recording ends the build in one line, exit code 2, and nothing is written."""
 
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
-
-ROOT = Path(__file__).parents[2]
+from test_build import assert_refused
 
 
 def cut_in_half(path: Path) -> None:
@@ -59,27 +56,13 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_one_line_exit_2_nothing_written(name, recordings, tmp_path):
+def test_one_line_exit_2_nothing_written(name, recordings, tmp_path, capsys):
     damage, word = FAULTS[name]
     (tmp_path / "data" / "fast").mkdir(parents=True)
     for k in (0, 1):
         victim = tmp_path / "data" / "fast" / f"cow_f{k}_ds_0.hdf5"
         victim.write_bytes((recordings / "fast" / victim.name).read_bytes())
     damage(victim)
-    command = [
-        sys.executable,
-        ROOT / "shards/build.py",
-        "--data_root",
-        tmp_path / "data",
-        "--output_folder",
-        tmp_path / "out",
-    ]
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
-    assert done.returncode == 2, done.stderr
-    said = [line for line in done.stderr.splitlines() if not line.startswith("checking ")]  # of a slow machine
-    assert len(said) == 1, done.stderr
-    assert said[0].startswith("error: ")
-    assert victim.name in done.stderr
-    assert word in done.stderr
-    assert "1 of 2 recordings" in done.stderr
+    arguments = ["--data_root", tmp_path / "data", "--output_folder", tmp_path / "out", "--workers", 1]
+    assert_refused(capsys, arguments, victim.name, word, "1 of 2 recordings")
     assert not (tmp_path / "out").exists()

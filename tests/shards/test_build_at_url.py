@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from servers import faulty, nginx, object_store
-from test_build import assert_one_line, hashes, run_build
+from test_build import assert_refused, hashes
 
 from aar_dist.base.errors import ShardError, StorageError
 from aar_dist.base.object_store import ObjectStore
@@ -181,14 +181,14 @@ def test_a_late_attempt_writes_nothing(recordings, options, place, monkeypatch):
     assert jobs[0].spec.name not in place.names()
 
 
-def test_places_that_cannot_be_built_at(recordings, options, place, tmp_path):
+def test_places_that_cannot_be_built_at(recordings, options, place, tmp_path, capsys):
     place.write("something else", b"")
     with pytest.raises(ShardError, match="not empty, and not a shard set"):
         build(recordings, place.url, options, workers=1)
     with faulty(tmp_path) as server, pytest.raises(StorageError, match="over http; use the store behind it"):
         build(recordings, f"{server.url}/set", options, workers=1)
-    done = run_build("--data_root", str(recordings), "--output_folder", "s3://nowhere/x", "--workers", "1")
-    assert_one_line(done, "s3://nowhere/x", "no such bucket")
+    arguments = ["--data_root", recordings, "--output_folder", "s3://nowhere/x", "--workers", 1]
+    assert_refused(capsys, arguments, "s3://nowhere/x", "no such bucket")
 
 
 def test_verify_and_inspect_at_a_url(shard_set, tmp_path, capsys):

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from test_build import hashes
+from test_build import assert_refused, hashes
 
 from aar_dist.recordings.write import SensorData, dataset_to_hdf5
 from aar_dist.shards.build import BuildOptions, build
@@ -149,10 +149,8 @@ def test_two_nodes_lose_a_worker_and_then_a_node_and_write_the_same_bytes(cluste
     assert "all hashes match" in verify_shards(out)
 
 
-def test_no_cluster_there(recordings, tmp_path):
-    command = [sys.executable, ROOT / "shards/build.py", "--data_root", recordings, "--datasets", "fast"]
-    command += ["--output_folder", tmp_path / "set", "--ray_address", "127.0.0.1:9"]
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
-    assert done.returncode == 2, done.stderr
-    assert done.stderr.strip().splitlines()[-1].startswith("error: no Ray cluster at 127.0.0.1:9")
+def test_no_cluster_there(recordings, tmp_path, capsys):
+    arguments = ["--data_root", recordings, "--datasets", "fast"]
+    arguments += ["--output_folder", tmp_path / "set", "--ray_address", "127.0.0.1:9"]
+    assert_refused(capsys, arguments, "error: no Ray cluster at 127.0.0.1:9")
     assert not (tmp_path / "set").exists()

@@ -10,15 +10,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_build import assert_refused
 
 from aar_dist.base.errors import RecordingError
+from aar_dist.cli import main as aar_dist
 from aar_dist.evaluation.fingerprints import find_copies
 from aar_dist.evaluation.tracks import tracks_of_shards
 from aar_dist.recordings.contract import find_recordings
 from aar_dist.recordings.write import SensorData, dataset_to_hdf5
 from aar_dist.shards.build import BuildOptions, build
 from aar_dist.shards.checks import MISSING
-from aar_dist.shards.command import main
 from aar_dist.shards.format import identity_of, read_info, read_manifest
 from aar_dist.shards.grids import Extent, choose_grid, pack_recordings
 from aar_dist.shards.packing import grid_of, pack
@@ -169,6 +170,14 @@ def test_copies_are_found_among_packed_and_kept_recordings(packed_set):
     assert {(a, b), (a, d), (b, d)} <= {tuple(sorted(pair)) for pair in found}
 
 
+def test_the_audit_says_where_packing_makes_it_blind(herd, packed_set, tmp_path, capsys):
+    aar_dist(["audit", str(packed_set)])
+    assert not capsys.readouterr().err
+    plain = build(herd, tmp_path / "plain", BuildOptions(datasets=("herd",), longest_segment_s=1.0), workers=1).folder
+    aar_dist(["audit", str(plain), str(packed_set)])
+    assert "packed sensors are compared within a data set of one shard set only" in capsys.readouterr().err
+
+
 def test_packed_sets_are_smaller_and_told_of(herd, tmp_path):
     plain = build(herd, tmp_path / "plain", BuildOptions(datasets=("herd",), longest_segment_s=1.0), workers=1)
     small = build(herd, tmp_path / "small", options("int16"), workers=1)
@@ -245,7 +254,4 @@ def test_a_set_of_the_version_before_is_read(herd, tmp_path):
     ],
 )
 def test_what_cannot_be_packed_is_one_line(herd, tmp_path, flags, said, capsys):
-    with pytest.raises(SystemExit) as left:
-        main(["--data_root", str(herd), "--output_folder", str(tmp_path / "out"), *flags])
-    assert left.value.code == 2
-    assert capsys.readouterr().err.startswith(f"error: {said}")
+    assert_refused(capsys, ["--data_root", herd, "--output_folder", tmp_path / "out", *flags], f"error: {said}")
