@@ -2,6 +2,8 @@
 
 import logging
 import re
+import subprocess
+import sys
 from dataclasses import fields, replace
 from itertools import islice
 from typing import get_args
@@ -11,7 +13,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from launching import run
+from launching import ROOT, TINY, environment, flags
 
 from aar_dist.base.errors import ConfigError
 from aar_dist.recordings.write import SensorData, dataset_to_hdf5
@@ -226,8 +228,11 @@ def test_small_tensors_travel_together():
 @pytest.mark.launch
 def test_a_run_that_must_be_resident_and_does_not_fit_ends_before_it_begins(shard_set, tmp_path):
     settings = {"data.resident": "always", "data.resident_limit": "1kB"}
-    code, said = run(tmp_path / "run", shard_set, settings, ranks=1)
-    assert code == 2
+    command = [sys.executable, str(ROOT / "launch" / "pretrain.py"), "--out", str(tmp_path / "run")]
+    command += flags(TINY | settings | {"data.shards": shard_set})
+    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    said = done.stderr
     assert re.search(r"^error: data.resident: always, but the samples .* take \d+ bytes .* is 1000 ", said, re.M)
     assert "Traceback" not in said
     assert not (tmp_path / "run" / "config.yaml").exists()
