@@ -87,12 +87,14 @@ class Manifests:
 
     def coded_lists(self, name: str, width: int) -> Coded:
         """A column of lists with few different rows, (r, width), read piece by piece."""
+        self.release()
         codes, values = [np.zeros(0, np.int32)], [np.zeros((0, width))]
         for piece in (piece for file in self._files for piece in file.pieces(name)):
             rows = padded(piece, width)
             code, first = distinct(rows)
             codes.append(code + sum(map(len, values)))
             values.append(rows[first])
+        self.release()
         code, first = distinct(np.concatenate(values))
         return Coded(code[np.concatenate(codes)], np.concatenate(values)[first])
 
