@@ -79,7 +79,7 @@ def _sorted() -> Iterator[None]:
         raise
     except (FileNotFoundError, IsADirectoryError):
         raise Missing("not there") from None
-    except (PermissionError, NotImplementedError, ValueError, TypeError) as error:
+    except (PermissionError, NotImplementedError, ValueError, TypeError) as error:  # it may not, or cannot at all
         raise Refused(gist(error)) from None
-    except Exception as error:
+    except Exception as error:  # each driver has classes of its own; what does not pass is told at the deadline
         raise Trouble(gist(error)) from None

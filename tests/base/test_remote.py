@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
 from servers import faulty, object_store
@@ -83,9 +82,7 @@ def test_wrong_bytes_are_told_by_the_hash(server, tmp_path):
 def test_a_server_that_is_gone_for_a_while(server, tmp_path):
     server.stop()
     threading.Timer(1.0, server.start).start()
-    begin = time.monotonic()
     assert Remote(f"{server.url}/set").fetch("a.tar", tmp_path / "a", len(DATA)) == DIGEST
-    assert time.monotonic() - begin < 8
 
 
 @pytest.mark.parametrize(("fault", "words"), [("500", "answered 500"), ("gone", "refused"), ("huge", "10000000000000")])

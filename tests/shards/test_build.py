@@ -71,25 +71,23 @@ def test_a_killed_build_goes_on_and_ends_with_the_same_bytes(recordings, options
     assert (tmp_path / "set" / written[0]).stat().st_mtime_ns == first, "a finished shard was written again"
 
 
+def build_command(recordings: Path, out: object) -> list[str]:
+    """What makes the fixture ``shard_set``, with one worker."""
+    command = [sys.executable, ROOT / "shards/build.py", "--data_root", recordings, "--datasets", "fast", "slow"]
+    command += ["--output_folder", out, "--longest_segment_s", "1", "--shard_size", "700kB", "--workers", "1"]
+    return list(map(str, command))
+
+
 def test_a_build_killed_by_sigkill_goes_on(recordings, shard_set, tmp_path):
-    command = [
-        sys.executable,
-        str(ROOT / "shards/build.py"),
-        "--data_root",
-        str(recordings),
-        "--datasets",
-        "fast",
-        "slow",
-    ]
-    command += ["--output_folder", str(tmp_path / "set"), "--longest_segment_s", "1", "--shard_size", "700kB"]
-    process = subprocess.Popen([*command, "--workers", "1"], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    command = build_command(recordings, tmp_path / "set")
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob("set/*.tar")) and time.monotonic() < deadline:
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL, "it ended before it was killed"
     assert not (tmp_path / "set" / "manifest.parquet").exists()
-    subprocess.run([*command, "--workers", "1"], check=True, capture_output=True)
+    subprocess.run(command, check=True, capture_output=True)
     assert hashes(tmp_path / "set") == hashes(shard_set)
 
 

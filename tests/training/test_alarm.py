@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -35,9 +34,7 @@ def launch(what: str, world: int) -> list[tuple[int, str]]:
     ],
 )
 def test_an_error_of_one_rank_is_the_error_of_all(what, world, line):
-    begin = time.monotonic()
     assert launch(what, world) == [(2, line)] * world
-    assert time.monotonic() - begin < 30
 
 
 def test_an_error_that_all_have_is_told_by_rank_0_first():
