@@ -18,7 +18,8 @@ from aar_dist.training import checkpoints, metrics, publishing, saving, tracking
 from aar_dist.training.alarm import alarm
 from aar_dist.training.config import RunConfig
 from aar_dist.training.console import Console
-from aar_dist.training.engine import Engine, check_zero_options, lost_peer, process_group
+from aar_dist.training.engine import Engine, check_zero_options
+from aar_dist.training.group import lost_peer, process_group
 from aar_dist.training.loop import Job, train
 from aar_dist.training.patience import Patience
 from aar_dist.training.progress import Progress
