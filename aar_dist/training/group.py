@@ -13,10 +13,12 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from torch.distributed import Store  # type: ignore[attr-defined]
 
-from aar_dist.base.errors import CheckpointError, ConfigError, one_line
+from aar_dist.base.errors import CheckpointError, one_line
 from aar_dist.training import environment
 from aar_dist.training.environment import muted
+from aar_dist.training.meeting.meeting import attend
 from aar_dist.training.ranks import Ranks, barrier
 
 log = logging.getLogger(__name__)
@@ -29,23 +31,22 @@ COLLECTIVE_TIMEOUT = timedelta(minutes=30)
 def process_group(ranks: Ranks) -> Iterator[torch.device]:
     """This process's place in the group, and the device it computes on. Ends with a barrier and a proper farewell:
     without them some finished runs aborted."""
+    with attend() as met:
+        yield from _group(ranks, met.group_store())
+
+
+def _group(ranks: Ranks, store: Store) -> Iterator[torch.device]:
     environment.prepare(ranks)
     _alone_if_no_launcher(ranks)
     with muted():
         import deepspeed
     _quiet()
-    try:
-        with muted():
-            deepspeed.init_distributed(verbose=False, timeout=COLLECTIVE_TIMEOUT)
-    except dist.DistNetworkError as error:
-        port = os.environ["MASTER_PORT"]
-        raise ConfigError(
-            f"port {port} cannot be used ({one_line(error)[:80]}); "
-            "give the launcher another one: deepspeed --master_port N"
-        ) from None
     device = torch.device("cpu") if environment.on_cpu() else torch.device("cuda", ranks.local_rank)
     if device.type == "cuda":
         torch.cuda.set_device(device)
+    with muted():
+        _join(ranks, store, device)
+        deepspeed.init_distributed(verbose=False, timeout=COLLECTIVE_TIMEOUT)
     barrier()
     environment.remove_shared_buffers(ranks)
     try:
@@ -59,6 +60,20 @@ def process_group(ranks: Ranks) -> Iterator[torch.device]:
     deepspeed.comm.destroy_process_group()
 
 
+def _join(ranks: Ranks, store: Store, device: torch.device) -> None:
+    """Make the group over the store of the meeting, as DeepSpeed would over one of its own; it takes what it finds."""
+    from deepspeed.accelerator import get_accelerator
+
+    dist.init_process_group(
+        get_accelerator().communication_backend_name(),
+        store=store,
+        rank=ranks.rank,
+        world_size=ranks.world_size,
+        timeout=COLLECTIVE_TIMEOUT,
+        device_id=device if device.type == "cuda" and ranks.world_size > 1 else None,
+    )
+
+
 @contextmanager
 def lost_peer(ranks: Ranks, out: Path) -> Iterator[None]:
     """Another rank's death shows here as a broken collective: rank 0 says so in one line, the others leave it at their
@@ -68,6 +83,8 @@ def lost_peer(ranks: Ranks, out: Path) -> Iterator[None]:
     except RuntimeError as error:
         if not any(sign in str(error) for sign in ("Connection closed by peer", "Connection reset", "Broken pipe")):
             raise
+        with attend() as met:
+            met.look()  # it may have said why
         log.warning("lost another rank: %s", one_line(error))
         if not ranks.main:
             os._exit(LOST_PEER_EXIT)
