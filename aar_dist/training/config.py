@@ -161,11 +161,22 @@ class DeepSpeedConfig:
     """Longest gradient (2-norm over all parameters); 0 for no limit."""
     zero_options: dict[str, Any] = field(default_factory=dict)
     """Further keys of DeepSpeed's ``zero_optimization``."""
+    ranks: int | None = None
+    """Number of ranks that the launch must have; null for any."""
 
     def __post_init__(self) -> None:
         require(self.gradient_clipping >= 0, "deepspeed.gradient_clipping", "0 or more", self.gradient_clipping)
         if "stage" in self.zero_options:
             raise ConfigError("deepspeed.zero_options: stage has a key of its own; set deepspeed.zero_stage")
+        require(self.ranks is None or self.ranks >= 1, "deepspeed.ranks", "1 or more, or null", self.ranks)
+
+    def check_ranks(self, world_size: int) -> None:
+        """Raise ``ConfigError`` unless the launch is as large as it was said to be."""
+        if self.ranks not in (None, world_size):
+            raise ConfigError(
+                f"deepspeed.ranks is {self.ranks}, but {world_size} were started; check the hostfile and its slots, "
+                "or mend the key"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
