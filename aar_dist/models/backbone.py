@@ -37,6 +37,11 @@ class Backbone(nn.Module, ABC):
     def blocks(self) -> list[nn.Module]:
         """What can be unfrozen by itself, from the input to the output."""
 
+    def repeated(self) -> list[nn.Module]:
+        """The blocks that a deep model has many of: what activation checkpointing computes twice. All but the first,
+        which is the embedding."""
+        return self.blocks()[1:]
+
     def check_duration(self, duration_s: float) -> None:
         """Raise ``ConfigError`` if segments of this duration [s] do not fit; by default all do."""
 
