@@ -12,7 +12,8 @@ from aar_dist.objectives.masked import MaskedReconstruction
 from aar_dist.training.footprint import kept_for_backward
 from aar_dist.training.sizes.recompute import recompute
 
-STAGES = ("0", "1", "2", "3")
+TRIALS = ("0:0.3", "1:0", "2:0.3", "3:0.3", "3:0")
+"""ZeRO stage and dropout. Without dropout torch leaves a layer before its last product, in the second pass."""
 
 
 def masked(n_layers=3, **encoder) -> MaskedReconstruction:
@@ -74,19 +75,18 @@ def said(tmp_path_factory) -> list[dict]:
     script = str(ROOT / "tests" / "training" / "recompute_script.py")
     launcher = [DEEPSPEED, "--num_accelerators", "2", "--master_port", str(free_port())]
     done = subprocess.run(
-        [*launcher, script, str(out), *STAGES], env=environment(), cwd=ROOT, capture_output=True, text=True, timeout=240
+        [*launcher, script, str(out), *TRIALS], env=environment(), cwd=ROOT, capture_output=True, text=True, timeout=240
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return [json.loads((out / f"rank_{rank}.json").read_text()) for rank in (0, 1)]
 
 
 @pytest.mark.launch
-@pytest.mark.parametrize("stage", STAGES)
-def test_every_stage_trains_and_resumes_as_without(said, stage):
+@pytest.mark.parametrize("trial", TRIALS)
+def test_every_stage_trains_and_resumes_as_without(said, trial):
     for rank in said:
-        told = rank[stage]
+        told = rank[trial]
         assert told["losses"]["checkpointed"] == told["losses"]["plain"] == told["losses"]["resumed"]
         assert len(told["losses"]["plain"]) == 8
-        assert told["half_differs"]
-        assert told["weights_alike"] == [True, True, True]
-    assert said[0][stage]["losses"] != said[1][stage]["losses"]
+        assert told["weights_alike"] == [True, True, True, False]  # the last are those of the checkpoint halfway
+    assert said[0][trial]["losses"] != said[1][trial]["losses"]

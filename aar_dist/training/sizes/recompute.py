@@ -42,8 +42,6 @@ def _recomputed(forward: Callable[..., Any]) -> Callable[..., Any]:
     def again(*inputs: Any) -> Any:
         if not torch.is_grad_enabled():
             return forward(*inputs)
-        # ZeRO-3 gives back the weights of a module in a hook behind its forward: the second pass must not leave
-        # the layer as soon as it has all that backward needs, which is torch's way to save its last product.
-        return checkpoint(forward, *inputs, use_reentrant=False, early_stop=False)
+        return checkpoint(forward, *inputs, use_reentrant=False)
 
     return again
