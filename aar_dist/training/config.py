@@ -159,6 +159,8 @@ class DeepSpeedConfig:
     """``auto``: bf16 on GPUs, fp32 on a CPU. Master weights are fp32 always."""
     gradient_clipping: float = 0.0
     """Longest gradient (2-norm over all parameters); 0 for no limit."""
+    activation_checkpointing: bool = False
+    """Keep only the input of each layer and compute the rest again in backward: less memory, a third more work."""
     zero_options: dict[str, Any] = field(default_factory=dict)
     """Further keys of DeepSpeed's ``zero_optimization``."""
     ranks: int | None = None

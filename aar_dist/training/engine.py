@@ -22,6 +22,7 @@ from aar_dist.training.config import AdamConfig, DeepSpeedConfig, LoopConfig
 from aar_dist.training.environment import muted
 from aar_dist.training.options import clips_itself, ds_json, layout_of, precision_of
 from aar_dist.training.ranks import Ranks, mean_ranks
+from aar_dist.training.sizes.recompute import recompute
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +72,8 @@ class Engine:
         self.d_embedding = objective.backbone.d_embedding
         self.layout = layout_of(config, ranks, device)
         self._trainable = [name for name, p in objective.named_parameters() if p.requires_grad]
+        if config.activation_checkpointing:
+            recompute(objective)
         objective.to(device)
         given = {name: p.detach().clone() for name, p in objective.named_parameters()} if self.bf16 else {}
         # DeepSpeed's export leaves frozen weights out at stage 1, and rounds them in bf16.

@@ -24,6 +24,7 @@ from aar_dist.training.patience import Patience
 from aar_dist.training.progress import Progress
 from aar_dist.training.ranks import Ranks
 from aar_dist.training.run_directory import RunDirectory
+from aar_dist.training.sizes.peak import matmul_tflops
 from aar_dist.training.stopper import Stopper
 from aar_dist.training.tracking import Run
 from aar_dist.training.validation import validate
@@ -70,10 +71,11 @@ def train(job: Job, progress: Progress, stopper: Stopper) -> Progress:
     config = job.config.train
     micro, _ = config.micro_batches(job.ranks.world_size)
     batches = job.train_stream.batches(progress.position, config.batch_size, micro, job.engine.device)
-    clock = Clock(job.ranks.world_size)
     meter = Meter(job.train_stream.datasets)
     if progress.step == 0:
         _validate(job, progress)
+    peak = matmul_tflops(job.engine.device, job.engine.layout["precision"])
+    clock = Clock(job.ranks.world_size, job.engine.objective, peak)
     stopping, in_a_row = False, 0
     while not stopping and not job.complete(progress):
         lr = job.config.optim.rate(progress.step + 1, d_embedding=job.engine.d_embedding)
