@@ -36,6 +36,8 @@ ip addr add {subnet}.254/24 dev br0
 ip link set br0 up
 if [ -d {packages}/usr ]; then mount -t overlay overlay -o lowerdir={packages}/usr:/usr /usr; fi
 for file in passwd hosts ssh/ssh_config; do mount --bind {folder}/$(basename $file) /etc/$file; done
+mount -t tmpfs tmpfs /run
+hostname login
 echo ready
 read -r _ || true
 """
@@ -227,13 +229,13 @@ class Hosts(list[Host]):
         self.hostfile, self.env_file = self.folder / "hostfile", self.folder / "deepspeed_env"
         self._write_files()
         script = WORLD.format(subnet=SUBNET, packages=PACKAGES, folder=self.folder)
-        self._space = Namespaces(["unshare", "--mount", "--net"], script, self.folder / "world.log")
+        self._space = Namespaces(["unshare", "--mount", "--net", "--uts"], script, self.folder / "world.log")
         self._space.wait_ready()
 
     @property
     def enter(self) -> list[str]:
         """In front of a command that is to run in the world of these hosts."""
-        return ["nsenter", "--target", str(self._space.shell.pid), "--mount", "--net", "--"]
+        return ["nsenter", "--target", str(self._space.shell.pid), "--mount", "--net", "--uts", "--"]
 
     def start(self, command: Command, *, cwd: Path | None = None, **options) -> subprocess.Popen:
         """A command typed beside the hosts: it reaches them, and has the processes of this machine."""
