@@ -5,12 +5,14 @@ import os
 import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
 from aar_dist.base.errors import one_line
-from aar_dist.training.config import TrackingConfig
+from aar_dist.training.tracking.config import TrackingConfig
 
 ID_FILE = "run_id"
+
+Level = Literal["info", "warn", "error"]
 
 
 class Run(Protocol):
@@ -21,6 +23,9 @@ class Run(Protocol):
 
     def image(self, name: str, path: Path, step: int) -> None:
         """A picture."""
+
+    def alert(self, title: str, text: str, level: Level = "warn") -> None:
+        """Tell the people who watch. Returns at once, from any thread, and never raises."""
 
     def close(self) -> None:
         """The end."""
@@ -33,6 +38,9 @@ class NoTracker:
         """Nothing."""
 
     def image(self, name: str, path: Path, step: int) -> None:
+        """Nothing."""
+
+    def alert(self, title: str, text: str, level: Level = "warn") -> None:
         """Nothing."""
 
     def close(self) -> None:
@@ -151,6 +159,10 @@ class Tracker:
         """Send a picture beside the numbers of its step."""
         if step > self._sent:
             self._try(lambda: self._run.log({name: self._wandb.Image(str(path))}, step=step))
+
+    def alert(self, title: str, text: str, level: Level = "warn") -> None:
+        """Send a message to the people who watch."""
+        self._try(lambda: self._run.alert(title, text, level=level.upper()))
 
     def close(self) -> None:
         """Finish the run."""
