@@ -1,177 +1,170 @@
-"""The only file that knows Weights & Biases: a mirror of metrics.jsonl for people to watch, never needed to run."""
+"""Weights & Biases, for people to watch: never needed to run, and never in the way of a step.
+
+    run -> metrics.jsonl, pictures/, reconstructions/, wandb/{attempts,alerts,shards}   (record.py: the truth)
+                  \\-> a follower process beside rank 0 -> the server, or an offline folder       (follower.py)
+                  \\-> `aar-dist sync RUN`, whenever there is a server                                (sync.py)
+
+A rank writes files and nothing else. Whoever sends asks the server what it has, and goes on from there.
+"""
 
 import contextlib
 import os
-import uuid
-from collections.abc import Callable, Mapping
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast
+from types import TracebackType
+from typing import Any, Protocol
 
+import aar_dist
 from aar_dist.base.errors import one_line
-from aar_dist.training.tracking.config import TrackingConfig
+from aar_dist.training.tracking.code import code_version
+from aar_dist.training.tracking.config import TrackingConfig, mode_of
+from aar_dist.training.tracking.privacy import environment, scrubbed, without_secrets
+from aar_dist.training.tracking.record import Attempt, End, Level, Record
 
-ID_FILE = "run_id"
-
-Level = Literal["info", "warn", "error"]
+__all__ = ["Level", "NoTracker", "Run", "Tracker", "begin", "run_id", "start"]
 
 
 class Run(Protocol):
-    """What the loop may say to a tracker."""
-
-    def log(self, row: Mapping[str, Any]) -> None:
-        """Numbers of one step, under ``step``."""
-
-    def image(self, name: str, path: Path, step: int) -> None:
-        """A picture."""
+    """What a run may say to the people who watch."""
 
     def alert(self, title: str, text: str, level: Level = "warn") -> None:
-        """Tell the people who watch. Returns at once, from any thread, and never raises."""
-
-    def close(self) -> None:
-        """The end."""
+        """Tell them. Returns at once, from any thread, and never raises."""
 
 
 class NoTracker:
-    """Says nothing to nobody."""
+    """Leaves messages for rank 0's follower; the tracker of all other ranks."""
 
-    def log(self, row: Mapping[str, Any]) -> None:
-        """Nothing."""
-
-    def image(self, name: str, path: Path, step: int) -> None:
-        """Nothing."""
+    def __init__(self, root: Path) -> None:
+        self.record = Record(root)
 
     def alert(self, title: str, text: str, level: Level = "warn") -> None:
-        """Nothing."""
+        """Leave a message."""
+        with contextlib.suppress(OSError):  # a full disk is told of elsewhere
+            self.record.add_alert(title, without_secrets(text), level)
 
-    def close(self) -> None:
-        """Nothing."""
 
-
-def run_id(out: Path) -> str:
+def run_id(root: Path) -> str:
     """The id of the run in this directory, made once: the same through all restarts."""
-    file = out / "wandb" / ID_FILE
-    if file.exists():
-        return file.read_text().strip()
-    file.parent.mkdir(parents=True, exist_ok=True)
-    made = uuid.uuid4().hex[:8]
-    file.write_text(made)
-    return made
+    return Record(root).run_id()
 
 
-def start(
-    config: TrackingConfig,
-    out: Path,
-    identifier: str,
-    settings: Mapping[str, Any],
+def begin(
+    root: Path,
     *,
-    warn: Callable[[str], None],
-    last_step: int = -1,
-) -> Run:
-    """A tracker; offline if the server cannot be reached, and one that says nothing if that fails as well.
+    world_size: int,
+    from_step: int,
+    val_every: int,
+    total_steps: int,
+    shards: Sequence[Mapping[str, Any]],
+) -> Attempt:
+    """Write down that a launch begins, with which code and which shard sets (rank 0)."""
+    record = Record(root)
+    attempt = Attempt(
+        number=len(record.attempts()) + 1,
+        started_s=round(time.time(), 3),
+        host=socket.gethostname(),
+        world_size=world_size,
+        from_step=from_step,
+        val_every=val_every,
+        total_steps=total_steps,
+        code=code_version().to_dict(),
+        environment=environment(),
+    )
+    record.add_attempt(attempt)
+    record.set_shard_sets(scrubbed(shards))
+    return attempt
+
+
+def start(config: TrackingConfig, root: Path, attempt: Attempt, *, warn: Callable[[str], None]) -> "Tracker":
+    """The tracker of rank 0; use it as a context manager, so that it hears how the run ends.
 
     Args:
-        identifier: Id of the run.
-        settings: The configuration, shown beside the run.
-        warn: Told of failures.
-        last_step: Rows up to this step were logged before a restart, and are the same: they are not sent again.
+        warn: Told of failures; called from another thread.
     """
-    mode = _mode(config)
-    if mode == "disabled":
-        return NoTracker()
-    for attempt in dict.fromkeys([mode, "offline"]):
-        try:
-            return Tracker(config, out, identifier, settings, mode=attempt, warn=warn, last_step=last_step)
-        except Exception as error:  # whatever it is, a run does not need its mirror
-            warn(f"W&B {attempt} did not start, training goes on: {one_line(error)[:200]}")
-            _forget_attempt()
-    return NoTracker()
+    return Tracker(config, root, attempt, warn)
 
 
-def _forget_attempt() -> None:
-    """W&B's helper process keeps the id of a failed start in use until it is ended."""
-    with contextlib.suppress(Exception):
-        import wandb
+class Tracker(NoTracker):
+    """Starts the follower, passes on what it says, and tells it that the run has left."""
 
-        wandb.teardown()
-
-
-def _mode(config: TrackingConfig) -> str:
-    """The variable, else the configuration, else online where there is a key."""
-    asked = os.environ.get("WANDB_MODE") or config.mode
-    if asked == "auto":
-        return "online" if _has_key() else "offline"
-    return "offline" if asked == "dryrun" else asked
-
-
-def _has_key() -> bool:
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    netrc = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
-    host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai").split("//")[-1].split("/")[0].split(":")[0]
-    try:
-        return host in netrc.read_text()
-    except OSError:
-        return False
-
-
-class Tracker:
-    """One W&B run; a failure of its is a warning, once."""
-
-    def __init__(
-        self,
-        config: TrackingConfig,
-        out: Path,
-        identifier: str,
-        settings: Mapping[str, Any],
-        *,
-        mode: str,
-        warn: Callable[[str], None],
-        last_step: int,
-    ) -> None:
-        import wandb
-
-        self._wandb = wandb
-        self._sent = last_step
-        self._warn = warn
+    def __init__(self, config: TrackingConfig, root: Path, attempt: Attempt, warn: Callable[[str], None]) -> None:
+        super().__init__(root)
+        self.config, self.attempt, self.warn = config, attempt, warn
         self._failed = False
-        self._run = wandb.init(
-            project=config.project,
-            entity=config.entity,
-            name=config.name or out.name,
-            group=config.group,
-            id=identifier,
-            resume="allow" if mode == "online" else None,
-            mode=cast(Any, mode),
-            dir=str(out),
-            config=dict(settings),
-            settings=wandb.Settings(
-                init_timeout=config.init_timeout_s, silent=True, console="off", disable_code=True, disable_git=True
-            ),
-        )
+        self._process = _follower(root, mode_of(config), attempt.number)
+        if self._process:
+            threading.Thread(target=self._listen, daemon=True, name="tracking").start()
 
-    def log(self, row: Mapping[str, Any]) -> None:
-        """Send the numbers of one step, unless they were sent before a restart."""
-        step = row["step"]
-        if step > self._sent:
-            self._try(lambda: self._run.log(dict(row), step=step))
+    def __enter__(self) -> "Tracker":
+        return self
 
-    def image(self, name: str, path: Path, step: int) -> None:
-        """Send a picture beside the numbers of its step."""
-        if step > self._sent:
-            self._try(lambda: self._run.log({name: self._wandb.Image(str(path))}, step=step))
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Tell how the run ended, and wait a little until it is sent."""
+        how = self._how(error)
+        if how == "failed" and isinstance(error, Exception):
+            self.alert("run failed", f"{self.record.root.name}: {one_line(error)[:500]}", "error")
+        elif how == "finished":
+            said = self.record.finished or {}
+            self.alert(
+                "run finished", f"{self.record.root.name}: {said.get('model')} after {said.get('step')} steps", "info"
+            )
+        with contextlib.suppress(OSError):
+            self.record.end_attempt(self.attempt.number, how)
+        self._leave()
 
-    def alert(self, title: str, text: str, level: Level = "warn") -> None:
-        """Send a message to the people who watch."""
-        self._try(lambda: self._run.alert(title, text, level=level.upper()))
+    def _how(self, error: BaseException | None) -> End:
+        if error is not None:
+            return "failed"
+        return "finished" if self.record.finished else "stopped"
 
-    def close(self) -> None:
-        """Finish the run."""
-        self._try(lambda: self._run.finish())
-
-    def _try(self, act: Callable[[], Any]) -> None:
+    def _leave(self) -> None:
+        process = self._process
+        if process is None or process.stdin is None:
+            return
+        with contextlib.suppress(OSError):
+            process.stdin.close()
         try:
-            act()
-        except Exception as error:  # a dead server never stops a step
             if not self._failed:
-                self._warn(f"W&B failed, training goes on: {one_line(error)[:200]}")
-            self._failed = True
+                process.wait(self.config.finish_timeout_s)
+        except subprocess.TimeoutExpired:
+            self.warn(
+                f"W&B: process {process.pid} still sends, and ends by itself; what it cannot send, "
+                f"aar-dist sync {self.record.root} sends later"
+            )
+
+    def _listen(self) -> None:
+        assert self._process
+        assert self._process.stdout
+        for line in self._process.stdout:
+            what, _, text = line.strip().partition(": ")
+            if what == "failed":
+                self._failed = True
+                self.warn(
+                    f"{text}. Training goes on, and it is tried again now and then; "
+                    f"aar-dist sync {self.record.root} sends everything later"
+                )
+
+
+def _follower(root: Path, mode: str, attempt: int) -> subprocess.Popen[str] | None:
+    if mode == "disabled":
+        return None
+    package = str(Path(aar_dist.__file__).parents[1])
+    paths = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
+    (root / "log").mkdir(parents=True, exist_ok=True)
+    with open(root / "log" / "wandb.log", "a") as told:
+        return subprocess.Popen(
+            [sys.executable, "-m", "aar_dist.training.tracking.follower", str(root), mode, str(attempt)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=told,
+            text=True,
+            env=os.environ | {"PYTHONPATH": paths},
+            start_new_session=True,  # Ctrl-C is for the run; the follower sees it end
+        )
