@@ -9,6 +9,7 @@ from aar_dist.models.backbone import Backbone
 from aar_dist.objectives.base import Objective
 from aar_dist.stream.config import DataConfig
 from aar_dist.training.schedule import noam
+from aar_dist.training.tracking.config import TrackingConfig
 
 ENCODER = "aar_dist.models.transformer.AAREncoder"
 MASKED = "aar_dist.objectives.masked.MaskedReconstruction"
@@ -179,24 +180,6 @@ class DeepSpeedConfig:
                 f"deepspeed.ranks is {self.ranks}, but {world_size} were started; check the hostfile and its slots, "
                 "or mend the key"
             )
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrackingConfig:
-    """Weights & Biases; never needed to run."""
-
-    mode: Literal["auto", "online", "offline", "disabled"] = "auto"
-    """``auto``: online where there is a key, else offline. The variable WANDB_MODE wins."""
-    project: str = "aar_dist"
-    """Project of the runs."""
-    entity: str | None = None
-    """Team or user; null for the account's default."""
-    name: str | None = None
-    """Name of the run; null for the run directory's."""
-    group: str | None = None
-    """Runs shown together."""
-    init_timeout_s: float = 30.0
-    """Longest wait for the server at the start; then the run goes on offline."""
 
 
 @dataclass(frozen=True, kw_only=True)

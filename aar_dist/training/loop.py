@@ -60,10 +60,9 @@ class Job:
         return progress.step >= self.total_steps or self.patience.spent
 
     def record(self, row: Row) -> None:
-        """Write a row, and mirror it."""
+        """Write a row; the tracker reads the file."""
         if self.file:
             self.file.write(row)
-        self.tracker.log(row)
 
 
 def train(job: Job, progress: Progress, stopper: Stopper) -> Progress:
@@ -154,6 +153,4 @@ def _validate(job: Job, progress: Progress) -> Row:
     row = validate(job.engine, job.val_stream, job.config.train, job.ranks, picture, job.pictures)
     job.record({"step": progress.step, **row})
     job.console.validation({"step": progress.step, **row}, job.val_stream.datasets)
-    if picture.exists():
-        job.tracker.image("reconstruction", picture, progress.step)
     return row

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-import yaml
 
 from aar_dist.base.hashing import word
 from aar_dist.objectives.base import Objective
@@ -113,7 +112,7 @@ def compose(
     total_steps = config.train.total_steps(stream.n_segments, step=progress.step, position=progress.position)
     console = Console(ranks, total_steps)
     stack.callback(console.close)
-    file, tracker = recorders(config, console, directory, progress, plan.text, stack)
+    file, tracker = recorders(plan, console, directory, progress, total_steps, ranks, stack)
     job = Job(
         config=config,
         ranks=ranks,
@@ -146,18 +145,28 @@ def take_over(directory: RunDirectory, config: str, found: saving.Found) -> None
 
 
 def recorders(
-    config: RunConfig, console: Console, directory: RunDirectory, progress: Progress, text: str, stack: ExitStack
+    plan: Plan,
+    console: Console,
+    directory: RunDirectory,
+    progress: Progress,
+    total_steps: int,
+    ranks: Ranks,
+    stack: ExitStack,
 ) -> tuple[metrics.MetricsFile | None, tracking.Run]:
     """The metrics file, cut back to where the run stands, and its mirror; on rank 0."""
     if not console.main:
-        return None, tracking.NoTracker()
-    last = metrics.trim(directory.metrics, progress.step if progress.step else -1)
+        return None, tracking.NoTracker(directory.root)
+    metrics.trim(directory.metrics, progress.step if progress.step else -1)
     file = stack.enter_context(closing(metrics.MetricsFile(directory.metrics)))
-    settings: dict[str, Any] = yaml.safe_load(text)
-    tracker = tracking.start(
-        config.tracking, directory.root, progress.run_id, settings, warn=console.warn, last_step=last
+    attempt = tracking.begin(
+        directory.root,
+        world_size=ranks.world_size,
+        from_step=progress.step,
+        val_every=plan.val_every,
+        total_steps=total_steps,
+        shards=plan.train_stream.source.told(),
     )
-    return file, stack.enter_context(closing(tracker))
+    return file, stack.enter_context(tracking.start(plan.config.tracking, directory.root, attempt, warn=console.warn))
 
 
 def past_validations(directory: RunDirectory, progress: Progress) -> list[float | None]:
