@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +191,12 @@ class Engine:
         """The wrapped module; under ZeRO-3 its parameters are shares."""
         module: Objective = self._ds.module
         return module
+
+    @cached_property
+    def divisible(self) -> bool:
+        """True if a step may be left between its micro-batches as if it had not begun: not where layers keep running
+        statistics, which every forward pass moves."""
+        return not any(isinstance(m, torch.nn.modules.batchnorm._BatchNorm) for m in self.objective.modules())
 
     def micro_step(self, batch: SegmentBatch) -> Metrics:
         """Forward and backward of one micro-batch."""

@@ -17,6 +17,7 @@ from typing import IO, Any
 
 from aar_dist.base import storage
 from aar_dist.base.errors import CheckpointError, ConfigError
+from aar_dist.training import checkpoints
 from aar_dist.training.ranks import Ranks
 
 log = logging.getLogger(__name__)
@@ -68,6 +69,10 @@ class RunDirectory:
     def finish(self, said: dict[str, Any]) -> None:
         """Mark the run as done."""
         storage.write_json(self.root / "finished", said)
+
+    def holds(self, step: int) -> bool:
+        """True if there is a complete checkpoint of this step."""
+        return self.checkpoints / checkpoints.name_of(step) in checkpoints.complete(self.checkpoints)
 
     def prepare(self, config: str) -> None:
         """Make the folders, remove unfinished work of a killed run and write the configuration (rank 0)."""
