@@ -19,7 +19,7 @@ from typing import Any
 
 from torch.distributed import Store, TCPStore  # type: ignore[attr-defined]
 
-from aar_dist.base.errors import USER_ERROR_EXIT, AarError, error_line, one_line, user_error
+from aar_dist.base.errors import USER_ERROR_EXIT, AarError, error_line, last_word, one_line, user_error
 from aar_dist.training.ranks import Ranks
 
 LOOK_EVERY_S = 1.0
@@ -130,6 +130,7 @@ def alarm(ranks: Ranks) -> Iterator[Alarm]:
         told = user_error(error)
         if told is None:
             raise
+        last_word(told).leave()  # now: the launcher may end this rank before its own exit
         watched.raise_(told)
         raise told from error
     finally:

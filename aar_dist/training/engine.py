@@ -23,7 +23,7 @@ import torch.distributed as dist
 from pydantic import ValidationError
 from torch import Tensor
 
-from aar_dist.base.errors import CheckpointError, ConfigError, one_line
+from aar_dist.base.errors import CheckpointError, ConfigError, PassingError, one_line
 from aar_dist.objectives.base import Metrics, Objective
 from aar_dist.stream.batch import SegmentBatch
 from aar_dist.training import environment
@@ -62,7 +62,7 @@ def process_group(ranks: Ranks) -> Iterator[torch.device]:
             deepspeed.init_distributed(verbose=False, timeout=COLLECTIVE_TIMEOUT)
     except dist.DistNetworkError as error:
         port = os.environ["MASTER_PORT"]
-        raise ConfigError(
+        raise PassingError(
             f"port {port} cannot be used ({one_line(error)[:80]}); "
             "give the launcher another one: deepspeed --master_port N"
         ) from None
@@ -106,7 +106,7 @@ def lost_peer(ranks: Ranks, out: Path) -> Iterator[None]:
         log.warning("lost another rank: %s", one_line(error))
         if not ranks.main:
             os._exit(LOST_PEER_EXIT)
-        raise CheckpointError(
+        raise PassingError(
             f"another rank is gone (its own message, or {out}/log, says why); the same command resumes from the last "
             "checkpoint"
         ) from None

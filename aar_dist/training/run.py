@@ -12,6 +12,7 @@ import torch
 import yaml
 
 from aar_dist.base.hashing import word
+from aar_dist.base.last_word import LastWord
 from aar_dist.objectives.base import Objective
 from aar_dist.stream.loader import SegmentStream
 from aar_dist.training import checkpoints, metrics, publishing, saving, tracking
@@ -82,6 +83,7 @@ def carry_out(plan: Plan, ranks: Ranks, directory: RunDirectory, finish: Callabl
         job, progress = compose(plan, ranks, device, directory, stack)
         progress = train(job, progress, stopper)
         if stopper.reason:
+            LastWord(stopper.kind, stopper.reason, may_pass=True).leave()
             job.console.say(
                 f"stopped at step {progress.step} and saved, as {stopper.reason}; the same command goes on from there"
             )

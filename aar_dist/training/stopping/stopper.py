@@ -13,6 +13,7 @@ import time
 from types import FrameType, TracebackType
 from typing import Any
 
+from aar_dist.base import last_word
 from aar_dist.training.ranks import Ranks, max_ranks
 from aar_dist.training.stopping.deadline import Deadline
 from aar_dist.training.stopping.launcher import Launcher
@@ -35,6 +36,8 @@ class Stopper:
         self._since = self._step_began = time.monotonic()
         self.reason = ""
         """Why all ranks stop, in words; empty while they do not."""
+        self.kind = last_word.STOPPED
+        """For the last word."""
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         self._asked = number
@@ -72,7 +75,9 @@ class Stopper:
         found, self._unit_s = max_ranks(RANKS * self._asked + self._rank if self._asked else 0, unit_s)
         self._since, self._units = time.monotonic(), 0
         if found:
-            self.reason = in_words(*divmod(int(found), RANKS))
+            reason, rank = divmod(int(found), RANKS)
+            self.reason = in_words(reason, rank)
+            self.kind = last_word.TIME_LIMIT if reason == TIME_LIMIT else last_word.STOPPED
         return bool(found)
 
     def _own_reason(self, ahead_s: float) -> int:
