@@ -105,6 +105,12 @@ def disown(damaged: Iterable[Path]) -> None:
         (path / COMPLETE).unlink()
 
 
+def learn(path: Path, val_loss: float | None) -> None:
+    """Enter a validation loss that was not known when the checkpoint was written; one file is replaced, whole."""
+    manifest = storage.read_json(path / MANIFEST)
+    storage.write_json(path / MANIFEST, {**manifest, "val_loss": val_loss})
+
+
 def check_same_model(
     saved: Saved, architecture: Mapping[str, list[int]], layout: Mapping[str, Any], keys: Mapping[str, str]
 ) -> None:

@@ -36,6 +36,9 @@ class LoopConfig:
     """Times the mixture, or every labelled window, is drawn."""
     max_steps: int | None = None
     """Stop after this many steps, if that is sooner."""
+    time_limit_min: float | None = None
+    """Save and leave in time for this many minutes after the start of the process, or for the end of its SLURM job if
+    that is sooner; the same command goes on."""
     seed: int = 578
     """Seed of the initial weights and of dropout. Order, offsets and masks follow data.random_seed."""
     log_every: int = 10
@@ -51,6 +54,8 @@ class LoopConfig:
         for name in ("micro_batch_size", "max_steps"):
             value = getattr(self, name)
             require(value is None or value >= 1, f"train.{name}", "1 or more, or null", value)
+        limit = self.time_limit_min
+        require(limit is None or limit > 0, "train.time_limit_min", "positive, or null", limit)
         # The newest may turn out damaged: then the one before it is all there is.
         require(
             self.keep_last >= 2, "train.keep_last", "2 or more, so that a damaged one has a successor", self.keep_last

@@ -8,6 +8,7 @@ Facts of DeepSpeed that shape this file are pinned in tests/training/test_deepsp
 import logging
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from aar_dist.base.errors import CheckpointError, ConfigError, one_line
+from aar_dist.base.errors import CheckpointError, ConfigError, PassingError, one_line
 from aar_dist.objectives.base import Metrics, Objective
 from aar_dist.stream.batch import SegmentBatch
 from aar_dist.training.config import AdamConfig, DeepSpeedConfig, LoopConfig
@@ -113,6 +114,12 @@ class Engine:
         """The wrapped module; under ZeRO-3 its parameters are shares."""
         module: Objective = self._ds.module
         return module
+
+    @cached_property
+    def divisible(self) -> bool:
+        """True if a step may be left between its micro-batches as if it had not begun: not where layers keep running
+        statistics, which every forward pass moves."""
+        return not any(isinstance(m, torch.nn.modules.batchnorm._BatchNorm) for m in self.objective.modules())
 
     def micro_step(self, batch: SegmentBatch) -> Metrics:
         """Forward and backward of one micro-batch."""

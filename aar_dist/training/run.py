@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from aar_dist.base.hashing import word
+from aar_dist.base.last_word import LastWord
 from aar_dist.objectives.base import Objective
 from aar_dist.stream.loader import SegmentStream
 from aar_dist.training import checkpoints, metrics, publishing, saving, tracking
@@ -24,7 +25,9 @@ from aar_dist.training.patience import Patience
 from aar_dist.training.progress import Progress
 from aar_dist.training.ranks import Ranks, from_main
 from aar_dist.training.run_directory import RunDirectory
-from aar_dist.training.stopper import Stopper
+from aar_dist.training.stopping.deadline import Deadline
+from aar_dist.training.stopping.launcher import Launcher
+from aar_dist.training.stopping.stopper import Stopper
 
 WEIGHTS = word("weights")
 
@@ -78,13 +81,18 @@ def carry_out(plan: Plan, ranks: Ranks, directory: RunDirectory, finish: Callabl
         device = stack.enter_context(process_group(ranks))
         check_zero_options(plan.config.deepspeed)
         stack.enter_context(lost_peer(ranks, directory.root))
-        stopper = stack.enter_context(Stopper())
+        launcher = stack.enter_context(closing(Launcher().watch()))
+        deadline = Deadline.of(plan.config.train.time_limit_min)
+        stopper = stack.enter_context(Stopper(ranks, deadline, launcher))
         job, progress = compose(plan, ranks, device, directory, stack)
         progress = train(job, progress, stopper)
-        if job.complete(progress):
-            finish(job, progress)
+        if stopper.reason:
+            LastWord(stopper.kind, stopper.reason, may_pass=True).leave()
+            job.console.say(
+                f"stopped at step {progress.step} and saved, as {stopper.reason}; the same command goes on from there"
+            )
         else:
-            job.console.say(f"stopped at step {progress.step} and saved; the same command goes on from there")
+            finish(job, progress)
 
 
 def compose(

@@ -101,6 +101,13 @@ def _publish(staging: Path, final: Path, about: dict[str, Any], keep_last: int, 
     return final
 
 
+def learn(directory: RunDirectory, step: int, val_loss: float | None, keep_last: int) -> None:
+    """Tell the checkpoint of this step, if it is there, the validation loss that came later (rank 0)."""
+    if directory.holds(step):
+        checkpoints.learn(directory.checkpoints / checkpoints.name_of(step), val_loss)
+        checkpoints.prune(directory.checkpoints, keep_last)
+
+
 def check_continues(
     saved: Saved, start: Progress, objective: Objective, config: RunConfig, ranks: Ranks, device: torch.device
 ) -> None:

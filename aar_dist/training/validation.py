@@ -16,6 +16,7 @@ from aar_dist.training.config import LoopConfig
 from aar_dist.training.engine import Engine
 from aar_dist.training.metrics import Meter, Row
 from aar_dist.training.ranks import Ranks
+from aar_dist.training.stopping.stopper import Stopper
 
 
 @runtime_checkable
@@ -27,10 +28,16 @@ class Reconstructs(Protocol):
 
 
 def validate(
-    engine: Engine, stream: SegmentStream, train: LoopConfig, ranks: Ranks, picture: Path, n_drawn: int
-) -> Row:
-    """Metrics of the whole validation tape; rank 0 draws its first ``n_drawn`` segments to ``picture``. Every rank must
-    call it."""
+    engine: Engine,
+    stream: SegmentStream,
+    train: LoopConfig,
+    ranks: Ranks,
+    picture: Path,
+    n_drawn: int,
+    stopper: Stopper,
+) -> Row | None:
+    """Metrics of the whole validation tape; rank 0 draws its first ``n_drawn`` segments to ``picture``. None if all
+    ranks agreed to stop on the way. Every rank must call it."""
     micro, _ = train.micro_batches(ranks.world_size)
     meter = Meter(stream.datasets)
     drawn = False
@@ -43,6 +50,8 @@ def validate(
             if ranks.main:
                 draw(shown, made, stream, picture)
             drawn = True
+        if stopper.within():
+            return None
     return {f"val/{name}": value for name, value in meter.take().items()}
 
 
