@@ -16,7 +16,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from aar_dist.base.errors import CheckpointError, ConfigError, PassingError, one_line
+from aar_dist.base.errors import CheckpointError, ConfigError, one_line
 from aar_dist.objectives.base import Metrics, Objective
 from aar_dist.stream.batch import SegmentBatch
 from aar_dist.training.config import AdamConfig, DeepSpeedConfig, LoopConfig
