@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 
 import torch
 
-from aar_dist.base.errors import ConfigError
 from aar_dist.base.hashing import hash_int, word
 from aar_dist.stream.batch import SegmentBatch
 from aar_dist.stream.loader import SegmentStream
@@ -19,6 +18,7 @@ from aar_dist.training import saving
 from aar_dist.training.config import RunConfig
 from aar_dist.training.console import Console
 from aar_dist.training.engine import Engine, StepResult
+from aar_dist.training.health.monitor import Health
 from aar_dist.training.metrics import Clock, Meter, MetricsFile, Row, memory_gb
 from aar_dist.training.patience import Patience
 from aar_dist.training.progress import Progress
@@ -45,6 +45,7 @@ class Job:
     file: MetricsFile | None
     """On rank 0."""
     tracker: Run
+    health: Health
     console: Console
     total_steps: int
     val_every: int
@@ -74,14 +75,13 @@ def train(job: Job, progress: Progress, stopper: Stopper) -> Progress:
     meter = Meter(job.train_stream.datasets)
     if progress.step == 0:
         _validate(job, progress)
-    stopping, in_a_row = False, 0
+    stopping = False
     while not stopping and not job.complete(progress):
         lr = job.config.optim.rate(progress.step + 1, d_embedding=job.engine.d_embedding)
         result = train_step(job, batches, progress.step + 1, lr, meter, clock)
         progress = progress.advance(config.batch_size, applied=result.applied)
-        in_a_row = 0 if result.applied else in_a_row + 1
         _log(job, progress, result, lr, meter, clock)
-        _give_up_after(in_a_row, job.config)
+        job.health.stepped(progress, applied=result.applied)
         stopping = stopper.agreed()
         clock.pause(_now_and_then(job, progress, stopping=stopping))
     return progress
@@ -116,7 +116,9 @@ def train_step(
         batch = next(batches)
         clock.waited(time.perf_counter() - before)
         torch.manual_seed(hash_int(job.config.train.seed, DROPOUT, step, i, job.ranks.rank))
-        meter.add(job.engine.micro_step(batch), batch.dataset)
+        metrics = job.engine.micro_step(batch)
+        meter.add(metrics, batch.dataset)
+        job.health.micro(batch, metrics, first=i == 0)
         clock.trained(batch)
         result = job.engine.step(lr, last=i == job.engine.accumulation - 1)
     assert result is not None, "the last micro-batch completes the step"
@@ -130,19 +132,9 @@ def _log(job: Job, progress: Progress, result: StepResult, lr: float, meter: Met
     speaks = progress.step % job.config.train.log_every == 0 or progress.step in (1, job.total_steps)
     if speaks:
         row |= clock.take() | {"memory_gb": memory_gb(job.engine.device)}
-    job.record(row)
+    job.record(row | job.health.looked_at(row))
     if speaks:
         job.console.step(row)
-    if not result.applied:
-        job.console.warn(f"step {progress.step}: gradients are not finite; the step was left out")
-
-
-def _give_up_after(in_a_row: int, config: RunConfig) -> None:
-    if in_a_row >= config.train.max_skipped_steps:
-        raise ConfigError(
-            f"{in_a_row} steps in a row had gradients that are not finite; {config.optim.slower}, set "
-            "deepspeed.gradient_clipping, or look for damaged values in the shards"
-        )
 
 
 def _validate(job: Job, progress: Progress) -> Row:

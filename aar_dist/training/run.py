@@ -19,6 +19,7 @@ from aar_dist.training.alarm import alarm
 from aar_dist.training.config import RunConfig
 from aar_dist.training.console import Console
 from aar_dist.training.engine import Engine, check_zero_options, lost_peer, process_group
+from aar_dist.training.health.monitor import look_after
 from aar_dist.training.loop import Job, train
 from aar_dist.training.patience import Patience
 from aar_dist.training.progress import Progress
@@ -118,6 +119,7 @@ def compose(
         directory=directory,
         file=file,
         tracker=tracker,
+        health=look_after(config, console, stream, directory, progress, tracker),
         console=console,
         total_steps=total_steps,
         val_every=plan.val_every,

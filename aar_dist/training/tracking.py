@@ -22,6 +22,9 @@ class Run(Protocol):
     def image(self, name: str, path: Path, step: int) -> None:
         """A picture."""
 
+    def alert(self, title: str, text: str, level: str) -> None:
+        """Something people should hear of; level ``info``, ``warn`` or ``error``."""
+
     def close(self) -> None:
         """The end."""
 
@@ -33,6 +36,9 @@ class NoTracker:
         """Nothing."""
 
     def image(self, name: str, path: Path, step: int) -> None:
+        """Nothing."""
+
+    def alert(self, title: str, text: str, level: str) -> None:
         """Nothing."""
 
     def close(self) -> None:
@@ -151,6 +157,10 @@ class Tracker:
         """Send a picture beside the numbers of its step."""
         if step > self._sent:
             self._try(lambda: self._run.log({name: self._wandb.Image(str(path))}, step=step))
+
+    def alert(self, title: str, text: str, level: str) -> None:
+        """Tell whoever follows the run."""
+        self._try(lambda: self._run.alert(title=title, text=text, level=level.upper()))
 
     def close(self) -> None:
         """Finish the run."""
