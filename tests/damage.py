@@ -27,7 +27,7 @@ def _write(folder: Path, row: dict, start_s: float, stop_s: float, value: float)
     assert row["dtype"] == "<f4", row["dtype"]
     first = max(0, round((start_s - row["start_s"]) * row["rate_hz"]))
     last = min(row["n_samples"], round((stop_s - row["start_s"]) * row["rate_hz"]))
-    n_axes = len(row["axes"])
+    n_axes = len(row["axes"].split(","))
     with open(folder / row["shard"], "r+b") as file:
         file.seek(row["offset"] + first * n_axes * 4)
         file.write(np.full(max(0, last - first) * n_axes, value, "<f4").tobytes())

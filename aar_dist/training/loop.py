@@ -8,6 +8,7 @@ stream -> micro-batches -> Engine -> rows of metrics.jsonl
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 
@@ -101,6 +102,7 @@ def _now_and_then(job: Job, progress: Progress, *, stopping: bool) -> float:
     if validates and job.val_stream:
         job.patience.see(val_loss)
     if saves or job.patience.spent:
+        job.health.pulse.beat("saving", progress.step)
         keep_last = job.config.train.keep_last
         saving.save(job.engine, job.directory, job.ranks, progress, val_loss, keep_last, job.file)
     return time.perf_counter() - before
@@ -113,9 +115,11 @@ def train_step(
     result = None
     for i in range(job.engine.accumulation):
         before = time.perf_counter()
+        job.health.pulse.beat("waiting for data", step)
         batch = next(batches)
         clock.waited(time.perf_counter() - before)
         torch.manual_seed(hash_int(job.config.train.seed, DROPOUT, step, i, job.ranks.rank))
+        job.health.pulse.beat("computing", step)
         metrics = job.engine.micro_step(batch)
         meter.add(metrics, batch.dataset)
         job.health.micro(batch, metrics, first=i == 0)
@@ -141,7 +145,8 @@ def _validate(job: Job, progress: Progress) -> Row:
     if job.val_stream is None:
         return {}
     picture = job.directory.pictures / f"step_{progress.step:08d}.png"
-    row = validate(job.engine, job.val_stream, job.config.train, job.ranks, picture, job.pictures)
+    beat = partial(job.health.pulse.beat, "validating", progress.step)
+    row = validate(job.engine, job.val_stream, job.config.train, job.ranks, picture, job.pictures, beat)
     job.record({"step": progress.step, **row})
     job.console.validation({"step": progress.step, **row}, job.val_stream.datasets)
     if picture.exists():

@@ -19,6 +19,7 @@ from aar_dist.training.alarm import alarm
 from aar_dist.training.config import RunConfig
 from aar_dist.training.console import Console
 from aar_dist.training.engine import Engine, check_zero_options, lost_peer, process_group
+from aar_dist.training.health.hang import watched
 from aar_dist.training.health.monitor import look_after
 from aar_dist.training.loop import Job, train
 from aar_dist.training.patience import Patience
@@ -78,6 +79,7 @@ def carry_out(plan: Plan, ranks: Ranks, directory: RunDirectory, finish: Callabl
         stopper = stack.enter_context(Stopper())
         job, progress = compose(plan, ranks, device, directory, stack)
         progress = train(job, progress, stopper)
+        job.health.pulse.beat("publishing", progress.step)
         if job.complete(progress):
             finish(job, progress)
         else:
@@ -97,6 +99,7 @@ def compose(
         saving.check_continues(found.saved, progress, plan.objective, config, ranks, device)
     from_main(lambda: publishing.check_store(config, directory))
     directory.open_log(ranks)
+    watch = stack.enter_context(watched(ranks, directory.log, config.health))
     engine = Engine(plan.objective, config.deepspeed, config.train, config.optim, ranks, device)
     stack.callback(engine.close)
     for each in (stream, plan.val_stream):
@@ -119,7 +122,7 @@ def compose(
         directory=directory,
         file=file,
         tracker=tracker,
-        health=look_after(config, console, stream, directory, progress, tracker),
+        health=look_after(config, console, stream, directory, progress, tracker, watch),
         console=console,
         total_steps=total_steps,
         val_every=plan.val_every,

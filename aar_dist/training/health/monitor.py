@@ -17,13 +17,15 @@ from aar_dist.stream.loader import SegmentStream
 from aar_dist.training.config import RunConfig
 from aar_dist.training.console import Console
 from aar_dist.training.health.events import Events, cut_back
+from aar_dist.training.health.hang import Watch
+from aar_dist.training.health.pulse import Pulse
 from aar_dist.training.health.spikes import Spikes
 from aar_dist.training.health.suspects import Finding, look, merged, worst_recording
 from aar_dist.training.metrics import Row, read_rows
 from aar_dist.training.progress import Progress
 from aar_dist.training.ranks import from_main, to_main
 from aar_dist.training.run_directory import RunDirectory
-from aar_dist.training.tracking import Run
+from aar_dist.training.tracking import NoTracker, Run
 
 Origins = Callable[[int, int], Sequence[Origin]]
 """(position, batch size) -> where this rank's segments of that global batch were recorded."""
@@ -41,13 +43,16 @@ class Health:
         events: Events | None,
         progress: Progress,
         rows: Sequence[Row] = (),
+        pulse: Pulse | None = None,
     ) -> None:
         """
         Args:
             events: On rank 0.
             progress: Where the run stands.
             rows: Of metrics.jsonl so far, on rank 0.
+            pulse: Of this rank, which is watched.
         """
+        self.pulse = pulse or Pulse()
         self._config, self._console, self._origins, self._events = config, console, origins, events
         self._losses: list[Tensor] = []
         self._values: list[Tensor] = []
@@ -69,6 +74,7 @@ class Health:
         Raises:
             ConfigError: too many steps in a row were left out.
         """
+        self.pulse.warm()
         self._in_a_row = 0 if applied else self._in_a_row + 1
         if applied:
             return
@@ -127,10 +133,20 @@ def look_after(
     directory: RunDirectory,
     progress: Progress,
     tracker: Run,
+    watch: Watch,
 ) -> Health:
     """The health of a run that stands at ``progress``; its metrics are cut back to there."""
-    events, rows = None, []
+    events, rows = Events(directory.events, NoTracker()), []
     if console.main:
         events = Events(directory.events, tracker, told=cut_back(directory.events, progress.step))
         rows = read_rows(directory.metrics)
-    return Health(config, console, stream.origins_at, events=events, progress=progress, rows=rows)
+    watch.tell = lambda text, step: events.tell("hang", "Hang", text, level="error", step=step)
+    return Health(
+        config,
+        console,
+        stream.origins_at,
+        events=events if console.main else None,
+        progress=progress,
+        rows=rows,
+        pulse=watch.pulse,
+    )
