@@ -8,6 +8,7 @@ from aar_dist.base.errors import ConfigError
 from aar_dist.models.backbone import Backbone
 from aar_dist.objectives.base import Objective
 from aar_dist.stream.config import DataConfig
+from aar_dist.training.health.config import HealthConfig
 from aar_dist.training.schedule import noam
 from aar_dist.training.tracking.config import TrackingConfig
 
@@ -46,7 +47,7 @@ class LoopConfig:
     keep_last: int = 2
     """Newest checkpoints kept, beside the best and the pinned ones."""
     max_skipped_steps: int = 50
-    """Give up after this many steps in a row with gradients that are not finite."""
+    """Give up after this many steps in a row with a loss or gradients that are not finite."""
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "epochs", "log_every", "max_skipped_steps"):
@@ -217,6 +218,7 @@ class RunConfig:
     train: LoopConfig = field(default_factory=LoopConfig)
     optim: AdamConfig = field(default_factory=OptimConfig)
     deepspeed: DeepSpeedConfig = field(default_factory=DeepSpeedConfig)
+    health: HealthConfig = field(default_factory=HealthConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     store: StoreConfig = field(default_factory=StoreConfig)
 

@@ -125,7 +125,9 @@ class Engine:
         """Forward and backward of one micro-batch."""
         self._ds.train()
         loss, metrics = self._ds(batch)
-        self._ds.backward(loss)
+        # A loss that is not finite may have gradients that are: NaN then, on the device, so that all ranks hear of it
+        # where gradients are looked at anyway.
+        self._ds.backward(loss * torch.where(loss.detach().isfinite(), 1.0, torch.nan))
         named: Metrics = metrics
         return named
 

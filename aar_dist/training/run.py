@@ -19,6 +19,8 @@ from aar_dist.training.config import RunConfig
 from aar_dist.training.console import Console
 from aar_dist.training.engine import Engine, check_zero_options
 from aar_dist.training.group import lost_peer, process_group
+from aar_dist.training.health.hang import watched
+from aar_dist.training.health.monitor import look_after
 from aar_dist.training.loop import Job, train
 from aar_dist.training.meeting.meeting import attend
 from aar_dist.training.patience import Patience
@@ -86,6 +88,7 @@ def carry_out(plan: Plan, ranks: Ranks, directory: RunDirectory, finish: Callabl
         stopper = stack.enter_context(Stopper(ranks, deadline, launcher))
         job, progress = compose(plan, ranks, device, directory, stack)
         progress = train(job, progress, stopper)
+        job.health.pulse.beat("publishing", progress.step)
         if stopper.reason:
             LastWord(stopper.kind, stopper.reason, may_pass=True).leave()
             job.console.say(
@@ -108,6 +111,7 @@ def compose(
         saving.check_continues(found.saved, progress, plan.objective, config, ranks, device)
     from_main(lambda: publishing.check_store(config, directory))
     directory.open_log(ranks)
+    watch = stack.enter_context(watched(ranks, directory.log, config.health))
     engine = Engine(plan.objective, config.deepspeed, config.train, config.optim, ranks, device)
     stack.callback(engine.close)
     for each in (stream, plan.val_stream):
@@ -130,6 +134,7 @@ def compose(
         directory=directory,
         file=file,
         tracker=tracker,
+        health=look_after(config, console, stream, directory, progress, tracker, watch),
         console=console,
         total_steps=total_steps,
         val_every=plan.val_every,
