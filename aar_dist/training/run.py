@@ -26,6 +26,7 @@ from aar_dist.training.meeting.meeting import attend
 from aar_dist.training.patience import Patience
 from aar_dist.training.progress import Progress
 from aar_dist.training.ranks import Ranks, from_main
+from aar_dist.training.resharding.change import changed, told
 from aar_dist.training.run_directory import RunDirectory
 from aar_dist.training.stopping.deadline import Deadline
 from aar_dist.training.stopping.launcher import Launcher
@@ -108,17 +109,18 @@ def compose(
     progress = Progress.start(stream.identity, config.data, config.train.seed, plan.recipe)
     found = saving.find(directory)
     if found.saved:
-        saving.check_continues(found.saved, progress, plan.objective, config, ranks, device)
+        saving.check_continues(found.saved, progress, plan.objective)
     from_main(lambda: publishing.check_store(config, directory))
     directory.open_log(ranks)
     watch = stack.enter_context(watched(ranks, directory.log, config.health))
+    source = saving.reshard(found.saved, plan.objective, config, ranks, device)
     engine = Engine(plan.objective, config.deepspeed, config.train, config.optim, ranks, device)
     stack.callback(engine.close)
     for each in (stream, plan.val_stream):
         if each:
             each.place(device)
     if found.saved:
-        progress = saving.restore(engine, found.saved)
+        progress = saving.restore(engine, found.saved, source)
     from_main(lambda: take_over(directory, plan.text, found))
     progress = replace(progress, run_id=from_main(lambda: tracking.run_id(directory.root)))
     total_steps = config.train.total_steps(stream.n_segments, step=progress.step, position=progress.position)
@@ -192,6 +194,8 @@ def announce(job: Job, plan: Plan, progress: Progress, found: saving.Found) -> N
     """Say what is about to happen."""
     for problem in found.damaged.values():
         job.console.warn(f"{problem}; going back to the checkpoint before it")
+    if found.saved and changed(found.saved.layout, job.engine.layout):
+        job.console.say(told(found.saved, job.engine.layout, job.config.train))
     n_parameters = sum(torch.Size(shape).numel() for shape in job.engine.parameters.values())
     where = f"goes on from step {progress.step}" if progress.step else "starts"
     job.console.say(
@@ -199,5 +203,5 @@ def announce(job: Job, plan: Plan, progress: Progress, found: saving.Found) -> N
         f"{job.config.train.batch_size} segments, {job.ranks.world_size} rank(s) on {job.engine.device.type}, ZeRO-"
         f"{job.config.deepspeed.zero_stage}, {job.engine.layout['precision']}; {plan.about}"
     )
-    for warning in plan.warnings:
+    for warning in filter(None, (*plan.warnings, job.config.train.crumbs(job.ranks.world_size))):
         job.console.warn(warning)

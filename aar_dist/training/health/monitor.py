@@ -136,7 +136,7 @@ def look_after(
     watch: Watch,
 ) -> Health:
     """The health of a run that stands at ``progress``; its metrics are cut back to there."""
-    told = cut_back(directory.events, progress.step) if console.main else None
+    told = cut_back(directory.events, progress.step) if console.main else -1
     rows = read_rows(directory.metrics) if console.main else []
     events = Events(directory.events, tracker, told=told)
     watch.tell = lambda text, step: events.tell("hang", "Hang", text, level="error", step=step)
