@@ -23,6 +23,8 @@ PASSING = 0.1
 BUSY_TOKENS = 8192
 """A micro-batch of so many tokens keeps a GPU's matrix units at work."""
 TRACED = 8  # segments
+ON_GPU = {"auto": "bf16", "autocast": "fp32"}
+"""What is kept, by ``deepspeed.precision``: autocast keeps fp32 weights."""
 COST = {"none": 0, "optimizer": 1, "all": 2}
 """Of offloading, for the order of the options."""
 
@@ -129,7 +131,7 @@ def what_fits(
 
 
 def _traced(config: PretrainConfig, axes: int) -> Model:
-    precision = "bf16" if config.deepspeed.precision == "auto" else config.deepspeed.precision
+    precision = ON_GPU.get(config.deepspeed.precision, config.deepspeed.precision)
     with torch.device("meta"):
         objective = build_objective(config.model, config.objective).to(PRECISIONS[precision]).train()
     seconds, samples = config.data.segment_duration, config.data.max_window_length
@@ -147,7 +149,7 @@ def _traced(config: PretrainConfig, axes: int) -> Model:
 
 def _layout(config: PretrainConfig) -> tuple[int, str, bool]:
     of = config.deepspeed
-    return of.zero_stage, getattr(of, "offload", "none"), of.activation_checkpointing
+    return of.zero_stage, of.offload, of.activation_checkpointing
 
 
 def _options(config: PretrainConfig, model: Model, ranks: int) -> list[Option]:
