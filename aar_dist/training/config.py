@@ -9,6 +9,7 @@ from aar_dist.models.backbone import Backbone
 from aar_dist.objectives.base import Objective
 from aar_dist.stream.config import DataConfig
 from aar_dist.training.schedule import noam
+from aar_dist.training.tracking.config import TrackingConfig
 
 ENCODER = "aar_dist.models.transformer.AAREncoder"
 MASKED = "aar_dist.objectives.masked.MaskedReconstruction"
@@ -159,31 +160,26 @@ class DeepSpeedConfig:
     """``auto``: bf16 on GPUs, fp32 on a CPU. Master weights are fp32 always."""
     gradient_clipping: float = 0.0
     """Longest gradient (2-norm over all parameters); 0 for no limit."""
+    activation_checkpointing: bool = False
+    """Keep only the input of each layer and compute the rest again in backward: less memory, a third more work."""
     zero_options: dict[str, Any] = field(default_factory=dict)
     """Further keys of DeepSpeed's ``zero_optimization``."""
+    ranks: int | None = None
+    """Number of ranks that the launch must have; null for any."""
 
     def __post_init__(self) -> None:
         require(self.gradient_clipping >= 0, "deepspeed.gradient_clipping", "0 or more", self.gradient_clipping)
         if "stage" in self.zero_options:
             raise ConfigError("deepspeed.zero_options: stage has a key of its own; set deepspeed.zero_stage")
+        require(self.ranks is None or self.ranks >= 1, "deepspeed.ranks", "1 or more, or null", self.ranks)
 
-
-@dataclass(frozen=True, kw_only=True)
-class TrackingConfig:
-    """Weights & Biases; never needed to run."""
-
-    mode: Literal["auto", "online", "offline", "disabled"] = "auto"
-    """``auto``: online where there is a key, else offline. The variable WANDB_MODE wins."""
-    project: str = "aar_dist"
-    """Project of the runs."""
-    entity: str | None = None
-    """Team or user; null for the account's default."""
-    name: str | None = None
-    """Name of the run; null for the run directory's."""
-    group: str | None = None
-    """Runs shown together."""
-    init_timeout_s: float = 30.0
-    """Longest wait for the server at the start; then the run goes on offline."""
+    def check_ranks(self, world_size: int) -> None:
+        """Raise ``ConfigError`` unless the launch is as large as it was said to be."""
+        if self.ranks not in (None, world_size):
+            raise ConfigError(
+                f"deepspeed.ranks is {self.ranks}, but {world_size} were started; check the hostfile and its slots, "
+                "or mend the key"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,6 +24,7 @@ from aar_dist.training.patience import Patience
 from aar_dist.training.progress import Progress
 from aar_dist.training.ranks import Ranks
 from aar_dist.training.run_directory import RunDirectory
+from aar_dist.training.sizes.peak import matmul_tflops
 from aar_dist.training.stopper import Stopper
 from aar_dist.training.tracking import Run
 from aar_dist.training.validation import validate
@@ -59,10 +60,9 @@ class Job:
         return progress.step >= self.total_steps or self.patience.spent
 
     def record(self, row: Row) -> None:
-        """Write a row, and mirror it."""
+        """Write a row; the tracker reads the file."""
         if self.file:
             self.file.write(row)
-        self.tracker.log(row)
 
 
 def train(job: Job, progress: Progress, stopper: Stopper) -> Progress:
@@ -70,10 +70,11 @@ def train(job: Job, progress: Progress, stopper: Stopper) -> Progress:
     config = job.config.train
     micro, _ = config.micro_batches(job.ranks.world_size)
     batches = job.train_stream.batches(progress.position, config.batch_size, micro, job.engine.device)
-    clock = Clock(job.ranks.world_size)
     meter = Meter(job.train_stream.datasets)
     if progress.step == 0:
         _validate(job, progress)
+    peak = matmul_tflops(job.engine.device, job.engine.layout["precision"])
+    clock = Clock(job.ranks.world_size, job.engine.objective, peak)
     stopping, in_a_row = False, 0
     while not stopping and not job.complete(progress):
         lr = job.config.optim.rate(progress.step + 1, d_embedding=job.engine.d_embedding)
@@ -152,6 +153,4 @@ def _validate(job: Job, progress: Progress) -> Row:
     row = validate(job.engine, job.val_stream, job.config.train, job.ranks, picture, job.pictures)
     job.record({"step": progress.step, **row})
     job.console.validation({"step": progress.step, **row}, job.val_stream.datasets)
-    if picture.exists():
-        job.tracker.image("reconstruction", picture, progress.step)
     return row

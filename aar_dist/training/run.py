@@ -9,17 +9,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-import yaml
 
 from aar_dist.base.hashing import word
 from aar_dist.objectives.base import Objective
 from aar_dist.stream.loader import SegmentStream
 from aar_dist.training import checkpoints, metrics, publishing, saving, tracking
-from aar_dist.training.alarm import alarm
 from aar_dist.training.config import RunConfig
 from aar_dist.training.console import Console
-from aar_dist.training.engine import Engine, check_zero_options, lost_peer, process_group
+from aar_dist.training.engine import Engine, check_zero_options
+from aar_dist.training.group import lost_peer, process_group
 from aar_dist.training.loop import Job, train
+from aar_dist.training.meeting.meeting import attend
 from aar_dist.training.patience import Patience
 from aar_dist.training.progress import Progress
 from aar_dist.training.ranks import Ranks, from_main
@@ -55,13 +55,15 @@ def place_of(config: RunConfig) -> tuple[Ranks, RunDirectory]:
     """This process among all, and the folder of the run. Raises ``ConfigError`` where the batch cannot be shared, or
     without a folder."""
     ranks = Ranks.from_environment()
+    config.deepspeed.check_ranks(ranks.world_size)
     config.train.micro_batches(ranks.world_size)
     return ranks, RunDirectory.of(config.out)
 
 
 def tells_finished(directory: RunDirectory, ranks: Ranks) -> bool:
     """True of a run that has nothing left to do, and says so."""
-    said = directory.finished()
+    with attend() as met:
+        said = met.of_main(directory.finished)
     if said and ranks.main:
         print(f"{directory.root} is finished: {said['model']} in {said['store']}. A new run needs another --out")
     return said is not None
@@ -70,10 +72,12 @@ def tells_finished(directory: RunDirectory, ranks: Ranks) -> bool:
 def carry_out(plan: Plan, ranks: Ranks, directory: RunDirectory, finish: Callable[[Job, Progress], None]) -> None:
     """Train, or go on training; ``finish`` is called on every rank with all that is left to do."""
     with ExitStack() as stack:
+        met = stack.enter_context(attend())
+        streams = [stream for stream in (plan.train_stream, plan.val_stream) if stream]
+        met.agree(plan.text, [stream.identity for stream in streams], plan.config.data.shards, directory.root)
         device = stack.enter_context(process_group(ranks))
         check_zero_options(plan.config.deepspeed)
         stack.enter_context(lost_peer(ranks, directory.root))
-        stack.enter_context(alarm(ranks))
         stopper = stack.enter_context(Stopper())
         job, progress = compose(plan, ranks, device, directory, stack)
         progress = train(job, progress, stopper)
@@ -108,7 +112,7 @@ def compose(
     total_steps = config.train.total_steps(stream.n_segments, step=progress.step, position=progress.position)
     console = Console(ranks, total_steps)
     stack.callback(console.close)
-    file, tracker = recorders(config, console, directory, progress, plan.text, stack)
+    file, tracker = recorders(plan, console, directory, progress, total_steps, ranks, stack)
     job = Job(
         config=config,
         ranks=ranks,
@@ -141,18 +145,28 @@ def take_over(directory: RunDirectory, config: str, found: saving.Found) -> None
 
 
 def recorders(
-    config: RunConfig, console: Console, directory: RunDirectory, progress: Progress, text: str, stack: ExitStack
+    plan: Plan,
+    console: Console,
+    directory: RunDirectory,
+    progress: Progress,
+    total_steps: int,
+    ranks: Ranks,
+    stack: ExitStack,
 ) -> tuple[metrics.MetricsFile | None, tracking.Run]:
     """The metrics file, cut back to where the run stands, and its mirror; on rank 0."""
     if not console.main:
-        return None, tracking.NoTracker()
-    last = metrics.trim(directory.metrics, progress.step if progress.step else -1)
+        return None, tracking.NoTracker(directory.root)
+    metrics.trim(directory.metrics, progress.step if progress.step else -1)
     file = stack.enter_context(closing(metrics.MetricsFile(directory.metrics)))
-    settings: dict[str, Any] = yaml.safe_load(text)
-    tracker = tracking.start(
-        config.tracking, directory.root, progress.run_id, settings, warn=console.warn, last_step=last
+    attempt = tracking.begin(
+        directory.root,
+        world_size=ranks.world_size,
+        from_step=progress.step,
+        val_every=plan.val_every,
+        total_steps=total_steps,
+        shards=plan.train_stream.source.told(),
     )
-    return file, stack.enter_context(closing(tracker))
+    return file, stack.enter_context(tracking.start(plan.config.tracking, directory.root, attempt, warn=console.warn))
 
 
 def past_validations(directory: RunDirectory, progress: Progress) -> list[float | None]:

@@ -12,6 +12,7 @@ import logging
 import os
 import time
 from dataclasses import dataclass
+from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import IO, Any
 
@@ -101,11 +102,15 @@ class RunDirectory:
         raise CheckpointError(f"{self.root} is in use by {file.read()}; wait for it, end it, or choose another --out")
 
     def open_log(self, ranks: Ranks) -> None:
-        """Send this rank's log messages to its own file."""
+        """Send this rank's log messages to its own file, those kept since the start first."""
         folder = self.root / "log"
         folder.mkdir(parents=True, exist_ok=True)
         handler = logging.FileHandler(folder / f"rank_{ranks.rank}.log")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        for keeper in logging.root.handlers:
+            if isinstance(keeper, MemoryHandler):
+                keeper.setTarget(handler)
+                keeper.flush()
         logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
         logging.getLogger("aar_dist").setLevel(logging.INFO)
         log.info("rank %d is process %d on %s", ranks.rank, os.getpid(), os.uname().nodename)
