@@ -15,7 +15,7 @@ from pathlib import Path
 
 from aar_dist.base import storage
 from aar_dist.base.cli import Parser
-from aar_dist.base.errors import ConfigError, user_entry
+from aar_dist.base.errors import ConfigError, one_line, user_entry
 
 POINTER = "AAR_DIST_ENVIRONMENT"
 """Names the private file to the ranks."""
@@ -95,8 +95,8 @@ def load() -> None:
         said = json.loads(Path(name).read_text())
     except (OSError, ValueError) as error:
         raise ConfigError(
-            f"{name}, the environment of this launch, cannot be read on {os.uname().nodename} ({error}): it must be in "
-            "a folder that all hosts share; write it again with `aar-dist env`"
+            f"{name}, the environment of this launch, cannot be read on {os.uname().nodename} ({one_line(error)}); "
+            "write it with `aar-dist env`, in a folder that all hosts share"
         ) from None
     os.environ.update(said["variables"])
     if os.environ.get("RANK", "0") == "0":
