@@ -12,7 +12,7 @@ from aar_dist.base.errors import ConfigError
 from aar_dist.base.hashing import hash_torch, word
 from aar_dist.models.backbone import PatchBackbone, Patches
 from aar_dist.models.cost import Cost
-from aar_dist.objectives.base import Metrics, Objective
+from aar_dist.objectives.base import Metrics, Objective, told
 from aar_dist.objectives.references import interpolate
 from aar_dist.stream.batch import SegmentBatch
 
@@ -140,4 +140,4 @@ class MaskedReconstruction(Objective):
 def _per_segment(score: Tensor, defined: Tensor) -> Tensor:
     """(B,) or (B, C) -> (B,): the mean over the axes that have a score, NaN where none has."""
     score, defined = score.detach().reshape(len(score), -1), defined.reshape(len(score), -1)
-    return (score * defined).sum(1) / defined.sum(1)
+    return told((score * defined).sum(1) / defined.sum(1), defined.any(1))

@@ -6,6 +6,7 @@
 would have written.
 """
 
+import contextlib
 import json
 import math
 import os
@@ -26,6 +27,7 @@ from aar_dist.stream.batch import SegmentBatch
 from aar_dist.training.ranks import sum_ranks
 
 Row = dict[str, Any]
+LONGEST_LINE = 1 << 16
 
 
 class Meter:
@@ -160,6 +162,24 @@ def read_rows(path: Path) -> list[Row]:
         except json.JSONDecodeError:
             break
     return rows
+
+
+def last_step(path: Path, since: float) -> int | None:
+    """Step of the last whole line, if the file was written after ``since`` (seconds since the epoch). Reads its end
+    alone: it is asked every second."""
+    try:
+        if path.stat().st_mtime < since:
+            return None
+        with open(path, "rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - LONGEST_LINE))
+            lines = file.read().splitlines(keepends=True)
+    except OSError:
+        return None
+    for line in reversed(lines):
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            if line.endswith(b"\n"):
+                return int(json.loads(line)["step"])
+    return None
 
 
 def trim(path: Path, step: int) -> int:

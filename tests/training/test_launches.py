@@ -153,7 +153,10 @@ def test_another_architecture_is_one_line(trained, shard_set):
 def test_a_batch_the_ranks_do_not_divide_is_one_line(shard_set, tmp_path):
     code, said = run(tmp_path / "run", shard_set, {"train.batch_size": 33})
     assert code == 2
-    assert said == "error: train.batch_size 33 is not a multiple of 2 ranks; the nearest that is: 32"
+    assert said == (
+        "error: train.batch_size 33 is not a multiple of 2 ranks; the nearest that is: 32; ranks that share it "
+        "equally: 1"
+    )
     assert not (tmp_path / "run").exists()
 
 
