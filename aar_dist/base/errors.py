@@ -17,6 +17,7 @@ from importlib import import_module
 from typing import NoReturn, ParamSpec, TypeVar
 
 from aar_dist.base.interrupts import Terminated
+from aar_dist.base.last_word import LastWord
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -30,6 +31,8 @@ OTHER_RANK_PAUSE_S = 5.0
 class AarError(Exception):
     """Something the user can mend: the message names the file or key, what was found, what was expected, what to do."""
 
+    may_pass = False
+    """True if the same command may succeed later with nobody changing it: ``launch/supervise.py`` tries again."""
     alone = False
     """True if no other rank has this error: it is told at once, whichever rank has it."""
     told = False
@@ -54,6 +57,14 @@ class CheckpointError(AarError):
 
 class StorageError(AarError):
     """A file system or server that refused: disk full, no permission, path in use."""
+
+    may_pass = True
+
+
+class PassingError(AarError):
+    """A condition that passes by itself: another rank that is gone, a run directory or a port that is in use."""
+
+    may_pass = True
 
 
 def one_line(error: BaseException) -> str:
@@ -81,6 +92,11 @@ def user_entry(main: Callable[P, R]) -> Callable[P, R]:
     return run
 
 
+def last_word(error: AarError) -> LastWord:
+    """The error as the program that started this one is told it."""
+    return LastWord(type(error).__name__, one_line(error), error.may_pass)
+
+
 def user_error(error: AarError | OSError) -> AarError | None:
     """The error as the user is told it; None for one that is our own mistake."""
     if isinstance(error, AarError):
@@ -95,6 +111,7 @@ def error_line(error: AarError, rank: str) -> str:
 
 def _leave(error: AarError) -> NoReturn:
     """Print the error once per launch and leave with the exit code of bad input."""
+    last_word(error).leave()
     rank = int(os.environ.get("RANK", "0"))
     if rank != 0 and not error.alone:
         time.sleep(OTHER_RANK_PAUSE_S)
@@ -121,6 +138,9 @@ def run_door(main: Callable[[], object] | str) -> None:
         if isinstance(left.code, str):
             print(left.code, file=sys.stderr)
         _end(left.code if isinstance(left.code, int) else int(left.code is not None))
+    except Exception as error:
+        LastWord(type(error).__name__, one_line(error), may_pass=True).leave()
+        raise
     if "RANK" in os.environ:
         atexit._run_exitfuncs()
         _end(0)

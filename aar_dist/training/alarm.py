@@ -20,7 +20,7 @@ from typing import Any
 
 from torch.distributed import Store  # type: ignore[attr-defined]
 
-from aar_dist.base.errors import USER_ERROR_EXIT, AarError, error_line, one_line, user_error
+from aar_dist.base.errors import USER_ERROR_EXIT, AarError, error_line, last_word, one_line, user_error
 from aar_dist.training.meeting.launcher import find_launcher
 from aar_dist.training.ranks import Ranks
 
@@ -176,6 +176,7 @@ def alarm(ranks: Ranks, store: Store | None) -> Iterator[Alarm]:
         if told is None:
             watched.crashed(error)
             raise
+        last_word(told).leave()  # now: the launcher may end this rank before its own exit
         watched.raise_(told)
         raise told from error
     except Exception as error:

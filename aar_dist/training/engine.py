@@ -8,6 +8,7 @@ Facts of DeepSpeed that shape this file are pinned in tests/training/test_deepsp
 import logging
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,11 @@ from aar_dist.base.errors import CheckpointError, ConfigError, one_line
 from aar_dist.objectives.base import Metrics, Objective
 from aar_dist.stream.batch import SegmentBatch
 from aar_dist.training.config import AdamConfig, DeepSpeedConfig, LoopConfig
-from aar_dist.training.environment import muted
 from aar_dist.training.options import clips_itself, ds_json, layout_of, precision_of
 from aar_dist.training.ranks import Ranks, mean_ranks
+from aar_dist.training.resharding import place
+from aar_dist.training.resharding.source import OPTIMIZED, Source
+from aar_dist.training.sizes.recompute import recompute
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +73,9 @@ class Engine:
         self.parameters = parameter_shapes(objective)
         self.d_embedding = objective.backbone.d_embedding
         self.layout = layout_of(config, ranks, device)
-        self._trainable = [name for name, p in objective.named_parameters() if p.requires_grad]
+        self._ranks = ranks
+        if config.activation_checkpointing:
+            recompute(objective)
         objective.to(device)
         given = {name: p.detach().clone() for name, p in objective.named_parameters()} if self.bf16 else {}
         # DeepSpeed's export leaves frozen weights out at stage 1, and rounds them in bf16.
@@ -81,8 +86,11 @@ class Engine:
             betas=(optim.beta1, optim.beta2),
             eps=optim.eps,
             weight_decay=optim.weight_decay,
-            fused=device.type == "cuda",
+            # Offloaded, it steps on the CPU: fused passes once over what there is.
+            fused=device.type == "cuda" or config.offload != "none",
         )
+        names = {p: name for name, p in objective.named_parameters()}
+        self._names = {p: names[p] for group in optimizer.param_groups for p in group["params"]}
         n_parameters = sum(p.numel() for p in objective.parameters())
         # Weights, fp32 masters and two moments of each, and a little for names.
         self.checkpoint_bytes = 18 * n_parameters + 1_000_000
@@ -94,16 +102,12 @@ class Engine:
 
     def _undo_rounding(self, given: dict[str, Tensor]) -> None:
         """DeepSpeed makes its fp32 masters from weights it has rounded to bf16: put the true ones there."""
-        from deepspeed.utils import safe_set_full_fp32_param
+        if given:
+            for tensor, pieces in self._held():
+                place.fill(tensor, pieces, lambda p: given[p.name].view(-1)[p.start : p.start + p.count])
 
-        if given and self.config.zero_stage == 0:
-            masters = [master for group in self._ds.optimizer.fp32_groups for master in group]
-            for name, master in zip(self._trainable, masters, strict=True):
-                master.data.copy_(given[name])
-        elif given:
-            for name, parameter in self.objective.named_parameters():
-                if parameter.requires_grad:
-                    safe_set_full_fp32_param(parameter, given[name])
+    def _held(self) -> place.Held:
+        return place.held(self._ds.optimizer, self.config.zero_stage, self._names, self._ranks)
 
     @property
     def objective(self) -> Objective:
@@ -111,11 +115,19 @@ class Engine:
         module: Objective = self._ds.module
         return module
 
+    @cached_property
+    def divisible(self) -> bool:
+        """True if a step may be left between its micro-batches as if it had not begun: not where layers keep running
+        statistics, which every forward pass moves."""
+        return not any(isinstance(m, torch.nn.modules.batchnorm._BatchNorm) for m in self.objective.modules())
+
     def micro_step(self, batch: SegmentBatch) -> Metrics:
         """Forward and backward of one micro-batch."""
         self._ds.train()
         loss, metrics = self._ds(batch)
-        self._ds.backward(loss)
+        # A loss that is not finite may have gradients that are: NaN then, on the device, so that all ranks hear of it
+        # where gradients are looked at anyway.
+        self._ds.backward(loss * torch.where(loss.detach().isfinite(), 1.0, torch.nan))
         named: Metrics = metrics
         return named
 
@@ -164,7 +176,8 @@ class Engine:
     def save(self, folder: Path, tag: str, client_state: dict[str, Any]) -> None:
         """Every rank writes its share to ``folder/tag``. Publishing it is the caller's: DeepSpeed's own ``latest``
         appears before the other ranks have written."""
-        self._ds.save_checkpoint(str(folder), tag=tag, client_state=client_state, save_latest=False)
+        state = {**client_state, OPTIMIZED: list(self._names.values())}
+        self._ds.save_checkpoint(str(folder), tag=tag, client_state=state, save_latest=False)
 
     def load(self, folder: Path, tag: str) -> dict[str, Any]:
         """Weights and optimizer state from ``folder/tag``, which the caller has verified; returns the client state."""
@@ -174,31 +187,17 @@ class Engine:
         state: dict[str, Any] = client_state
         return state
 
+    def take_moments(self, source: Source) -> None:
+        """Optimizer state of a checkpoint of another layout; its weights were the objective's before it came here."""
+        place.place_moments(self._ds.optimizer, self._held(), source)
+
     def close(self) -> None:
         """Take DeepSpeed's hooks off, so that memory is given back."""
         self._ds.destroy()
 
     def consolidate(self, folder: Path, tag: str) -> dict[str, Tensor]:
-        """The fp32 weights of a checkpoint of this engine, on the CPU, put together by this process alone."""
-        return self._consolidate(folder, tag) | self._frozen
-
-    def _consolidate(self, folder: Path, tag: str) -> dict[str, Tensor]:
-        if self.config.zero_stage == 0:
-            return self._consolidate_plain(folder / tag)
-        from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
-
-        with muted():
-            weights: dict[str, Tensor] = get_fp32_state_dict_from_zero_checkpoint(str(folder), tag=tag)
-        return {name: value.detach().float().clone() for name, value in weights.items()}
-
-    def _consolidate_plain(self, checkpoint: Path) -> dict[str, Tensor]:
-        """Stage 0: the module's weights; in bf16 the optimizer holds the fp32 ones, in the order of the parameters."""
-        saved = torch.load(checkpoint / "mp_rank_00_model_states.pt", map_location="cpu", weights_only=False)
-        weights: dict[str, Tensor] = {name: value.float() for name, value in saved["module"].items()}
-        if self.bf16:
-            masters = [master for group in saved["optimizer"]["fp32_groups"] for master in group]
-            weights |= dict(zip(self._trainable, masters, strict=True))
-        return weights
+        """The fp32 weights of a checkpoint of this run, on the CPU, put together by this process alone."""
+        return Source(folder / tag).weights() | self._frozen
 
 
 def parameter_shapes(module: torch.nn.Module) -> dict[str, list[int]]:

@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed import Store  # type: ignore[attr-defined]
 
-from aar_dist.base.errors import CheckpointError, one_line
+from aar_dist.base.errors import PassingError, one_line
 from aar_dist.training import environment
 from aar_dist.training.environment import muted
 from aar_dist.training.meeting.meeting import attend
@@ -88,7 +88,7 @@ def lost_peer(ranks: Ranks, out: Path) -> Iterator[None]:
         log.warning("lost another rank: %s", one_line(error))
         if not ranks.main:
             os._exit(LOST_PEER_EXIT)
-        raise CheckpointError(
+        raise PassingError(
             f"another rank is gone (its own message, or {out}/log, says why); the same command resumes from the last "
             "checkpoint"
         ) from None

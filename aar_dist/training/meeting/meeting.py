@@ -23,7 +23,7 @@ from typing import ParamSpec, TypeVar
 
 from torch.distributed import HashStore, PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 
-from aar_dist.base.errors import AarError, ConfigError
+from aar_dist.base.errors import AarError, ConfigError, PassingError
 from aar_dist.training.alarm import Alarm, alarm
 from aar_dist.training.meeting import agreement
 from aar_dist.training.meeting.compare import complaints, one_complaint, remarks
@@ -70,7 +70,7 @@ class Meeting:
         try:
             found = gather(self._store, self.ranks, "facts", facts.to_json(), patience, self._expected)
         except Absent as absent:
-            raise ConfigError(
+            raise PassingError(
                 f"{self._expected(absent.ranks)} did not come within {patience:g} s; see what their hosts print, "
                 f"whether they reach the address of rank 0 (aar-dist doctor --hostfile FILE), or set {PATIENCE}"
             ) from None
@@ -130,7 +130,7 @@ class Meeting:
         try:
             return gather(self._store, self.ranks, "terms", terms.to_json(), GONE_S, self._arrived, pulses=True)
         except Absent as absent:
-            raise ConfigError(
+            raise PassingError(
                 f"{self._arrived(absent.ranks)}: not heard of for {GONE_S:g} s, so it has died or stands still; see "
                 "what its host prints"
             ) from None

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from torch.distributed import DistError, DistNetworkError, Store, TCPStore  # type: ignore[attr-defined]
 
-from aar_dist.base.errors import ConfigError, one_line
+from aar_dist.base.errors import ConfigError, PassingError, one_line
 from aar_dist.training.environment import muted
 from aar_dist.training.ranks import Ranks
 
@@ -44,14 +44,14 @@ def meeting_point() -> tuple[str, int]:
 
 
 def open_store(ranks: Ranks) -> TCPStore:
-    """A connection to the meeting's store, which rank 0 holds. Raises ``ConfigError`` if it cannot be had."""
+    """A connection to the meeting's store, which rank 0 holds. Raises ``PassingError`` if it cannot be had."""
     address, port = meeting_point()
     wait = timedelta(seconds=patience_s(ranks))
     try:
         with muted():  # of every attempt it would print a page
             store = TCPStore(address, port, is_master=ranks.main, timeout=wait, wait_for_workers=False)
     except (DistNetworkError, DistError) as error:
-        raise ConfigError(_unreachable(ranks, address, port, wait.total_seconds(), error)) from None
+        raise PassingError(_unreachable(ranks, address, port, wait.total_seconds(), error)) from None
     store.set_timeout(FOR_EVER)
     return store
 
