@@ -1,6 +1,6 @@
 """What a check found, and what was asked for.
 
-    Wanted -> checks -> Finding …
+Wanted -> checks -> Finding …
 """
 
 from dataclasses import asdict, dataclass, field

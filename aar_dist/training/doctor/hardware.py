@@ -65,14 +65,18 @@ def _shm(wanted: Wanted) -> Iterator[Finding]:
         said, _, remedy = found.partition("; ")
         yield problem("shared memory", said, remedy)
     elif not environment.on_cpu() and free < SHM_WITH_GPUS:
-        yield warning("shared memory", f"{SHM} has {human_bytes(free)} free", "NCCL asks for 1 GB: docker --shm-size=1g")
+        yield warning(
+            "shared memory", f"{SHM} has {human_bytes(free)} free", "NCCL asks for 1 GB: docker --shm-size=1g"
+        )
     else:
         yield ok("shared memory", f"{SHM} has {human_bytes(free)} free")
     left = leftovers()
     if left:
         size = human_bytes(sum(path.stat().st_size for path in left if path.exists()))
         yield warning(
-            "shared memory", f"{len(left)} files deepspeed_* ({size}) of runs", f"if none runs now: rm {SHM}/deepspeed_*"
+            "shared memory",
+            f"{len(left)} files deepspeed_* ({size}) of runs",
+            f"if none runs now: rm {SHM}/deepspeed_*",
         )
 
 

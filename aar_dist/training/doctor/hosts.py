@@ -1,6 +1,6 @@
 """The doctor's way to other hosts: ssh as DeepSpeed uses it, one connection each, all at once.
 
-    name -> Patient -> ask({"do": …}) -> answer
+name -> Patient -> ask({"do": …}) -> answer
 """
 
 import json
@@ -15,7 +15,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from aar_dist.base.carried import of_launcher
 from aar_dist.training.doctor.agent import READY
+from aar_dist.training.doctor.launch import launcher_environment
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -102,8 +104,11 @@ class Patient:
 def remote_command() -> str:
     """The agent in the same folder, with the same Python and code, as DeepSpeed starts ranks."""
     paths = os.pathsep.join([os.getcwd(), *filter(None, [os.environ.get("PYTHONPATH")])])
-    return f"cd {shlex.quote(os.getcwd())} && PYTHONPATH={shlex.quote(paths)} exec " + shlex.join(
-        [sys.executable, "-m", "aar_dist.training.doctor.agent"]
+    file = launcher_environment()
+    variables = {**(of_launcher(file.read_text()) if file else {}), "PYTHONPATH": paths}
+    exports = [f"{name}={value}" for name, value in variables.items()]
+    return f"cd {shlex.quote(os.getcwd())} && exec " + shlex.join(
+        ["env", *exports, sys.executable, "-m", "aar_dist.training.doctor.agent"]
     )
 
 

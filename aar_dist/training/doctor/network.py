@@ -44,7 +44,9 @@ def bandwidth(patients: Sequence[Patient], addresses: Mapping[str, str]) -> Iter
             elif said < SLOW_BYTES_PER_S:
                 yield (
                     source.name,
-                    warning("bandwidth", f"to {target.name}: {_rate(said)}", "is it the fast network? NCCL_SOCKET_IFNAME"),
+                    warning(
+                        "bandwidth", f"to {target.name}: {_rate(said)}", "is it the fast network? NCCL_SOCKET_IFNAME"
+                    ),
                 )
             else:
                 yield source.name, ok("bandwidth", f"to {target.name}: {_rate(said)}")

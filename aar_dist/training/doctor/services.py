@@ -47,7 +47,9 @@ def wandb(server: str | None = None) -> Finding:
         )
     except (OSError, ValueError, ssl.SSLError) as error:
         reason = getattr(error, "reason", error)
-        said = "does not answer" if isinstance(reason, socket.timeout) else f"cannot be reached ({one_line(error)[:80]})"
+        said = (
+            "does not answer" if isinstance(reason, socket.timeout) else f"cannot be reached ({one_line(error)[:80]})"
+        )
         return warning("W&B", f"{server} {said}", "runs are recorded offline, `aar-dist sync` sends them later")
     if not user:
         return problem("W&B", f"{server} does not know the key", "wandb login, or set WANDB_API_KEY")
