@@ -13,6 +13,7 @@ COMMANDS = {
     "convert": ("aar_dist.recordings.convert:main", "published data sets or a table -> HDF5 recordings (--list)"),
     "simulate": ("aar_dist.recordings.simulate:main", "a simulated herd, to try things on"),
     "inspect": ("aar_dist.training.inspect:main", "what a shard set, a configuration or a stored model holds"),
+    "doctor": ("aar_dist.training.doctor.command:main", "whether this machine, or every host, is fit for a launch"),
     "plan": ("aar_dist.stream.plan.command:main", "what a run on a cluster will read, fetch and wait for"),
     "audit": ("aar_dist.evaluation.audit_command:main", "what is recorded twice, and whether it leaks between folds"),
     "embed": ("aar_dist.evaluation.embed:main", "what a stored model makes of every window, as Parquet"),
