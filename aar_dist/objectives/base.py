@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from aar_dist.models.backbone import Backbone
+from aar_dist.models.cost import Cost
 from aar_dist.stream.batch import SegmentBatch
 
 Metrics = dict[str, Tensor]
@@ -18,6 +19,11 @@ class Objective(nn.Module, ABC):
     """A task: owns the backbone and its heads, and is what the training engine wraps."""
 
     backbone: Backbone
+
+    def costs(self) -> list[Cost]:
+        """What a forward pass costs, from the input to the output; empty where that is not known. A head that sees a
+        few tokens of a segment costs next to nothing, and is left out."""
+        return self.backbone.costs()
 
     @abstractmethod
     def forward(self, batch: SegmentBatch) -> tuple[Tensor, Metrics]:

@@ -65,6 +65,16 @@ def any_rank(flag: bool) -> bool:
     return bool(value.item())
 
 
+def max_ranks(*values: float) -> list[float]:
+    """The largest of each value over all ranks, exact for integers up to 2^53."""
+    if not _together():
+        return list(values)
+    largest = torch.tensor(values, dtype=torch.float64, device=_device())
+    dist.all_reduce(largest, op=dist.ReduceOp.MAX)
+    found: list[float] = largest.tolist()
+    return found
+
+
 def sum_ranks(values: torch.Tensor) -> torch.Tensor:
     """The sum of a tensor over all ranks, on the CPU."""
     if not _together():

@@ -17,6 +17,7 @@ from aar_dist.training.config import LoopConfig
 from aar_dist.training.engine import Engine
 from aar_dist.training.metrics import Meter, Row
 from aar_dist.training.ranks import Ranks
+from aar_dist.training.stopping.stopper import Stopper
 
 
 @runtime_checkable
@@ -34,10 +35,11 @@ def validate(
     ranks: Ranks,
     picture: Path,
     n_drawn: int,
+    stopper: Stopper,
     beat: Callable[[], None],
-) -> Row:
-    """Metrics of the whole validation tape; rank 0 draws its first ``n_drawn`` segments to ``picture``. Every rank must
-    call it; it beats at each batch."""
+) -> Row | None:
+    """Metrics of the whole validation tape; rank 0 draws its first ``n_drawn`` segments to ``picture``. None if all
+    ranks agreed to stop on the way. Every rank must call it; it beats at each batch."""
     micro, _ = train.micro_batches(ranks.world_size)
     meter = Meter(stream.datasets)
     drawn = False
@@ -51,6 +53,8 @@ def validate(
             if ranks.main:
                 draw(shown, made, stream, picture)
             drawn = True
+        if stopper.within():
+            return None
     return {f"val/{name}": value for name, value in meter.take().items()}
 
 

@@ -25,7 +25,7 @@ from aar_dist.training.metrics import Row, read_rows
 from aar_dist.training.progress import Progress
 from aar_dist.training.ranks import from_main, to_main
 from aar_dist.training.run_directory import RunDirectory
-from aar_dist.training.tracking import NoTracker, Run
+from aar_dist.training.tracking import Run
 
 Origins = Callable[[int, int], Sequence[Origin]]
 """(position, batch size) -> where this rank's segments of that global batch were recorded."""
@@ -136,10 +136,9 @@ def look_after(
     watch: Watch,
 ) -> Health:
     """The health of a run that stands at ``progress``; its metrics are cut back to there."""
-    events, rows = Events(directory.events, NoTracker()), []
-    if console.main:
-        events = Events(directory.events, tracker, told=cut_back(directory.events, progress.step))
-        rows = read_rows(directory.metrics)
+    told = cut_back(directory.events, progress.step) if console.main else -1
+    rows = read_rows(directory.metrics) if console.main else []
+    events = Events(directory.events, tracker, told=told)
     watch.tell = lambda text, step: events.tell("hang", "Hang", text, level="error", step=step)
     return Health(
         config,
