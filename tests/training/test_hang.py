@@ -176,5 +176,5 @@ def test_a_launch_with_a_stopped_rank_ends(shard_set, tmp_path):
     assert not [number for number in numbers if psutil.pid_exists(number)]
     for rank in (0, 1):
         assert "training/loop.py" in path_of(out / "log", rank).read_text()
-    (event,) = Events(out / "events.jsonl", NoTracker()).steps_of("hang").values()
+    (event,) = Events(out / "events.jsonl", NoTracker(out)).steps_of("hang").values()
     assert event["text"] in line

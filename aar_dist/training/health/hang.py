@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 
 import psutil
 
+from aar_dist.base.last_word import LastWord
 from aar_dist.training.health.bounded import Bounded
 from aar_dist.training.health.config import HealthConfig
 from aar_dist.training.health.pulse import Pulse, Standing
@@ -167,6 +168,7 @@ class Watch:
 
     def _speak(self, found: Found) -> None:
         text = f"{found['text']}. Stacks of all ranks: {self._stacks.path.parent}/stacks_rank_*.txt"
+        LastWord("Hang", found["text"], may_pass=True).leave()
         print(f"error: {text}; the same command resumes from the last checkpoint", file=sys.stderr, flush=True)
         _mute()
         Bounded(lambda: log.error("%s", text)).wait(ANSWER_S)
