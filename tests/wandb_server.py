@@ -116,6 +116,20 @@ class WandbServer:
         run = self.runs[given["name"]]
         return {"project": {"run": {"historyKeys": {"lastStep": run.steps[-1] if run.steps else -1}}}}
 
+    def _Run(self, given: dict[str, Any]) -> dict[str, Any]:
+        run = self.runs[given["name"]]
+        nothing = dict.fromkeys(("sweepName", "group", "jobType", "commit", "description", "notes"))
+        texts: dict[str, Any] = {
+            "createdAt": "2026-01-01T00:00:00",
+            "heartbeatAt": "2026-01-01T00:00:00",
+            "state": "finished",
+            "user": {},
+        }
+        keys = {"lastStep": run.steps[-1] if run.steps else -1}
+        about = {"id": f"R{run.name}", "name": run.name, "displayName": run.name, "tags": [], "readOnly": False}
+        more = {"config": "{}", "systemMetrics": "{}", "summaryMetrics": "{}", "historyLineCount": len(run.steps)}
+        return {"project": {"run": {"projectId": "1", "historyKeys": keys, **nothing, **texts, **about, **more}}}
+
     def _CreateRunFiles(self, given: dict[str, Any]) -> dict[str, Any]:
         files = [{"name": f, "uploadUrl": f"{self.url}/put/{given['run']}/{f}"} for f in given["files"]]
         return {"createRunFiles": {"runID": f"R{given['run']}", "uploadHeaders": [], "files": files}}

@@ -9,7 +9,7 @@ import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -94,6 +94,15 @@ def from_main(make: Callable[[], T]) -> T:
     if isinstance(answer, AarError):
         raise answer
     return answer  # type: ignore[return-value]
+
+
+def gather(value: T) -> list[T]:
+    """Every rank's value, in the order of the ranks, on every rank."""
+    if not _together():
+        return [value]
+    told: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(told, value)
+    return told
 
 
 def barrier() -> None:

@@ -24,6 +24,7 @@ from aar_dist.training.progress import Progress
 from aar_dist.training.ranks import Ranks, from_main
 from aar_dist.training.run_directory import RunDirectory
 from aar_dist.training.stopper import Stopper
+from aar_dist.training.tracking.nodes import Nodes
 
 WEIGHTS = word("weights")
 
@@ -121,6 +122,7 @@ def compose(
         total_steps=total_steps,
         val_every=plan.val_every,
         save_every=plan.save_every,
+        nodes=Nodes(ranks, device),
         pictures=plan.pictures,
         patience=from_main(lambda: Patience(plan.patience, past_validations(directory, progress))),
     )

@@ -2,7 +2,8 @@
 
 config.yaml      resolved            log/rank_k.log   what each rank had to say
 metrics.jsonl    every number        pictures/        originals and reconstructions
-checkpoints/     for resuming        wandb/           the offline mirror
+checkpoints/     for resuming        reconstructions/ the same in numbers
+wandb/           what the tracker is told, and its offline copy
 finished         written last: this file alone means that the run is done
 """
 

@@ -8,6 +8,7 @@ Everything here may take its time or fail: it runs in a process of its own, neve
 import contextlib
 import logging
 import os
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -162,10 +163,18 @@ class Mirror:
             self._run.mark_preempting()
         self._run.finish(exit_code=1 if failed or paused else 0)
 
-    def arrived(self, timeout_s: float) -> int:
-        """Last step that the server has now, as it says itself. Raises ``TrackingError``."""
+    def arrived(self, step: int, timeout_s: float) -> int:
+        """Last step that the server has, as it says itself; it is given some time to have this one. Raises
+        ``TrackingError``."""
+        deadline = time.monotonic() + timeout_s
         with _named("does not say what it has"):
-            return int(wandb.Api(timeout=max(1, round(timeout_s))).run(self.path).lastHistoryStep)
+            api = wandb.Api(timeout=max(1, round(timeout_s)))
+            while True:
+                there = int(api.run(self.path).lastHistoryStep)
+                if there >= step or time.monotonic() > deadline:
+                    return there
+                api.flush()
+                time.sleep(1)
 
 
 def forget() -> None:
