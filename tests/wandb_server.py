@@ -57,7 +57,8 @@ class WandbServer:
     runs: dict[str, StoredRun] = field(default_factory=dict)
     artifacts: list[dict[str, Any]] = field(default_factory=list)
     uploads: dict[str, bytes] = field(default_factory=dict)
-    requests: list[str] = field(default_factory=list)
+    received: list[bytes] = field(default_factory=list)
+    """Bodies of all requests."""
     silent: bool = False
     """Accept, and never answer."""
     history_limit: int | None = None
@@ -203,7 +204,7 @@ class _Handler(BaseHTTPRequestHandler):
         parts = self.path.strip("/").split("/")
         code, answer = 200, {}
         with state.lock:
-            state.requests.append(self.path)
+            state.received.append(body)
             if parts[-1] in ("graphql", "file_stream") and not self._is_known():
                 code, answer = 401, {"error": "invalid API key"}
             elif parts[-1] == "graphql":

@@ -22,8 +22,6 @@ from aar_dist.training.tracking.record import Alert
 log = logging.getLogger(__name__)
 
 FINISH_PATIENCE_S = 60.0
-SUMMARIES = {"loss": "min", "val/loss": "min", "val/loss/*": "min", "grad_norm": "max", "skipped_steps": "max"}
-"""Number -> what of it the table of runs shows."""
 
 
 class TrackingError(AarError):
@@ -96,7 +94,7 @@ class Mirror:
             x_stats_pid=watches or os.getpid(),
             x_update_finish_state=ends,
         )
-        online = mode == "online"
+        self._online = online = mode == "online"
         with _named("did not start"):
             self._run = wandb.init(
                 project=identity.project,
@@ -111,13 +109,11 @@ class Mirror:
                 settings=settings,
             )
         self.path = "/".join((self._run.entity, self._run.project, identity.id)) if online else ""
-        self.url: str | None = self._run.url
+        self.url: str | None = self._run.url if online else None
         self.place = Path(self._run.dir).parent
         self.last_step = self._run.starting_step - 1
         """Last step that the server has."""
         self._run.config.update(dict(config), allow_val_change=True)
-        for name, what in SUMMARIES.items():
-            self._run.define_metric(name, summary=f"{what},last")
 
     def send(self, step: int, row: Mapping[str, Any], picture: Path | None, table: Mapping[str, Any] | None) -> None:
         """One step, whole: the server takes no second row of it."""
@@ -148,7 +144,7 @@ class Mirror:
                 file.write(text)
         for name, path in made.files.items():
             artifact.add_file(path, name=name)
-        if made.read:
+        if made.read and self._online:  # offline there is nobody to say which version it is
             self._run.use_artifact(artifact)
         else:
             self._run.log_artifact(artifact)
