@@ -11,19 +11,26 @@ from typing import Any
 import torch
 
 from aar_dist.base.hashing import word
+from aar_dist.base.last_word import LastWord
 from aar_dist.objectives.base import Objective
 from aar_dist.stream.loader import SegmentStream
 from aar_dist.training import checkpoints, metrics, publishing, saving, tracking
-from aar_dist.training.alarm import alarm
 from aar_dist.training.config import RunConfig
 from aar_dist.training.console import Console
-from aar_dist.training.engine import Engine, check_zero_options, lost_peer, process_group
+from aar_dist.training.engine import Engine, check_zero_options
+from aar_dist.training.group import lost_peer, process_group
+from aar_dist.training.health.hang import watched
+from aar_dist.training.health.monitor import look_after
 from aar_dist.training.loop import Job, train
+from aar_dist.training.meeting.meeting import attend
 from aar_dist.training.patience import Patience
 from aar_dist.training.progress import Progress
 from aar_dist.training.ranks import Ranks, from_main
+from aar_dist.training.resharding.change import changed, told
 from aar_dist.training.run_directory import RunDirectory
-from aar_dist.training.stopper import Stopper
+from aar_dist.training.stopping.deadline import Deadline
+from aar_dist.training.stopping.launcher import Launcher
+from aar_dist.training.stopping.stopper import Stopper
 from aar_dist.training.tracking.nodes import Nodes
 
 WEIGHTS = word("weights")
@@ -55,13 +62,15 @@ def place_of(config: RunConfig) -> tuple[Ranks, RunDirectory]:
     """This process among all, and the folder of the run. Raises ``ConfigError`` where the batch cannot be shared, or
     without a folder."""
     ranks = Ranks.from_environment()
+    config.deepspeed.check_ranks(ranks.world_size)
     config.train.micro_batches(ranks.world_size)
     return ranks, RunDirectory.of(config.out)
 
 
 def tells_finished(directory: RunDirectory, ranks: Ranks) -> bool:
     """True of a run that has nothing left to do, and says so."""
-    said = directory.finished()
+    with attend() as met:
+        said = met.of_main(directory.finished)
     if said and ranks.main:
         print(f"{directory.root} is finished: {said['model']} in {said['store']}. A new run needs another --out")
     return said is not None
@@ -70,17 +79,25 @@ def tells_finished(directory: RunDirectory, ranks: Ranks) -> bool:
 def carry_out(plan: Plan, ranks: Ranks, directory: RunDirectory, finish: Callable[[Job, Progress], None]) -> None:
     """Train, or go on training; ``finish`` is called on every rank with all that is left to do."""
     with ExitStack() as stack:
+        met = stack.enter_context(attend())
+        streams = [stream for stream in (plan.train_stream, plan.val_stream) if stream]
+        met.agree(plan.text, [stream.identity for stream in streams], plan.config.data.shards, directory.root)
         device = stack.enter_context(process_group(ranks))
         check_zero_options(plan.config.deepspeed)
         stack.enter_context(lost_peer(ranks, directory.root))
-        stack.enter_context(alarm(ranks))
-        stopper = stack.enter_context(Stopper())
+        launcher = stack.enter_context(closing(Launcher().watch()))
+        deadline = Deadline.of(plan.config.train.time_limit_min)
+        stopper = stack.enter_context(Stopper(ranks, deadline, launcher))
         job, progress = compose(plan, ranks, device, directory, stack)
         progress = train(job, progress, stopper)
-        if job.complete(progress):
-            finish(job, progress)
+        job.health.pulse.beat("publishing", progress.step)
+        if stopper.reason:
+            LastWord(stopper.kind, stopper.reason, may_pass=True).leave()
+            job.console.say(
+                f"stopped at step {progress.step} and saved, as {stopper.reason}; the same command goes on from there"
+            )
         else:
-            job.console.say(f"stopped at step {progress.step} and saved; the same command goes on from there")
+            finish(job, progress)
 
 
 def compose(
@@ -93,16 +110,18 @@ def compose(
     progress = Progress.start(stream.identity, config.data, config.train.seed, plan.recipe)
     found = saving.find(directory)
     if found.saved:
-        saving.check_continues(found.saved, progress, plan.objective, config, ranks, device)
+        saving.check_continues(found.saved, progress, plan.objective)
     from_main(lambda: publishing.check_store(config, directory))
     directory.open_log(ranks)
+    watch = stack.enter_context(watched(ranks, directory.log, config.health))
+    source = saving.reshard(found.saved, plan.objective, config, ranks, device)
     engine = Engine(plan.objective, config.deepspeed, config.train, config.optim, ranks, device)
     stack.callback(engine.close)
     for each in (stream, plan.val_stream):
         if each:
             each.place(device)
     if found.saved:
-        progress = saving.restore(engine, found.saved)
+        progress = saving.restore(engine, found.saved, source)
     from_main(lambda: take_over(directory, plan.text, found))
     progress = replace(progress, run_id=from_main(lambda: tracking.run_id(directory.root)))
     total_steps = config.train.total_steps(stream.n_segments, step=progress.step, position=progress.position)
@@ -118,6 +137,7 @@ def compose(
         directory=directory,
         file=file,
         tracker=tracker,
+        health=look_after(config, console, stream, directory, progress, tracker, watch),
         console=console,
         total_steps=total_steps,
         val_every=plan.val_every,
@@ -176,6 +196,8 @@ def announce(job: Job, plan: Plan, progress: Progress, found: saving.Found) -> N
     """Say what is about to happen."""
     for problem in found.damaged.values():
         job.console.warn(f"{problem}; going back to the checkpoint before it")
+    if found.saved and changed(found.saved.layout, job.engine.layout):
+        job.console.say(told(found.saved, job.engine.layout, job.config.train))
     n_parameters = sum(torch.Size(shape).numel() for shape in job.engine.parameters.values())
     where = f"goes on from step {progress.step}" if progress.step else "starts"
     job.console.say(
@@ -183,5 +205,5 @@ def announce(job: Job, plan: Plan, progress: Progress, found: saving.Found) -> N
         f"{job.config.train.batch_size} segments, {job.ranks.world_size} rank(s) on {job.engine.device.type}, ZeRO-"
         f"{job.config.deepspeed.zero_stage}, {job.engine.layout['precision']}; {plan.about}"
     )
-    for warning in plan.warnings:
+    for warning in filter(None, (*plan.warnings, job.config.train.crumbs(job.ranks.world_size))):
         job.console.warn(warning)

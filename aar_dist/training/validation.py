@@ -5,6 +5,7 @@ evaluation tape -> engine (no dropout) -> means for each data set, val/<metric>/
 """
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -19,6 +20,7 @@ from aar_dist.training.config import LoopConfig
 from aar_dist.training.engine import Engine
 from aar_dist.training.metrics import Meter, Row
 from aar_dist.training.ranks import Ranks
+from aar_dist.training.stopping.stopper import Stopper
 from aar_dist.training.tracking.tables import write_table
 
 
@@ -31,14 +33,22 @@ class Reconstructs(Protocol):
 
 
 def validate(
-    engine: Engine, stream: SegmentStream, train: LoopConfig, ranks: Ranks, picture: Path, n_drawn: int
-) -> Row:
-    """Metrics of the whole validation tape; rank 0 draws ``n_drawn`` of its first segments to ``picture``. Every rank
-    must call it."""
+    engine: Engine,
+    stream: SegmentStream,
+    train: LoopConfig,
+    ranks: Ranks,
+    picture: Path,
+    n_drawn: int,
+    stopper: Stopper,
+    beat: Callable[[], None],
+) -> Row | None:
+    """Metrics of the whole validation tape; rank 0 draws ``n_drawn`` of its first segments to ``picture``. None if all
+    ranks agreed to stop on the way. Every rank must call it; it beats at each batch."""
     micro, _ = train.micro_batches(ranks.world_size)
     meter = Meter(stream.datasets)
     drawn = False
     for batch, weight in stream.evaluation(train.batch_size, micro, engine.device):
+        beat()
         meter.add(engine.evaluate(batch), batch.dataset, weight)
         if not drawn and n_drawn and isinstance(engine.objective, Reconstructs):
             # Under ZeRO-3 every rank takes part, whoever draws.
@@ -47,6 +57,8 @@ def validate(
             if ranks.main:
                 draw(shown, made, stream, picture)
             drawn = True
+        if stopper.within():
+            return None
     return {f"val/{name}": value for name, value in meter.take().items()}
 
 

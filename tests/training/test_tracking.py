@@ -260,7 +260,7 @@ def test_every_node_is_seen_by_name(monkeypatch):
     alone = nodes.Nodes(Ranks(0, 1, 0, 1), cpu)
     (name,) = alone.names
     assert set(alone.take()) == {f"system/{name}/cpu", f"system/{name}/memory"}
-    monkeypatch.setattr(nodes, "gather", lambda _: [("a", True), ("a", False), ("a", True), ("b", True)])
+    monkeypatch.setattr(nodes, "to_all", lambda _: [("a", True), ("a", False), ("a", True), ("b", True)])
     parts = []
     monkeypatch.setattr(nodes, "sum_ranks", lambda part: parts.append(part) or torch.stack(parts).sum(0))
     for rank, local in enumerate((0, 1, 0, 0)):

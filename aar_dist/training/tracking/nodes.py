@@ -10,7 +10,7 @@ from collections import Counter
 import psutil
 import torch
 
-from aar_dist.training.ranks import Ranks, gather, sum_ranks
+from aar_dist.training.ranks import Ranks, sum_ranks, to_all
 
 QUANTITIES = ("cpu", "memory", "gpu", "gpu_memory")
 """Each in percent: of the machine's cores and memory; of its ranks' GPUs, their mean."""
@@ -22,7 +22,7 @@ class Nodes:
     def __init__(self, ranks: Ranks, device: torch.device) -> None:
         self._leads = ranks.local_rank == 0
         self._device = device
-        leaders = gather((socket.gethostname(), self._leads))
+        leaders = to_all((socket.gethostname(), self._leads))
         node = -1  # ranks of a machine follow one another, its local rank 0 first
         names = []
         for rank, (name, leads) in enumerate(leaders):

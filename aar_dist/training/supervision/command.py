@@ -1,0 +1,59 @@
+"""The launch of one attempt: a command of DeepSpeed's launcher, and the environment that every rank is to see.
+
+deepspeed [--hostfile RUN/log/hostfile --force_multi --master_addr FIRST | --num_accelerators N] … SCRIPT ARGUMENTS
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from aar_dist.base import last_word
+from aar_dist.training.supervision.hosts import Host
+from aar_dist.training.supervision.leftovers import MARK
+
+TRAVELS = ("AAR_DIST_", "CUDA_", "DS_", "GLOO_", "HF_", "NCCL_", "OMP_", "TORCH", "WANDB_")
+"""Beginnings of the variables that the ranks of other hosts must see. DeepSpeed hands on PYTHON… itself."""
+ENV_FILE = "DS_ENV_FILE"
+USERS_ENV_FILES = (Path(".deepspeed_env"), Path.home() / ".deepspeed_env")
+
+
+def command(script: Sequence[str], *, hostfile: Path | None, first: str, ranks: int, port: int) -> list[str]:
+    """What is run.
+
+    Args:
+        script: The training script and its arguments.
+        hostfile: The hosts and slots of this attempt; None: this machine alone.
+        first: Address of the first host.
+        ranks: Ranks on this machine, without a hostfile.
+    """
+    launcher = [str(Path(sys.executable).with_name("deepspeed")), "--master_port", str(port), "--log_level", "warning"]
+    if hostfile:
+        # Without --force_multi a single host that is left would be taken for this machine.
+        launcher += ["--hostfile", str(hostfile), "--force_multi", "--master_addr", first]
+    else:
+        launcher += ["--num_accelerators", str(ranks)]
+    return [*launcher, *script]
+
+
+def marks(run: Path, said: Path) -> dict[str, str]:
+    """The variables by which processes of this run are known, and leave their last word."""
+    return {MARK: str(run), last_word.VARIABLE: str(said)}
+
+
+def env_file(environ: Mapping[str, str], marked: Mapping[str, str]) -> str:
+    """What DeepSpeed exports on every host: the user's own .deepspeed_env, what travels, our marks; no blank line,
+    on which the launcher would break."""
+    lines = {}
+    users = [Path(environ[ENV_FILE])] if ENV_FILE in environ else USERS_ENV_FILES
+    for file in users:
+        for line in file.read_text().splitlines() if file.is_file() else []:
+            name, equals, value = line.partition("=")
+            if equals:
+                lines[name.strip()] = value.strip()
+    travelling = {k: v for k, v in environ.items() if k.startswith(TRAVELS) and k != ENV_FILE and v}
+    return "".join(f"{name}={value}\n" for name, value in {**travelling, **lines, **marked}.items())
+
+
+def of_hosts(hosts: Sequence[Host]) -> str:
+    """How hosts are shown."""
+    return ", ".join(f"{host.name} x {host.slots}" for host in hosts)
