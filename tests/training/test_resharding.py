@@ -82,8 +82,8 @@ def furthest(said: dict, base: dict, key: str = "loss") -> float:
 def check(run: Run, said: dict[Run, dict]) -> float:
     """Hold a run that went on against the one that was not interrupted; returns the largest relative difference."""
     told, base = said[run], said[run.source]
-    assert told["carried"], "what the first checkpoint after it holds is what was saved, to the bit"
-    assert told["finite"]
+    assert told["carried"], f"{run.name}: its first checkpoint holds what it went on from, to the bit"
+    assert told["finite"], run.name
     assert told["names"] == base["names"]
     if (run.ranks, run.shape) == (run.source.ranks, run.source.shape):
         assert not told["resharded"]
