@@ -1,6 +1,5 @@
 """The job scripts on a SLURM of two nodes."""
 
-import os
 import sys
 import time
 from pathlib import Path

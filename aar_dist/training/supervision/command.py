@@ -29,7 +29,7 @@ def command(script: Sequence[str], *, hostfile: Path | None, first: str, ranks: 
     launcher = [str(Path(sys.executable).with_name("deepspeed")), "--master_port", str(port), "--log_level", "warning"]
     if hostfile:
         # Without --force_multi a single host that is left would be taken for this machine.
-        launcher += ["--hostfile", str(hostfile), "--force_multi", "--master_addr", first]
+        launcher += ["--hostfile", str(hostfile), "--force_multi", "--no_ssh_check", "--master_addr", first]
     else:
         launcher += ["--num_accelerators", str(ranks)]
     return [*launcher, *script]
