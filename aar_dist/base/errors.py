@@ -35,6 +35,8 @@ class AarError(Exception):
     """True if the same command may succeed later with nobody changing it: ``launch/supervise.py`` tries again."""
     alone = False
     """True if no other rank has this error: it is told at once, whichever rank has it."""
+    told = False
+    """True if the terminal shows it already: another rank has printed it there."""
 
 
 class ConfigError(AarError):
@@ -102,9 +104,9 @@ def user_error(error: AarError | OSError) -> AarError | None:
     return None if error.errno is None else StorageError(f"{error.filename or 'the file system'}: {error.strerror}")
 
 
-def error_line(error: AarError, rank: int) -> str:
-    """What is printed of an error."""
-    return f"error: rank {rank}: {one_line(error)}" if rank else f"error: {one_line(error)}"
+def error_line(error: AarError, rank: str) -> str:
+    """What is printed of an error; ``rank`` names the one that has it, empty for rank 0."""
+    return f"error: {rank}: {one_line(error)}" if rank else f"error: {one_line(error)}"
 
 
 def _leave(error: AarError) -> NoReturn:
@@ -113,7 +115,8 @@ def _leave(error: AarError) -> NoReturn:
     rank = int(os.environ.get("RANK", "0"))
     if rank != 0 and not error.alone:
         time.sleep(OTHER_RANK_PAUSE_S)
-    print(error_line(error, rank), file=sys.stderr, flush=True)
+    if not error.told:
+        print(error_line(error, f"rank {rank}" if rank else ""), file=sys.stderr, flush=True)
     raise SystemExit(USER_ERROR_EXIT) from None
 
 

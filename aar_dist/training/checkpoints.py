@@ -30,7 +30,7 @@ class Saved:
     architecture: dict[str, list[int]]
     """Parameter -> shape."""
     layout: dict[str, Any]
-    """ZeRO stage, ranks and precision: what DeepSpeed's files are cut by."""
+    """Ranks, ZeRO stage and so on: what DeepSpeed's files are cut by."""
     progress: Progress
     val_loss: float | None
 
@@ -111,26 +111,14 @@ def learn(path: Path, val_loss: float | None) -> None:
     storage.write_json(path / MANIFEST, {**manifest, "val_loss": val_loss})
 
 
-def check_same_model(
-    saved: Saved, architecture: Mapping[str, list[int]], layout: Mapping[str, Any], keys: Mapping[str, str]
-) -> None:
-    """Raise ``CheckpointError`` unless this model, cut up in this way, is the one in the checkpoint.
-
-    Args:
-        keys: What the user calls each entry of ``layout``.
-    """
+def check_same_model(saved: Saved, architecture: Mapping[str, list[int]]) -> None:
+    """Raise ``CheckpointError`` unless this model is the one in the checkpoint."""
     difference = first_difference(saved.architecture, architecture)
     if difference:
         raise CheckpointError(
             f"{saved.path} holds another architecture: {difference}. Set the model as it was (config.yaml of the run), "
             "or choose another --out"
         )
-    for name, value in layout.items():
-        if saved.layout.get(name) != value:
-            raise CheckpointError(
-                f"{saved.path} was written with {keys[name]} {saved.layout.get(name)}, now it is {value}. Resume with "
-                f"the same, or start a new run in another --out with --init_from"
-            )
 
 
 def first_difference(saved: Mapping[str, list[int]], wanted: Mapping[str, list[int]]) -> str | None:

@@ -8,10 +8,19 @@ from aar_dist.base.errors import ConfigError
 from aar_dist.models.backbone import Backbone
 from aar_dist.objectives.base import Objective
 from aar_dist.stream.config import DataConfig
+from aar_dist.training.health.config import HealthConfig
 from aar_dist.training.schedule import noam
+from aar_dist.training.tracking.config import TrackingConfig
 
 ENCODER = "aar_dist.models.transformer.AAREncoder"
 MASKED = "aar_dist.objectives.masked.MaskedReconstruction"
+
+OWN_KEYS = {
+    "stage": "deepspeed.zero_stage",
+    "offload_optimizer": "deepspeed.offload",
+    "offload_param": "deepspeed.offload",
+}
+"""Key of DeepSpeed's ``zero_optimization`` -> ours for it."""
 
 LINKS = {"model.max_window_length": "data.max_window_length"}
 """Argument -> the key that it follows."""
@@ -30,7 +39,7 @@ class LoopConfig:
     batch_size: int = 512
     """Segments in one optimizer step, over all ranks."""
     micro_batch_size: int | None = None
-    """Segments that one rank runs at once; less memory, same result to rounding. Default: batch_size / ranks."""
+    """Most segments that one rank runs at once; less memory, same result to rounding. Default: batch_size / ranks."""
     epochs: int = 200
     """Times the mixture, or every labelled window, is drawn."""
     max_steps: int | None = None
@@ -45,7 +54,7 @@ class LoopConfig:
     keep_last: int = 2
     """Newest checkpoints kept, beside the best and the pinned ones."""
     max_skipped_steps: int = 50
-    """Give up after this many steps in a row with gradients that are not finite."""
+    """Give up after this many steps in a row with a loss or gradients that are not finite."""
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "epochs", "log_every", "max_skipped_steps"):
@@ -61,15 +70,34 @@ class LoopConfig:
         )
 
     def micro_batches(self, world_size: int) -> tuple[int, int]:
-        """(segments a rank runs at once, such micro-batches in a step). Raises ``ConfigError``."""
-        micro = self.micro_batch_size or self.batch_size // world_size
-        if micro == 0 or self.batch_size % (world_size * micro):
+        """(segments a rank runs at once, such micro-batches in a step). As many at once as divide a rank's share of
+        the batch and are not above ``micro_batch_size``. Raises ``ConfigError`` if the ranks do not divide it."""
+        share, rest = divmod(self.batch_size, world_size)
+        if rest or not share:
+            nearest = _nearest_multiple(self.batch_size, world_size)
             raise ConfigError(
-                f"train.batch_size {self.batch_size} is not a multiple of {world_size} ranks"
-                + (f" x train.micro_batch_size {micro}" if self.micro_batch_size else "")
-                + f"; the nearest that is: {_nearest_multiple(self.batch_size, world_size * max(micro, 1))}"
+                f"train.batch_size {self.batch_size} is not a multiple of {world_size} ranks; the nearest that is: "
+                f"{nearest}; ranks that share it equally: {self.most_ranks(world_size)}"
             )
-        return micro, self.batch_size // (world_size * micro)
+        largest = min(self.micro_batch_size or share, share)
+        micro = next(n for n in range(largest, 0, -1) if share % n == 0)
+        return micro, share // micro
+
+    def most_ranks(self, available: int) -> int:
+        """The most ranks, of those that there are, that share the batch equally."""
+        return next(n for n in range(min(available, self.batch_size), 0, -1) if self.batch_size % n == 0)
+
+    def crumbs(self, world_size: int) -> str | None:
+        """What to tell a person whose micro-batches come out much smaller than asked for; None if they do not."""
+        micro, count = self.micro_batches(world_size)
+        wanted = min(self.micro_batch_size or micro, micro * count)
+        if 2 * micro >= wanted:
+            return None
+        return (
+            f"a rank's share of {micro * count} segments is run {micro} at once: no larger number up to "
+            f"train.micro_batch_size {self.micro_batch_size} divides it; another number of ranks or batch size would "
+            "be faster"
+        )
 
     def total_steps(self, n_segments: int, *, step: int = 0, position: int = 0) -> int:
         """Optimizer steps of the whole run, for epochs of this many segments, seen from where it stands: a batch size
@@ -162,33 +190,37 @@ class DeepSpeedConfig:
     """What each rank keeps only its share of: 1 optimizer state, 2 gradients too, 3 weights too."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """``auto``: bf16 on GPUs, fp32 on a CPU. Master weights are fp32 always."""
+    offload: Literal["none", "optimizer", "all"] = "none"
+    """What waits in the host's memory: ``optimizer`` the optimizer's state (ZeRO 1 to 3), ``all`` the weights as well
+    (ZeRO 3). Torch's Adam then steps on the CPU."""
     gradient_clipping: float = 0.0
     """Longest gradient (2-norm over all parameters); 0 for no limit."""
+    activation_checkpointing: bool = False
+    """Keep only the input of each layer and compute the rest again in backward: less memory, a third more work."""
     zero_options: dict[str, Any] = field(default_factory=dict)
     """Further keys of DeepSpeed's ``zero_optimization``."""
+    ranks: int | None = None
+    """Number of ranks that the launch must have; null for any."""
 
     def __post_init__(self) -> None:
         require(self.gradient_clipping >= 0, "deepspeed.gradient_clipping", "0 or more", self.gradient_clipping)
-        if "stage" in self.zero_options:
-            raise ConfigError("deepspeed.zero_options: stage has a key of its own; set deepspeed.zero_stage")
+        for name, own in OWN_KEYS.items():
+            if name in self.zero_options:
+                raise ConfigError(f"deepspeed.zero_options: {name} has a key of its own; set {own}")
+        least = {"none": 0, "optimizer": 1, "all": 3}[self.offload]
+        if self.zero_stage < least:
+            raise ConfigError(
+                f"deepspeed.offload {self.offload} needs deepspeed.zero_stage {least} or more, got {self.zero_stage}"
+            )
+        require(self.ranks is None or self.ranks >= 1, "deepspeed.ranks", "1 or more, or null", self.ranks)
 
-
-@dataclass(frozen=True, kw_only=True)
-class TrackingConfig:
-    """Weights & Biases; never needed to run."""
-
-    mode: Literal["auto", "online", "offline", "disabled"] = "auto"
-    """``auto``: online where there is a key, else offline. The variable WANDB_MODE wins."""
-    project: str = "aar_dist"
-    """Project of the runs."""
-    entity: str | None = None
-    """Team or user; null for the account's default."""
-    name: str | None = None
-    """Name of the run; null for the run directory's."""
-    group: str | None = None
-    """Runs shown together."""
-    init_timeout_s: float = 30.0
-    """Longest wait for the server at the start; then the run goes on offline."""
+    def check_ranks(self, world_size: int) -> None:
+        """Raise ``ConfigError`` unless the launch is as large as it was said to be."""
+        if self.ranks not in (None, world_size):
+            raise ConfigError(
+                f"deepspeed.ranks is {self.ranks}, but {world_size} were started; check the hostfile and its slots, "
+                "or mend the key"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,6 +253,7 @@ class RunConfig:
     train: LoopConfig = field(default_factory=LoopConfig)
     optim: AdamConfig = field(default_factory=OptimConfig)
     deepspeed: DeepSpeedConfig = field(default_factory=DeepSpeedConfig)
+    health: HealthConfig = field(default_factory=HealthConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     store: StoreConfig = field(default_factory=StoreConfig)
 

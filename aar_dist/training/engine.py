@@ -1,4 +1,4 @@
-"""The only file that knows DeepSpeed.
+"""The only file, beside group.py, that knows DeepSpeed.
 
     objective + configuration  ->  Engine: micro_step x accumulation, step(lr), evaluate, save, load, fp32 weights
 
@@ -7,35 +7,26 @@ Facts of DeepSpeed that shape this file are pinned in tests/training/test_deepsp
 
 import logging
 import math
-import os
-import sys
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from pydantic import ValidationError
 from torch import Tensor
 
-from aar_dist.base.errors import CheckpointError, ConfigError, PassingError, one_line
+from aar_dist.base.errors import CheckpointError, ConfigError, one_line
 from aar_dist.objectives.base import Metrics, Objective
 from aar_dist.stream.batch import SegmentBatch
-from aar_dist.training import environment
 from aar_dist.training.config import AdamConfig, DeepSpeedConfig, LoopConfig
-from aar_dist.training.environment import muted
 from aar_dist.training.options import clips_itself, ds_json, layout_of, precision_of
-from aar_dist.training.ranks import Ranks, barrier, mean_ranks
+from aar_dist.training.ranks import Ranks, mean_ranks
+from aar_dist.training.resharding import place
+from aar_dist.training.resharding.source import OPTIMIZED, Source
+from aar_dist.training.sizes.recompute import recompute
 
 log = logging.getLogger(__name__)
-
-LOST_PEER_EXIT = 3
-COLLECTIVE_TIMEOUT = timedelta(minutes=30)
 
 
 @dataclass(frozen=True)
@@ -48,40 +39,6 @@ class StepResult:
     """2-norm over all parameters, before clipping."""
 
 
-@contextmanager
-def process_group(ranks: Ranks) -> Iterator[torch.device]:
-    """This process's place in the group, and the device it computes on. Ends with a barrier and a proper farewell:
-    without them some finished runs aborted."""
-    environment.prepare(ranks)
-    _alone_if_no_launcher(ranks)
-    with muted():
-        import deepspeed
-    _quiet()
-    try:
-        with muted():
-            deepspeed.init_distributed(verbose=False, timeout=COLLECTIVE_TIMEOUT)
-    except dist.DistNetworkError as error:
-        port = os.environ["MASTER_PORT"]
-        raise PassingError(
-            f"port {port} cannot be used ({one_line(error)[:80]}); "
-            "give the launcher another one: deepspeed --master_port N"
-        ) from None
-    device = torch.device("cpu") if environment.on_cpu() else torch.device("cuda", ranks.local_rank)
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    barrier()
-    environment.remove_shared_buffers(ranks)
-    try:
-        yield device
-    except BaseException:
-        if ranks.world_size == 1:  # nobody else to wait for, and this process may be given another run
-            deepspeed.comm.destroy_process_group()
-        raise
-    barrier()
-    # DeepSpeed's own farewell: it forgets its groups too, so that this process may have another run.
-    deepspeed.comm.destroy_process_group()
-
-
 def check_zero_options(config: DeepSpeedConfig) -> None:
     """Raise ``ConfigError`` if DeepSpeed knows no such option, or not such a value."""
     from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
@@ -92,41 +49,6 @@ def check_zero_options(config: DeepSpeedConfig) -> None:
         said = error.errors()[0]
         key = ".".join(map(str, said["loc"]))
         raise ConfigError(f"deepspeed.zero_options: {key}: {one_line(ValueError(said['msg']))}") from None
-
-
-@contextmanager
-def lost_peer(ranks: Ranks, out: Path) -> Iterator[None]:
-    """Another rank's death shows here as a broken collective: rank 0 says so in one line, the others leave it at their
-    log. (NCCL does not notice; there the launcher ends this process.)"""
-    try:
-        yield
-    except RuntimeError as error:
-        if not any(sign in str(error) for sign in ("Connection closed by peer", "Connection reset", "Broken pipe")):
-            raise
-        log.warning("lost another rank: %s", one_line(error))
-        if not ranks.main:
-            os._exit(LOST_PEER_EXIT)
-        raise PassingError(
-            f"another rank is gone (its own message, or {out}/log, says why); the same command resumes from the last "
-            "checkpoint"
-        ) from None
-
-
-def _alone_if_no_launcher(ranks: Ranks) -> None:
-    if "RANK" not in os.environ:
-        alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
-        os.environ.update(alone)
-
-
-def _quiet() -> None:
-    """DeepSpeed's remarks go to the rank's log file, not to the terminal."""
-    logger = logging.getLogger("DeepSpeed")
-    logger.setLevel(logging.WARNING)
-    for handler in list(logger.handlers):
-        if isinstance(handler, logging.StreamHandler) and handler.stream in (sys.stdout, sys.stderr):
-            logger.removeHandler(handler)
-    logger.propagate = True
-    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
 
 
 class Engine:
@@ -151,7 +73,9 @@ class Engine:
         self.parameters = parameter_shapes(objective)
         self.d_embedding = objective.backbone.d_embedding
         self.layout = layout_of(config, ranks, device)
-        self._trainable = [name for name, p in objective.named_parameters() if p.requires_grad]
+        self._ranks = ranks
+        if config.activation_checkpointing:
+            recompute(objective)
         objective.to(device)
         given = {name: p.detach().clone() for name, p in objective.named_parameters()} if self.bf16 else {}
         # DeepSpeed's export leaves frozen weights out at stage 1, and rounds them in bf16.
@@ -162,8 +86,11 @@ class Engine:
             betas=(optim.beta1, optim.beta2),
             eps=optim.eps,
             weight_decay=optim.weight_decay,
-            fused=device.type == "cuda",
+            # Offloaded, it steps on the CPU: fused passes once over what there is.
+            fused=device.type == "cuda" or config.offload != "none",
         )
+        names = {p: name for name, p in objective.named_parameters()}
+        self._names = {p: names[p] for group in optimizer.param_groups for p in group["params"]}
         n_parameters = sum(p.numel() for p in objective.parameters())
         # Weights, fp32 masters and two moments of each, and a little for names.
         self.checkpoint_bytes = 18 * n_parameters + 1_000_000
@@ -175,16 +102,12 @@ class Engine:
 
     def _undo_rounding(self, given: dict[str, Tensor]) -> None:
         """DeepSpeed makes its fp32 masters from weights it has rounded to bf16: put the true ones there."""
-        from deepspeed.utils import safe_set_full_fp32_param
+        if given:
+            for tensor, pieces in self._held():
+                place.fill(tensor, pieces, lambda p: given[p.name].view(-1)[p.start : p.start + p.count])
 
-        if given and self.config.zero_stage == 0:
-            masters = [master for group in self._ds.optimizer.fp32_groups for master in group]
-            for name, master in zip(self._trainable, masters, strict=True):
-                master.data.copy_(given[name])
-        elif given:
-            for name, parameter in self.objective.named_parameters():
-                if parameter.requires_grad:
-                    safe_set_full_fp32_param(parameter, given[name])
+    def _held(self) -> place.Held:
+        return place.held(self._ds.optimizer, self.config.zero_stage, self._names, self._ranks)
 
     @property
     def objective(self) -> Objective:
@@ -202,7 +125,9 @@ class Engine:
         """Forward and backward of one micro-batch."""
         self._ds.train()
         loss, metrics = self._ds(batch)
-        self._ds.backward(loss)
+        # A loss that is not finite may have gradients that are: NaN then, on the device, so that all ranks hear of it
+        # where gradients are looked at anyway.
+        self._ds.backward(loss * torch.where(loss.detach().isfinite(), 1.0, torch.nan))
         named: Metrics = metrics
         return named
 
@@ -251,7 +176,8 @@ class Engine:
     def save(self, folder: Path, tag: str, client_state: dict[str, Any]) -> None:
         """Every rank writes its share to ``folder/tag``. Publishing it is the caller's: DeepSpeed's own ``latest``
         appears before the other ranks have written."""
-        self._ds.save_checkpoint(str(folder), tag=tag, client_state=client_state, save_latest=False)
+        state = {**client_state, OPTIMIZED: list(self._names.values())}
+        self._ds.save_checkpoint(str(folder), tag=tag, client_state=state, save_latest=False)
 
     def load(self, folder: Path, tag: str) -> dict[str, Any]:
         """Weights and optimizer state from ``folder/tag``, which the caller has verified; returns the client state."""
@@ -261,31 +187,17 @@ class Engine:
         state: dict[str, Any] = client_state
         return state
 
+    def take_moments(self, source: Source) -> None:
+        """Optimizer state of a checkpoint of another layout; its weights were the objective's before it came here."""
+        place.place_moments(self._ds.optimizer, self._held(), source)
+
     def close(self) -> None:
         """Take DeepSpeed's hooks off, so that memory is given back."""
         self._ds.destroy()
 
     def consolidate(self, folder: Path, tag: str) -> dict[str, Tensor]:
-        """The fp32 weights of a checkpoint of this engine, on the CPU, put together by this process alone."""
-        return self._consolidate(folder, tag) | self._frozen
-
-    def _consolidate(self, folder: Path, tag: str) -> dict[str, Tensor]:
-        if self.config.zero_stage == 0:
-            return self._consolidate_plain(folder / tag)
-        from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
-
-        with muted():
-            weights: dict[str, Tensor] = get_fp32_state_dict_from_zero_checkpoint(str(folder), tag=tag)
-        return {name: value.detach().float().clone() for name, value in weights.items()}
-
-    def _consolidate_plain(self, checkpoint: Path) -> dict[str, Tensor]:
-        """Stage 0: the module's weights; in bf16 the optimizer holds the fp32 ones, in the order of the parameters."""
-        saved = torch.load(checkpoint / "mp_rank_00_model_states.pt", map_location="cpu", weights_only=False)
-        weights: dict[str, Tensor] = {name: value.float() for name, value in saved["module"].items()}
-        if self.bf16:
-            masters = [master for group in saved["optimizer"]["fp32_groups"] for master in group]
-            weights |= dict(zip(self._trainable, masters, strict=True))
-        return weights
+        """The fp32 weights of a checkpoint of this run, on the CPU, put together by this process alone."""
+        return Source(folder / tag).weights() | self._frozen
 
 
 def parameter_shapes(module: torch.nn.Module) -> dict[str, list[int]]:

@@ -8,10 +8,10 @@ stream -> micro-batches -> Engine -> rows of metrics.jsonl
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 
-from aar_dist.base.errors import ConfigError
 from aar_dist.base.hashing import hash_int, word
 from aar_dist.stream.batch import SegmentBatch
 from aar_dist.stream.loader import SegmentStream
@@ -19,11 +19,13 @@ from aar_dist.training import saving
 from aar_dist.training.config import RunConfig
 from aar_dist.training.console import Console
 from aar_dist.training.engine import Engine, StepResult
+from aar_dist.training.health.monitor import Health
 from aar_dist.training.metrics import Clock, Meter, MetricsFile, Row, memory_gb, read_rows
 from aar_dist.training.patience import Patience
 from aar_dist.training.progress import Progress
 from aar_dist.training.ranks import Ranks, from_main
 from aar_dist.training.run_directory import RunDirectory
+from aar_dist.training.sizes.peak import matmul_tflops
 from aar_dist.training.stopping.stopper import Stopper
 from aar_dist.training.tracking import Run
 from aar_dist.training.validation import validate
@@ -45,6 +47,7 @@ class Job:
     file: MetricsFile | None
     """On rank 0."""
     tracker: Run
+    health: Health
     console: Console
     total_steps: int
     val_every: int
@@ -63,10 +66,9 @@ class Job:
         return self.val_stream is not None and (step == self.total_steps or step % self.val_every == 0)
 
     def record(self, row: Row) -> None:
-        """Write a row, and mirror it."""
+        """Write a row; the tracker reads the file."""
         if self.file:
             self.file.write(row)
-        self.tracker.log(row)
 
 
 def train(job: Job, progress: Progress, stopper: Stopper) -> Progress:
@@ -74,10 +76,10 @@ def train(job: Job, progress: Progress, stopper: Stopper) -> Progress:
     config = job.config.train
     micro, _ = config.micro_batches(job.ranks.world_size)
     batches = job.train_stream.batches(progress.position, config.batch_size, micro, job.engine.device)
-    clock = Clock(job.ranks.world_size)
     meter = Meter(job.train_stream.datasets)
     _catch_up(job, progress, stopper)
-    in_a_row = 0
+    peak = matmul_tflops(job.engine.device, job.engine.layout["precision"])
+    clock = Clock(job.ranks.world_size, job.engine.objective, peak)
     while not stopper.reason and not job.complete(progress):
         lr = job.config.optim.rate(progress.step + 1, d_embedding=job.engine.d_embedding)
         result = train_step(job, batches, progress.step + 1, lr, meter, clock, stopper)
@@ -85,9 +87,8 @@ def train(job: Job, progress: Progress, stopper: Stopper) -> Progress:
             _save(job, progress, None, stopper)
             break
         progress = progress.advance(config.batch_size, applied=result.applied)
-        in_a_row = 0 if result.applied else in_a_row + 1
         _log(job, progress, result, lr, meter, clock)
-        _give_up_after(in_a_row, job.config)
+        job.health.stepped(progress, applied=result.applied)
         stopper.after_step()
         paused = _now_and_then(job, progress, stopper)
         clock.pause(paused)
@@ -133,6 +134,7 @@ def _save(job: Job, progress: Progress, val_loss: float | None, stopper: Stopper
     if not progress.step or from_main(lambda: job.directory.holds(progress.step)):
         return
     before = time.perf_counter()
+    job.health.pulse.beat("saving", progress.step)
     keep_last = job.config.train.keep_last
     saving.save(job.engine, job.directory, job.ranks, progress, val_loss, keep_last, job.file)
     stopper.saved(time.perf_counter() - before)
@@ -146,10 +148,14 @@ def train_step(
     result = None
     for i in range(job.engine.accumulation):
         before = time.perf_counter()
+        job.health.pulse.beat("waiting for data", step)
         batch = next(batches)
         clock.waited(time.perf_counter() - before)
         torch.manual_seed(hash_int(job.config.train.seed, DROPOUT, step, i, job.ranks.rank))
-        meter.add(job.engine.micro_step(batch), batch.dataset)
+        job.health.pulse.beat("computing", step)
+        metrics = job.engine.micro_step(batch)
+        meter.add(metrics, batch.dataset)
+        job.health.micro(batch, metrics, first=i == 0)
         clock.trained(batch)
         last = i == job.engine.accumulation - 1
         result = job.engine.step(lr, last=last)
@@ -166,31 +172,19 @@ def _log(job: Job, progress: Progress, result: StepResult, lr: float, meter: Met
     speaks = progress.step % job.config.train.log_every == 0 or progress.step in (1, job.total_steps)
     if speaks:
         row |= clock.take() | {"memory_gb": memory_gb(job.engine.device)}
-    job.record(row)
+    job.record(row | job.health.looked_at(row))
     if speaks:
         job.console.step(row)
-    if not result.applied:
-        job.console.warn(f"step {progress.step}: gradients are not finite; the step was left out")
-
-
-def _give_up_after(in_a_row: int, config: RunConfig) -> None:
-    if in_a_row >= config.train.max_skipped_steps:
-        raise ConfigError(
-            f"{in_a_row} steps in a row had gradients that are not finite; {config.optim.slower}, set "
-            "deepspeed.gradient_clipping, or look for damaged values in the shards"
-        )
 
 
 def _validate(job: Job, progress: Progress, stopper: Stopper) -> Row | None:
     """The row of a validation, recorded; None if all ranks agreed to stop before its end."""
     assert job.val_stream is not None, "it was asked for"
     picture = job.directory.pictures / f"step_{progress.step:08d}.png"
-    train = job.config.train
-    row = validate(job.engine, job.val_stream, train, job.ranks, picture, job.pictures, stopper)
+    train, beat = job.config.train, partial(job.health.pulse.beat, "validating", progress.step)
+    row = validate(job.engine, job.val_stream, train, job.ranks, picture, job.pictures, stopper, beat)
     if row is None:
         return None
     job.record({"step": progress.step, **row})
     job.console.validation({"step": progress.step, **row}, job.val_stream.datasets)
-    if picture.exists():
-        job.tracker.image("reconstruction", picture, progress.step)
     return row

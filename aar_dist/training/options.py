@@ -27,11 +27,19 @@ def ds_json(
             "stage": config.zero_stage,
             "reduce_bucket_size": bucket,
             "allgather_bucket_size": bucket,
+            **_offload(config),
             **config.zero_options,
         },
+        # Torch's Adam is what steps offloaded state: DeepSpeed's own does not resume bit for bit.
+        "zero_force_ds_cpu_optimizer": False,
         "checkpoint": {"tag_validation": "Fail"},
         "wall_clock_breakdown": False,
     }
+
+
+def _offload(config: DeepSpeedConfig) -> dict[str, Any]:
+    kinds = {"none": (), "optimizer": ("offload_optimizer",), "all": ("offload_optimizer", "offload_param")}
+    return {kind: {"device": "cpu"} for kind in kinds[config.offload]}
 
 
 def clips_itself(config: DeepSpeedConfig, *, bf16: bool) -> bool:
@@ -47,5 +55,11 @@ def precision_of(config: DeepSpeedConfig, device: torch.device) -> str:
 
 
 def layout_of(config: DeepSpeedConfig, ranks: Ranks, device: torch.device) -> dict[str, Any]:
-    """What DeepSpeed's files are cut by: a checkpoint only loads into the same."""
-    return {"zero_stage": config.zero_stage, "ranks": ranks.world_size, "precision": precision_of(config, device)}
+    """What DeepSpeed's files are cut by: it loads a checkpoint only into the same."""
+    return {
+        "ranks": ranks.world_size,
+        "zero_stage": config.zero_stage,
+        "precision": precision_of(config, device),
+        "offload": config.offload,
+        "zero_options": config.zero_options,
+    }

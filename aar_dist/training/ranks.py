@@ -106,6 +106,25 @@ def from_main(make: Callable[[], T]) -> T:
     return answer  # type: ignore[return-value]
 
 
+def to_main(value: T) -> list[T]:
+    """Every rank's value, in their order, on rank 0; nothing elsewhere. For plain objects, now and then."""
+    if not _together():
+        return [value]
+    main = dist.get_rank() == 0
+    values: list[T | None] | None = [None] * dist.get_world_size() if main else None
+    dist.gather_object(value, values)
+    return values or []  # type: ignore[return-value]
+
+
+def to_all(value: T) -> list[T]:
+    """Every rank's value, in their order, on every rank. For small plain objects, now and then."""
+    if not _together():
+        return [value]
+    values: list[T | None] = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values  # type: ignore[return-value]
+
+
 def barrier() -> None:
     """Wait until every rank is here."""
     if _together():

@@ -2,6 +2,7 @@
 
 config.yaml      resolved            log/rank_k.log   what each rank had to say
 metrics.jsonl    every number        pictures/        originals and reconstructions
+events.jsonl     what happened to it
 checkpoints/     for resuming        wandb/           the offline mirror
 finished         written last: this file alone means that the run is done
 """
@@ -12,6 +13,7 @@ import logging
 import os
 import time
 from dataclasses import dataclass
+from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import IO, Any
 
@@ -47,6 +49,16 @@ class RunDirectory:
     def metrics(self) -> Path:
         """One JSON line for each step."""
         return self.root / "metrics.jsonl"
+
+    @property
+    def events(self) -> Path:
+        """What happened to the run: steps left out, spikes, hangs."""
+        return self.root / "events.jsonl"
+
+    @property
+    def log(self) -> Path:
+        """What each rank had to say."""
+        return self.root / "log"
 
     @property
     def checkpoints(self) -> Path:
@@ -118,11 +130,14 @@ class RunDirectory:
         return ""
 
     def open_log(self, ranks: Ranks) -> None:
-        """Send this rank's log messages to its own file."""
-        folder = self.root / "log"
-        folder.mkdir(parents=True, exist_ok=True)
-        handler = logging.FileHandler(folder / f"rank_{ranks.rank}.log")
+        """Send this rank's log messages to its own file, those kept since the start first."""
+        self.log.mkdir(parents=True, exist_ok=True)
+        handler = logging.FileHandler(self.log / f"rank_{ranks.rank}.log")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        for keeper in logging.root.handlers:
+            if isinstance(keeper, MemoryHandler):
+                keeper.setTarget(handler)
+                keeper.flush()
         logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
         logging.getLogger("aar_dist").setLevel(logging.INFO)
         log.info("rank %d is process %d on %s", ranks.rank, os.getpid(), os.uname().nodename)

@@ -1,7 +1,8 @@
 """Saving and restoring a run, all ranks together.
 
 save:    room? -> every rank writes into staging -> rank 0 hashes, publishes, prunes
-restore: rank 0 verifies the newest -> verdict to all -> every rank loads
+restore: rank 0 verifies the newest -> verdict to all -> every rank loads; DeepSpeed's way if the cluster is as it was,
+         else by resharding
 """
 
 import errno
@@ -24,15 +25,11 @@ from aar_dist.training.metrics import MetricsFile
 from aar_dist.training.options import layout_of
 from aar_dist.training.progress import Progress
 from aar_dist.training.ranks import Ranks, barrier, from_main
+from aar_dist.training.resharding.change import changed
+from aar_dist.training.resharding.source import Source
 from aar_dist.training.run_directory import RunDirectory
 
 log = logging.getLogger(__name__)
-
-LAYOUT_KEYS = {
-    "zero_stage": "deepspeed.zero_stage",
-    "ranks": "a number of ranks of",
-    "precision": "deepspeed.precision",
-}
 
 
 @dataclass(frozen=True)
@@ -108,16 +105,27 @@ def learn(directory: RunDirectory, step: int, val_loss: float | None, keep_last:
         checkpoints.prune(directory.checkpoints, keep_last)
 
 
-def check_continues(
-    saved: Saved, start: Progress, objective: Objective, config: RunConfig, ranks: Ranks, device: torch.device
-) -> None:
+def check_continues(saved: Saved, start: Progress, objective: Objective) -> None:
     """Raise ``CheckpointError`` unless a run that starts so may go on from what was saved."""
     start.check_continues(saved.progress, saved.path)
-    layout = layout_of(config.deepspeed, ranks, device)
-    checkpoints.check_same_model(saved, parameter_shapes(objective), layout, LAYOUT_KEYS)
+    checkpoints.check_same_model(saved, parameter_shapes(objective))
 
 
-def restore(engine: Engine, saved: Saved) -> Progress:
-    """Load a verified checkpoint into a fitting engine."""
-    state = engine.load(saved.path.parent, saved.path.name)
+def reshard(
+    saved: Saved | None, objective: Objective, config: RunConfig, ranks: Ranks, device: torch.device
+) -> Source | None:
+    """If DeepSpeed cannot load what was saved into this cluster: the weights are put into the objective, which must
+    not be DeepSpeed's yet, and the rest of it is what is returned, for :func:`restore`."""
+    if saved is None or not changed(saved.layout, layout_of(config.deepspeed, ranks, device)):
+        return None
+    source = Source(saved.path)
+    source.fill(objective)
+    return source
+
+
+def restore(engine: Engine, saved: Saved, source: Source | None) -> Progress:
+    """Load a verified checkpoint."""
+    if source:
+        engine.take_moments(source)
+    state = source.client_state if source else engine.load(saved.path.parent, saved.path.name)
     return saved.progress.resumed(state["progress"])

@@ -4,6 +4,7 @@ evaluation tape -> engine (no dropout) -> means for each data set, val/<metric>/
                 -> the first segments -> reconstruction -> a picture
 """
 
+from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -35,13 +36,15 @@ def validate(
     picture: Path,
     n_drawn: int,
     stopper: Stopper,
+    beat: Callable[[], None],
 ) -> Row | None:
     """Metrics of the whole validation tape; rank 0 draws its first ``n_drawn`` segments to ``picture``. None if all
-    ranks agreed to stop on the way. Every rank must call it."""
+    ranks agreed to stop on the way. Every rank must call it; it beats at each batch."""
     micro, _ = train.micro_batches(ranks.world_size)
     meter = Meter(stream.datasets)
     drawn = False
     for batch, weight in stream.evaluation(train.batch_size, micro, engine.device):
+        beat()
         meter.add(engine.evaluate(batch), batch.dataset, weight)
         if not drawn and n_drawn and isinstance(engine.objective, Reconstructs):
             # Under ZeRO-3 every rank takes part, whoever draws.

@@ -52,7 +52,12 @@ def test_rows_hold_what_was_asked_for(trained):
     rows = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
     last = next(row for row in rows if row["step"] == 8 and "loss" in row)
     wanted = {"loss", "lr", "grad_norm", "skipped_steps", "segments_per_s", "hours_per_s", "loader_share", "memory_gb"}
-    assert wanted <= last.keys()
+    assert wanted | {"mfu", "matmul_tflops"} <= last.keys()
+    for row in rows:  # one launch measures once, and a share of what it measured went into the model
+        if "mfu" in row:
+            assert row["matmul_tflops"] == last["matmul_tflops"] > 0.001
+            assert 0 < row["mfu"] < 1
+            assert 0 <= row["loader_share"] <= 1
     assert {"loss/fast", "loss/slow"} & last.keys()
     for row in validations(trained):
         for name in ("loss", "zero_mse", "interpolation_mse"):
@@ -148,7 +153,10 @@ def test_another_architecture_is_one_line(trained, shard_set):
 def test_a_batch_the_ranks_do_not_divide_is_one_line(shard_set, tmp_path):
     code, said = run(tmp_path / "run", shard_set, {"train.batch_size": 33})
     assert code == 2
-    assert said == "error: train.batch_size 33 is not a multiple of 2 ranks; the nearest that is: 32"
+    assert said == (
+        "error: train.batch_size 33 is not a multiple of 2 ranks; the nearest that is: 32; ranks that share it "
+        "equally: 1"
+    )
     assert not (tmp_path / "run").exists()
 
 

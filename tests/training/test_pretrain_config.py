@@ -4,6 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from aar_dist.base.config import dump, load
 from aar_dist.base.errors import ConfigError
@@ -57,10 +59,40 @@ def test_batch_sizes():
         ConfigError, match=r"train\.batch_size 64 is not a multiple of 3 ranks; the nearest that is: 63"
     ):
         train.micro_batches(3)
-    with pytest.raises(ConfigError, match=r"2 ranks x train\.micro_batch_size 24"):
-        replace(train, micro_batch_size=24).micro_batches(2)
     with pytest.raises(ConfigError, match=r"train\.batch_size 2 is not a multiple of 4 ranks"):
         TrainConfig(batch_size=2).micro_batches(4)
+
+
+@pytest.mark.parametrize(
+    ("world_size", "asked", "made"),
+    [(4, 64, (64, 2)), (3, 64, (57, 3)), (9, 50, (19, 3)), (2, 1000, (256, 1)), (1, 7, (4, 128)), (512, 64, (1, 1))],
+)
+def test_the_micro_batch_is_the_largest_that_divides_a_ranks_share(world_size, asked, made):
+    batch_size = 513 if world_size % 3 == 0 else 512
+    train = TrainConfig(batch_size=batch_size, micro_batch_size=asked)
+    assert train.micro_batches(world_size) == made
+
+
+@given(st.integers(1, 300), st.integers(1, 64), st.integers(1, 300) | st.none())
+def test_any_ranks_that_divide_the_batch_will_do(batch_size, world_size, asked):
+    train = TrainConfig(batch_size=batch_size, micro_batch_size=asked)
+    most = train.most_ranks(world_size)
+    assert most <= world_size
+    assert not [n for n in range(most + 1, world_size + 1) if batch_size % n == 0]
+    micro, accumulation = train.micro_batches(most)
+    assert most * micro * accumulation == batch_size
+    assert micro <= (asked or batch_size)
+    if most < world_size:
+        with pytest.raises(ConfigError, match=f"ranks that share it equally: {most}$"):
+            train.micro_batches(world_size)
+
+
+def test_crumbs_are_told():
+    prime = TrainConfig(batch_size=4 * 127, micro_batch_size=64)
+    assert "share of 127 segments is run 1 at once" in (prime.crumbs(4) or "")
+    assert prime.crumbs(127) is None
+    assert TrainConfig(batch_size=512, micro_batch_size=64).crumbs(4) is None
+    assert TrainConfig(batch_size=513).crumbs(3) is None
 
 
 def test_total_steps():
