@@ -20,6 +20,7 @@ COMMANDS = {
         "aar_dist.evaluation.predict:main",
         "who did what, from when to when: ethograms of new recordings",
     ),
+    "env": ("aar_dist.base.carried:main", "this shell's environment for the hosts of a launch (--hostfile)"),
     "report": ("aar_dist.report.command:main", "one page that shows what a model is worth"),
     "sync": ("aar_dist.training.tracking.sync:main", "send runs to Weights & Biases that were offline, or are now"),
     "export": ("aar_dist.evaluation.export_npy:main", "the array folders of the first system (npy)"),
