@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from aar_dist.base import last_word
+from aar_dist.base import carried, last_word
 from aar_dist.base.errors import ConfigError
 from aar_dist.base.last_word import LastWord
 from aar_dist.training.supervision import attempts, leftovers
 from aar_dist.training.supervision.attempts import Attempt
 from aar_dist.training.supervision.command import command, env_file
-from aar_dist.training.supervision.hosts import Host, answering, hostfile, on_each, ranks_for, read_hostfile, spread
+from aar_dist.training.supervision.hosts import Host, answering, hostfile, hosts_of, on_each, ranks_for, spread
 from aar_dist.training.supervision.judge import LONGEST_WAIT_S, End, judge, wait_s
 from aar_dist.training.supervision.main import main
 
@@ -83,26 +83,9 @@ def test_what_an_attempt_cost_is_known_when_the_next_one_steps(tmp_path):
     assert attempts.table(made).splitlines()[1].split("  ")[-1] == "10.0.0.2 no longer answers"
 
 
-@pytest.mark.parametrize(
-    ("text", "what"),
-    [
-        ("", "no host in it"),
-        ("a slots=2\na slots=2\n", "named twice"),
-        ("a slots=2\nb\n", "line 2: expected NAME slots=N, found 'b'"),
-        ("a slots=0\n", "line 1"),
-    ],
-)
-def test_a_hostfile_that_cannot_be_read_is_named(tmp_path, text, what):
-    (tmp_path / "hosts").write_text(text)
-    with pytest.raises(ConfigError, match=what):
-        read_hostfile(tmp_path / "hosts")
-    with pytest.raises(ConfigError, match="nowhere"):
-        read_hostfile(tmp_path / "nowhere")
-
-
 def test_missing_hosts_leave_fewer_ranks_that_divide_the_batch(tmp_path):
     (tmp_path / "hosts").write_text("# two racks\na slots=4\n\nb slots=4  # old\n")
-    hosts = read_hostfile(tmp_path / "hosts")
+    hosts = hosts_of(tmp_path / "hosts")
     assert hosts == [Host("a", 4), Host("b", 4)]
     assert ranks_for(7, lambda ranks: 32 % ranks == 0) == 4
     assert ranks_for(3, lambda ranks: False) == 0
@@ -135,8 +118,13 @@ def test_what_travels_to_other_hosts(tmp_path):
     users = tmp_path / "env"
     users.write_text("\nGLOO_SOCKET_IFNAME=eth0\nDS_ACCELERATOR=cpu\n\n")
     environ = {"WANDB_API_KEY": "k", "HOME": "/root", "DS_ACCELERATOR": "cuda", "DS_ENV_FILE": str(users)}
-    lines = env_file(environ, {leftovers.MARK: "/run"}).splitlines()
-    assert sorted(lines) == ["AAR_DIST_RUN=/run", "DS_ACCELERATOR=cpu", "GLOO_SOCKET_IFNAME=eth0", "WANDB_API_KEY=k"]
+    private = tmp_path / "private"
+    lines = env_file(environ, {leftovers.MARK: "/run"}, private).splitlines()
+    pointer = f"{carried.POINTER}={private}"
+    assert sorted(lines) == sorted([pointer, "AAR_DIST_RUN=/run", "DS_ACCELERATOR=cpu", "GLOO_SOCKET_IFNAME=eth0"])
+    assert carried.kept(private) == {"WANDB_API_KEY": "k"}
+    with pytest.raises(ConfigError, match="cannot be handed on"):
+        env_file(environ, {leftovers.MARK: "/a%h"}, private)
 
 
 @pytest.fixture
@@ -193,7 +181,10 @@ def test_the_first_to_speak_has_the_last_word(tmp_path, monkeypatch):
         (["launch/nowhere.py"], "error: launch/nowhere.py: no such training script"),
         (["launch/folds.py"], "error: launch/folds.py: only launch/pretrain.py and launch/finetune.py"),
         (["launch/pretrain.py", "--out", "OUT", "--train.batchsize", "8"], "unknown flag --train.batchsize"),
-        (["--hostfile", "nowhere", "launch/pretrain.py", "--out", "OUT"], "error: --hostfile nowhere: No such file"),
+        (
+            ["--hostfile", "nowhere", "launch/pretrain.py", "--out", "OUT"],
+            "error: hostfile nowhere: there is no",
+        ),
         (["--status", "OUT"], "no attempt is recorded there"),
     ],
 )
