@@ -160,6 +160,8 @@ class Host:
             os.kill(int(pid), signal.SIGKILL)
         self._space.close()
         self._space = None
+        # Connections with something left to say keep the network of a dead host for minutes; its cable need not wait.
+        self._world.start(["ip", "link", "del", self.link]).wait()
         _wait(lambda: not self._world.has(self.link), f"{self.name} does not go")
 
     def cut(self) -> None:
