@@ -54,7 +54,7 @@ class Sizes:
     recordings: int = 8
     seconds: int = 600
     """Of each recording."""
-    slice_s: float = 2.0
+    slice_s: float = 1.0
     rounds: int = 5
 
 
