@@ -43,7 +43,7 @@ def test_it_runs_whole_at_toy_size_and_says_so(tmp_path):
 def test_without_a_gpu_it_asks_for_the_toys(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.setattr(sys, "argv", ["gpu.py"])
-    with pytest.raises(SystemExit, match="^error: no GPU here; --small runs the same code with toys$"):
+    with pytest.raises(SystemExit, match=r"^error: no GPU here; --small runs the same code with toys$"):
         gpu.main()
 
 
