@@ -169,7 +169,7 @@ def nginx(folder: Path, run: Path, options: str = "") -> Iterator[str]:
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
-    own = Path(sys.prefix) / "nginx/usr/sbin"
+    own = Path(sys.prefix) / "debian/usr/sbin"
     program = shutil.which("nginx", path=os.pathsep.join([os.environ["PATH"], "/usr/sbin", str(own)]))
     assert program, "no nginx: run launch/packages.sh .venv, or: apt-get install nginx"
     (run / "nginx.conf").write_text(NGINX.format(run=run, folder=folder, port=port, options=options))

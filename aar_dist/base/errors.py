@@ -17,6 +17,7 @@ from importlib import import_module
 from typing import NoReturn, ParamSpec, TypeVar
 
 from aar_dist.base.interrupts import Terminated
+from aar_dist.base.last_word import LastWord
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -30,8 +31,12 @@ OTHER_RANK_PAUSE_S = 5.0
 class AarError(Exception):
     """Something the user can mend: the message names the file or key, what was found, what was expected, what to do."""
 
+    may_pass = False
+    """True if the same command may succeed later with nobody changing it: ``launch/supervise.py`` tries again."""
     alone = False
     """True if no other rank has this error: it is told at once, whichever rank has it."""
+    told = False
+    """True if the terminal shows it already: another rank has printed it there."""
 
 
 class ConfigError(AarError):
@@ -52,6 +57,14 @@ class CheckpointError(AarError):
 
 class StorageError(AarError):
     """A file system or server that refused: disk full, no permission, path in use."""
+
+    may_pass = True
+
+
+class PassingError(AarError):
+    """A condition that passes by itself: another rank that is gone, a run directory or a port that is in use."""
+
+    may_pass = True
 
 
 def one_line(error: BaseException) -> str:
@@ -79,6 +92,11 @@ def user_entry(main: Callable[P, R]) -> Callable[P, R]:
     return run
 
 
+def last_word(error: AarError) -> LastWord:
+    """The error as the program that started this one is told it."""
+    return LastWord(type(error).__name__, one_line(error), error.may_pass)
+
+
 def user_error(error: AarError | OSError) -> AarError | None:
     """The error as the user is told it; None for one that is our own mistake."""
     if isinstance(error, AarError):
@@ -86,17 +104,19 @@ def user_error(error: AarError | OSError) -> AarError | None:
     return None if error.errno is None else StorageError(f"{error.filename or 'the file system'}: {error.strerror}")
 
 
-def error_line(error: AarError, rank: int) -> str:
-    """What is printed of an error."""
-    return f"error: rank {rank}: {one_line(error)}" if rank else f"error: {one_line(error)}"
+def error_line(error: AarError, rank: str) -> str:
+    """What is printed of an error; ``rank`` names the one that has it, empty for rank 0."""
+    return f"error: {rank}: {one_line(error)}" if rank else f"error: {one_line(error)}"
 
 
 def _leave(error: AarError) -> NoReturn:
     """Print the error once per launch and leave with the exit code of bad input."""
+    last_word(error).leave()
     rank = int(os.environ.get("RANK", "0"))
     if rank != 0 and not error.alone:
         time.sleep(OTHER_RANK_PAUSE_S)
-    print(error_line(error, rank), file=sys.stderr, flush=True)
+    if not error.told:
+        print(error_line(error, f"rank {rank}" if rank else ""), file=sys.stderr, flush=True)
     raise SystemExit(USER_ERROR_EXIT) from None
 
 
@@ -109,6 +129,8 @@ def run_door(main: Callable[[], object] | str) -> None:
     exception"): the launcher would call a finished run failed.
     """
     try:
+        if "AAR_DIST_ENVIRONMENT" in os.environ:  # before torch is imported, which reads some of it
+            user_entry(import_module("aar_dist.base.carried").load)()
         (import_module(main).main if isinstance(main, str) else main)()
     except KeyboardInterrupt:
         if os.environ.get("RANK", "0") == "0":
@@ -118,6 +140,9 @@ def run_door(main: Callable[[], object] | str) -> None:
         if isinstance(left.code, str):
             print(left.code, file=sys.stderr)
         _end(left.code if isinstance(left.code, int) else int(left.code is not None))
+    except Exception as error:
+        LastWord(type(error).__name__, one_line(error), may_pass=True).leave()
+        raise
     if "RANK" in os.environ:
         atexit._run_exitfuncs()
         _end(0)

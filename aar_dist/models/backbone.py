@@ -9,8 +9,10 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
+from aar_dist.models.cost import Cost
 from aar_dist.models.patching import Patching
 from aar_dist.stream.batch import SegmentBatch
 
@@ -36,6 +38,20 @@ class Backbone(nn.Module, ABC):
     @abstractmethod
     def blocks(self) -> list[nn.Module]:
         """What can be unfrozen by itself, from the input to the output."""
+
+    def repeated(self) -> list[nn.Module]:
+        """The blocks that a deep model has many of: what activation checkpointing computes twice. All but the first,
+        which is the embedding."""
+        return self.blocks()[1:]
+
+    def costs(self) -> list[Cost]:
+        """What a forward pass costs, from the input to the output; empty where that is not known."""
+        return []
+
+    def n_tokens(self, batch: SegmentBatch) -> Tensor:
+        """(B, sequences) float64: tokens of each sequence that attends to itself, those of :meth:`token_valid`. The
+        host waits for no device."""
+        return self.token_valid(batch).sum(1, keepdim=True, dtype=torch.float64)
 
     def check_duration(self, duration_s: float) -> None:
         """Raise ``ConfigError`` if segments of this duration [s] do not fit; by default all do."""
@@ -81,6 +97,10 @@ class PatchBackbone(Backbone):
         """(B, C * P, d), channel by channel."""
         patches = self.patches(batch)
         return self.encode_patches(patches.values, patches.present).flatten(1, 2)
+
+    def n_tokens(self, batch: SegmentBatch) -> Tensor:
+        """(B, C) float64, one sequence for each channel."""
+        return self.patching.count(batch)
 
     def token_valid(self, batch: SegmentBatch) -> Tensor:
         """(B, C * P) bool."""

@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from aar_dist.models.cost import Cost
 from aar_dist.models.packing import Layout, join
 
 EmbeddingType = Literal["linear", "conv"]
@@ -25,6 +26,10 @@ class LinearEmbedding(nn.Linear):
 
     def __init__(self, patch_size: int, d_embedding: int) -> None:
         super().__init__(patch_size, d_embedding, bias=False)
+
+    def costs(self, patch_size: int) -> list[Cost]:
+        """Of one patch."""
+        return [Cost(self, 2.0 * patch_size * self.out_features)]
 
 
 class ConvEmbedding(nn.Sequential):
@@ -48,6 +53,14 @@ class ConvEmbedding(nn.Sequential):
             nn.AdaptiveAvgPool1d(1),
         )
 
+    def costs(self, patch_size: int) -> list[Cost]:
+        """Of one patch."""
+        made, length = [], patch_size
+        for conv in (module for module in self if isinstance(module, nn.Conv1d)):
+            length = (length - conv.kernel_size[0]) // conv.stride[0] + 1
+            made.append(Cost(conv, 2.0 * length * conv.kernel_size[0] * conv.in_channels * conv.out_channels))
+        return made
+
     def forward(self, patches: Tensor) -> Tensor:
         """(M, S) -> (M, d)."""
         x = patches[:, None]
@@ -63,9 +76,9 @@ CONV_SHORTEST_PATCH = 13
 class TokenEmbedding(nn.Module):
     """Patch embedding plus a learned position, drawn from U(-0.02, 0.02)."""
 
-    def __init__(self, patch: nn.Module, n_positions: int, d_embedding: int) -> None:
+    def __init__(self, patch: LinearEmbedding | ConvEmbedding, n_positions: int, d_embedding: int) -> None:
         super().__init__()
-        self.patch = patch
+        self.patch: LinearEmbedding | ConvEmbedding = patch
         self.positions = nn.Parameter(torch.empty(n_positions, d_embedding).uniform_(-0.02, 0.02))
 
     def forward(self, patches: Tensor, layout: Layout) -> Tensor:

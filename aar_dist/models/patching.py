@@ -71,6 +71,16 @@ class Patching:
         shape = (*values.shape[:2], n_patches, self.size)
         return values.reshape(shape), valid.reshape(shape)
 
+    def count(self, batch: SegmentBatch) -> Tensor:
+        """(B, C) float64: patches that hold anything recorded, without cutting them. Of patches of seconds, as many as
+        the recorded samples would fill if no gap were between them."""
+        if self.seconds is not None:
+            recorded_s = batch.valid.sum(1) / batch.rate_hz[:, None].double()
+            return (recorded_s / self.seconds).mul(1e6).round().div(1e6).ceil()
+        n, length, n_channels = batch.valid.shape
+        valid = F.pad(batch.valid, (0, 0, 0, -length % self.size))
+        return valid.reshape(n, -1, self.size, n_channels).any(2).sum(1, dtype=torch.float64)
+
     def of_duration(self, duration_s: float) -> int:
         """Patches of a segment of this duration [s].
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from aar_dist.base.errors import ConfigError
 from aar_dist.models.backbone import InputMode, PatchBackbone, Patches
+from aar_dist.models.cost import Cost
 from aar_dist.models.embeddings import (
     CONV_SHORTEST_PATCH,
     ConvEmbedding,
@@ -81,6 +82,12 @@ class AAREncoder(PatchBackbone):
         """Embedding with positions, then each layer. The last k are the first system's ``unlocked_layers = k``: the
         final norm belongs to none of them and moves only when the whole backbone is trained."""
         return [self.embedding, *self.layers]
+
+    def costs(self) -> list[Cost]:
+        """The embedding; in a layer 12 d^2 weights meet a token, and two products of d every pair of tokens."""
+        d = self.d_embedding
+        layers = (Cost(layer, per_token=24.0 * d * d, per_pair=4.0 * d) for layer in self.layers)
+        return [*self.embedding.patch.costs(self.patch_size), *layers]
 
     def patches(self, batch: SegmentBatch) -> Patches:
         """As many as the batch's longest segment needs; a last one may be partly recorded.

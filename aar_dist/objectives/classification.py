@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from aar_dist.base.errors import ConfigError
 from aar_dist.models.backbone import Backbone
-from aar_dist.objectives.base import Metrics, Objective
+from aar_dist.objectives.base import Metrics, Objective, told
 from aar_dist.objectives.pooling import PooledHead, Pooling, grouped_tokens
 from aar_dist.stream.batch import SegmentBatch
 
@@ -65,7 +65,7 @@ class Classification(Objective):
             loss = loss * logits.new_tensor(self.class_weights)[label]
         right = (logits.argmax(1) == label).float()
         return loss.mean(), {
-            "loss": loss.detach().masked_fill(~labelled, torch.nan),
+            "loss": told(loss, labelled),
             "accuracy": right.masked_fill(~labelled, torch.nan),
         }
 

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from aar_dist.base.errors import ConfigError
 from aar_dist.base.hashing import hash_torch, word
 from aar_dist.models.backbone import PatchBackbone, Patches
-from aar_dist.objectives.base import Metrics, Objective
+from aar_dist.models.cost import Cost
+from aar_dist.objectives.base import Metrics, Objective, told
 from aar_dist.objectives.references import interpolate
 from aar_dist.stream.batch import SegmentBatch
 
@@ -65,6 +66,12 @@ class MaskedReconstruction(Objective):
         self.masking_ratio = masking_ratio
         self.unmasked_loss_weight = unmasked_loss_weight
         self.head = nn.Linear(backbone.d_embedding, backbone.patch_size, bias=False)
+
+    def costs(self) -> list[Cost]:
+        """Those of the backbone, and the head at every token."""
+        head = Cost(self.head, 2.0 * self.backbone.d_embedding * self.backbone.patch_size)
+        costs = super().costs()
+        return [*costs, head] if costs else []
 
     def forward(self, batch: SegmentBatch) -> tuple[Tensor, Metrics]:
         """Loss and metrics ``loss``, ``masked_mse``, ``unmasked_mse``; in eval mode the references too."""
@@ -133,4 +140,4 @@ class MaskedReconstruction(Objective):
 def _per_segment(score: Tensor, defined: Tensor) -> Tensor:
     """(B,) or (B, C) -> (B,): the mean over the axes that have a score, NaN where none has."""
     score, defined = score.detach().reshape(len(score), -1), defined.reshape(len(score), -1)
-    return (score * defined).sum(1) / defined.sum(1)
+    return told((score * defined).sum(1) / defined.sum(1), defined.any(1))

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from aar_dist.base.errors import ConfigError
 from aar_dist.models.backbone import Backbone
-from aar_dist.objectives.base import Metrics, Objective
+from aar_dist.objectives.base import Metrics, Objective, told
 from aar_dist.objectives.pooling import PooledHead, Pooling, grouped_tokens
 from aar_dist.stream.batch import SegmentBatch
 
@@ -55,7 +55,7 @@ class Regression(Objective):
         error = (self._standardised(batch) - target.float()) * known
         loss = error.square()
         return loss.mean(), {
-            "loss": loss.detach().masked_fill(~known, torch.nan),
+            "loss": told(loss, known),
             "mae": (error.detach().abs() * self.target_std).masked_fill(~known, torch.nan),
         }
 

@@ -20,13 +20,13 @@ import torch
 from aar_dist.base.errors import ConfigError
 from aar_dist.base.hashing import hash_int, word
 from aar_dist.shards.checks import check_file
-from aar_dist.stream.batch import SegmentBatch
+from aar_dist.stream.batch import Origin, SegmentBatch
 from aar_dist.stream.buffers import BufferRing, send
 from aar_dist.stream.config import DataConfig
 from aar_dist.stream.cuts import BatchPlan
 from aar_dist.stream.mixture import segments_per_epoch
 from aar_dist.stream.resident import Resident, resident_on
-from aar_dist.stream.segments import Cutter, RawBatch, assemble
+from aar_dist.stream.segments import Cutter, RawBatch, assemble, origins_of
 from aar_dist.stream.source import Source, has_split, open_source
 from aar_dist.stream.staging import Scout, check_limit
 from aar_dist.stream.tape import Ints, Order, SegmentRefs, Tape
@@ -100,6 +100,12 @@ class SegmentStream:
         batches = self._prefetched(self.tape.segments_at(mine).rows, cutter, torch.device(device))
         sent = (send((torch.from_numpy(w),), torch.device(device))[0] for w in weights)
         return zip(batches, sent, strict=True)
+
+    def origins_at(self, position: int, batch_size: int) -> tuple[Origin, ...]:
+        """Where this rank's segments of the global batch at ``position`` were recorded, in the order of its
+        micro-batches."""
+        mine = self._mine(self.tape.batches(position, batch_size, 1))
+        return origins_of(self.source, self.tape.segments_at(mine.reshape(-1)))
 
     def place(self, device: torch.device) -> None:
         """Put the samples on the device, if they are to be resident and fit; the first batches do it otherwise.

@@ -91,7 +91,7 @@ class Cutter:
             groups=groups,
             buffer=buffer,
             memory=self._ring.memory,
-            origin=self._origin(plan.refs) if self._origins else None,
+            origin=origins_of(self._source, plan.refs) if self._origins else None,
         )
 
     def _gathered(self, buffer: Buffer, plan: GroupPlan) -> Group:
@@ -108,15 +108,16 @@ class Cutter:
             windows(self.maps.flat(shard, kind.dtype), first, width, out=part)
         return Group(plan=plan, values=out, resident=None)
 
-    def _origin(self, refs: SegmentRefs) -> tuple[Origin, ...]:
-        s, part_rows = self._source, self._source.parts[refs.item]
-        first = first_rows(part_rows)
-        start_s = (s.rows.first_sample[first] + refs.start) / s.rows.rate_hz[first]
-        sensors = ["+".join(s.origin["sensor"][row[row >= 0]]) for row in part_rows]
-        names = zip(
-            *(s.origin[name][first] for name in ("dataset", "subject", "recording")), sensors, start_s, strict=True
-        )
-        return tuple(Origin(str(d), str(u), str(r), sensor, float(t)) for d, u, r, sensor, t in names)
+
+def origins_of(source: Source, refs: SegmentRefs) -> tuple[Origin, ...]:
+    """Where these segments were recorded."""
+    part_rows = source.parts[refs.item]
+    first = first_rows(part_rows)
+    start_s = (source.rows.first_sample[first] + refs.start) / source.rows.rate_hz[first]
+    sensors = ["+".join(source.origin["sensor"][row[row >= 0]]) for row in part_rows]
+    columns = (source.origin[name][first] for name in ("dataset", "subject", "recording"))
+    names = zip(*columns, sensors, start_s, strict=True)
+    return tuple(Origin(str(d), str(u), str(r), sensor, float(t)) for d, u, r, sensor, t in names)
 
 
 def _bytes_of(plan: GroupPlan) -> int:

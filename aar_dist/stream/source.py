@@ -97,6 +97,15 @@ class Source:
         itemsize = np.array([np.dtype(d).itemsize for d in self.dtypes])
         return itemsize[self.rows.dtype] * self.rows.n_axes
 
+    def told(self) -> list[dict[str, Any]]:
+        """Each shard set: where it is (``url``), its ``identity``, and the sha256 of its ``shards`` that are read."""
+        identities = dict(zip(map(str, self.folders), self.identity.split("+"), strict=False))
+        return [
+            {"url": where, "identity": identities.get(where, ""), "shards": {s.name: s.sha256 for s in of}}
+            for where in map(str, self.folders)
+            if (of := [s for s in self.shards if str(s.where) == where])
+        ]
+
 
 def open_source(data: DataConfig, split: str | None) -> Source:
     """Read the manifests and choose what the configuration asks for, of one split or (None) of all subjects."""

@@ -1,6 +1,7 @@
 """One rank's error ends every rank, with the same line.
 
-    a rank fails alone -> its line goes to the group's store -> read there by every rank's watcher -> printed, exit 2
+    a rank fails alone -> its line goes to the meeting's store -> read there by every rank's watcher -> exit 2
+                                                                    rank 0 prints it, the others on their own terminals
 
 A rank that waits in a collective for one that has failed would wait for ever, or until the collective breaks with words
 that explain nothing. The store is the one over which the ranks met (rank 0 holds it); asking it takes no collective.
@@ -9,17 +10,18 @@ that explain nothing. The store is the one over which the ranks met (rank 0 hold
 import json
 import logging
 import os
+import platform
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import timedelta
 from typing import Any
 
-from torch.distributed import Store, TCPStore  # type: ignore[attr-defined]
+from torch.distributed import Store  # type: ignore[attr-defined]
 
-from aar_dist.base.errors import USER_ERROR_EXIT, AarError, error_line, one_line, user_error
+from aar_dist.base.errors import USER_ERROR_EXIT, AarError, error_line, last_word, one_line, user_error
+from aar_dist.training.meeting.launcher import find_launcher
 from aar_dist.training.ranks import Ranks
 
 LOOK_EVERY_S = 1.0
@@ -28,6 +30,9 @@ GRACE_S = 0.5
 ANSWER_S = 5.0
 """Longest wait of the failing rank for the others to have heard it."""
 SAID, HEARD, SHARED, DONE = (f"aar_dist/alarm/{name}" for name in ("said", "heard", "shared", "done"))
+MAIN_HOST, PRINTED = "aar_dist/alarm/main_host", "aar_dist/alarm/printed"
+PULSE = "aar_dist/alarm/pulse"
+CRASH_EXIT = 1
 
 log = logging.getLogger(__name__)
 log.addHandler(logging.NullHandler())  # before a rank has its log file, the terminal has the line anyway
@@ -40,24 +45,41 @@ class Alarm:
         self._ranks, self._store = ranks, store
         self._over = threading.Event()
         self._ending = threading.Lock()
+        self._terminal = os.dup(2)  # the main thread may have muted its own
         if store is not None:
+            if ranks.main:
+                store.set(MAIN_HOST, platform.node())
             threading.Thread(target=self._watch, name="alarm", daemon=True).start()
 
     def raise_(self, error: AarError) -> None:
         """Tell all ranks that this one has failed, and wait until they know. Where another rank had failed before,
         this process ends here with that one's line."""
+        if not self._tell(one_line(error), error_line(error, self._name), USER_ERROR_EXIT):
+            return
+        error.alone = True
+        with suppress(RuntimeError):
+            error.told = self._store is not None and self._store.check([PRINTED]) and not self._own_terminal()
+
+    def crashed(self, error: Exception) -> None:
+        """Tell all ranks of our own mistake; its traceback is this rank's to print."""
+        log.error("crashed", exc_info=error)
+        text = f"{type(error).__name__}: {one_line(error)}"
+        self._tell(text, f"error: {self._name or 'rank 0'} crashed: {text} (its traceback tells where)", CRASH_EXIT)
+
+    def _tell(self, text: str, line: str, exit_code: int) -> bool:
+        """True if others end because of this rank, and all of them know."""
         self._over.set()
         if self._store is None:
-            return
+            return False
         with suppress(RuntimeError):  # rank 0 is gone, and the store with it
-            mine = {"rank": self._ranks.rank, "text": one_line(error), "line": error_line(error, self._ranks.rank)}
+            mine = {"rank": self._ranks.rank, "text": text, "line": line, "exit": exit_code}
             said = json.loads(self._store.compare_set(SAID, "", json.dumps(mine)))
-            if said["text"] != mine["text"]:
+            if said["text"] != text:
                 self._end(said)
-            if said["rank"] != self._ranks.rank:
-                self._count(SHARED)
-            elif self._told():
-                error.alone = True
+            if said["rank"] == self._ranks.rank:
+                return self._told()
+            self._count(SHARED)
+        return False
 
     def look(self) -> None:
         """End this process with the line of the rank that has failed, if there is one."""
@@ -68,6 +90,8 @@ class Alarm:
     def close(self) -> None:
         """Stop watching."""
         self._over.set()
+        if not self._ending.locked():
+            os.close(self._terminal)
 
     def _told(self) -> bool:
         """Wait until all others know; True if one of them had no such error itself."""
@@ -101,6 +125,7 @@ class Alarm:
         assert self._store is not None, "there are others"
         with suppress(RuntimeError):  # the store is gone with rank 0: a broken collective tells of it
             while not self._over.wait(LOOK_EVERY_S):
+                self._store.add(f"{PULSE}/{self._ranks.rank}", 1)
                 if self._store.check([SAID]) and not self._over.wait(GRACE_S):
                     self._end(json.loads(self._store.get(SAID)))
 
@@ -109,34 +134,54 @@ class Alarm:
         if not self._ending.acquire(blocking=False):  # the other thread is at it
             time.sleep(2 * ANSWER_S)
         log.error("%s", said["line"])
-        print(said["line"], file=sys.stderr, flush=True)
         with suppress(RuntimeError):
+            if self._ranks.main or (self._ranks.local_rank == 0 and self._own_terminal()):
+                os.write(self._terminal, f"{said['line']}\n".encode())
+            if self._ranks.main and self._store is not None:
+                self._store.set(PRINTED, "1")
             self._count(HEARD)
         sys.stdout.flush()
         logging.shutdown()
-        os._exit(USER_ERROR_EXIT)
+        os._exit(said["exit"])
+
+    @property
+    def _name(self) -> str:
+        """This rank in an error: with its host, where that is not rank 0's; empty for rank 0."""
+        if self._ranks.main:
+            return ""
+        return f"rank {self._ranks.rank}" + (f" on {platform.node()}" if self._elsewhere() else "")
+
+    def _elsewhere(self) -> bool:
+        """True on another host than rank 0's."""
+        with suppress(RuntimeError):
+            if self._store is not None and self._store.check([MAIN_HOST]):
+                return bool(self._store.get(MAIN_HOST).decode() != platform.node())
+        return False
+
+    def _own_terminal(self) -> bool:
+        """True if what this rank prints does not come to where rank 0's goes: on another host, under a launcher that
+        was called there by hand (--no_ssh)."""
+        return self._elsewhere() and find_launcher().here
 
 
 @contextmanager
-def alarm(ranks: Ranks) -> Iterator[Alarm]:
-    """Watch, and tell the other ranks of a user error that leaves this context. The process group must stand."""
-    watched = Alarm(ranks, _store() if ranks.world_size > 1 else None)
+def alarm(ranks: Ranks, store: Store | None) -> Iterator[Alarm]:
+    """Watch, and tell the other ranks of an error that leaves this context. ``store`` is a connection that nobody else
+    uses: one that waits holds its lock."""
+    watched = Alarm(ranks, store)
     try:
         yield watched
-    except RuntimeError:  # perhaps a collective that broke because of it
-        watched.look()
-        raise
     except (AarError, OSError) as error:
         told = user_error(error)
         if told is None:
+            watched.crashed(error)
             raise
+        last_word(told).leave()  # now: the launcher may end this rank before its own exit
         watched.raise_(told)
         raise told from error
+    except Exception as error:
+        watched.look()  # perhaps a collective that broke because of another rank's
+        watched.crashed(error)
+        raise
     finally:
         watched.close()
-
-
-def _store() -> Store:
-    """A connection of our own: the group's waits, with its lock held, for what other ranks have not said yet."""
-    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    return TCPStore(address, port, is_master=False, timeout=timedelta(seconds=30), wait_for_workers=False)

@@ -8,7 +8,10 @@ from aar_dist.base.errors import ConfigError
 from aar_dist.models.backbone import Backbone
 from aar_dist.objectives.base import Objective
 from aar_dist.stream.config import DataConfig
+from aar_dist.training.health.config import HealthConfig
+from aar_dist.training.health.retention import Retention
 from aar_dist.training.schedule import noam
+from aar_dist.training.tracking.config import TrackingConfig
 
 ENCODER = "aar_dist.models.transformer.AAREncoder"
 MASKED = "aar_dist.objectives.masked.MaskedReconstruction"
@@ -42,25 +45,37 @@ class LoopConfig:
     """Times the mixture, or every labelled window, is drawn."""
     max_steps: int | None = None
     """Stop after this many steps, if that is sooner."""
+    time_limit_min: float | None = None
+    """Save and leave in time for this many minutes after the start of the process, or for the end of its SLURM job if
+    that is sooner; the same command goes on."""
     seed: int = 578
     """Seed of the initial weights and of dropout. Order, offsets and masks follow data.random_seed."""
     log_every: int = 10
     """Steps between two lines on the terminal; every step's loss is in metrics.jsonl."""
     keep_last: int = 2
     """Newest checkpoints kept, beside the best and the pinned ones."""
+    keep_every: int | None = None
+    """Keep for ever each checkpoint whose step is a multiple of this; null: none."""
     max_skipped_steps: int = 50
-    """Give up after this many steps in a row with gradients that are not finite."""
+    """Give up after this many steps in a row with a loss or gradients that are not finite."""
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "epochs", "log_every", "max_skipped_steps"):
             require(getattr(self, name) >= 1, f"train.{name}", "1 or more", getattr(self, name))
-        for name in ("micro_batch_size", "max_steps"):
+        for name in ("micro_batch_size", "max_steps", "keep_every"):
             value = getattr(self, name)
             require(value is None or value >= 1, f"train.{name}", "1 or more, or null", value)
+        limit = self.time_limit_min
+        require(limit is None or limit > 0, "train.time_limit_min", "positive, or null", limit)
         # The newest may turn out damaged: then the one before it is all there is.
         require(
             self.keep_last >= 2, "train.keep_last", "2 or more, so that a damaged one has a successor", self.keep_last
         )
+
+    @property
+    def retention(self) -> Retention:
+        """Which checkpoints stay."""
+        return Retention(self.keep_last, self.keep_every)
 
     def micro_batches(self, world_size: int) -> tuple[int, int]:
         """(segments a rank runs at once, such micro-batches in a step). As many at once as divide a rank's share of
@@ -181,15 +196,20 @@ class DeepSpeedConfig:
 
     zero_stage: Literal[0, 1, 2, 3] = 1
     """What each rank keeps only its share of: 1 optimizer state, 2 gradients too, 3 weights too."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """``auto``: bf16 on GPUs, fp32 on a CPU. Master weights are fp32 always."""
+    precision: Literal["auto", "fp32", "bf16", "autocast"] = "auto"
+    """``bf16``: weights and activations are computed with in bf16, of fp32 master weights. ``autocast``: fp32 weights,
+    matrix products in bf16. ``auto``: bf16 on GPUs; autocast on CPUs that have bf16 instructions, fp32 on others."""
     offload: Literal["none", "optimizer", "all"] = "none"
     """What waits in the host's memory: ``optimizer`` the optimizer's state (ZeRO 1 to 3), ``all`` the weights as well
     (ZeRO 3). Torch's Adam then steps on the CPU."""
     gradient_clipping: float = 0.0
     """Longest gradient (2-norm over all parameters); 0 for no limit."""
+    activation_checkpointing: bool = False
+    """Keep only the input of each layer and compute the rest again in backward: less memory, a third more work."""
     zero_options: dict[str, Any] = field(default_factory=dict)
     """Further keys of DeepSpeed's ``zero_optimization``."""
+    ranks: int | None = None
+    """Number of ranks that the launch must have; null for any."""
 
     def __post_init__(self) -> None:
         require(self.gradient_clipping >= 0, "deepspeed.gradient_clipping", "0 or more", self.gradient_clipping)
@@ -201,24 +221,15 @@ class DeepSpeedConfig:
             raise ConfigError(
                 f"deepspeed.offload {self.offload} needs deepspeed.zero_stage {least} or more, got {self.zero_stage}"
             )
+        require(self.ranks is None or self.ranks >= 1, "deepspeed.ranks", "1 or more, or null", self.ranks)
 
-
-@dataclass(frozen=True, kw_only=True)
-class TrackingConfig:
-    """Weights & Biases; never needed to run."""
-
-    mode: Literal["auto", "online", "offline", "disabled"] = "auto"
-    """``auto``: online where there is a key, else offline. The variable WANDB_MODE wins."""
-    project: str = "aar_dist"
-    """Project of the runs."""
-    entity: str | None = None
-    """Team or user; null for the account's default."""
-    name: str | None = None
-    """Name of the run; null for the run directory's."""
-    group: str | None = None
-    """Runs shown together."""
-    init_timeout_s: float = 30.0
-    """Longest wait for the server at the start; then the run goes on offline."""
+    def check_ranks(self, world_size: int) -> None:
+        """Raise ``ConfigError`` unless the launch is as large as it was said to be."""
+        if self.ranks not in (None, world_size):
+            raise ConfigError(
+                f"deepspeed.ranks is {self.ranks}, but {world_size} were started; check the hostfile and its slots, "
+                "or mend the key"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,6 +262,7 @@ class RunConfig:
     train: LoopConfig = field(default_factory=LoopConfig)
     optim: AdamConfig = field(default_factory=OptimConfig)
     deepspeed: DeepSpeedConfig = field(default_factory=DeepSpeedConfig)
+    health: HealthConfig = field(default_factory=HealthConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     store: StoreConfig = field(default_factory=StoreConfig)
 

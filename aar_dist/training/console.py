@@ -1,6 +1,7 @@
 """What rank 0 says while it trains: a bar on a terminal, plain lines in a log."""
 
 import logging
+import math
 import sys
 import time
 from collections.abc import Mapping
@@ -49,9 +50,11 @@ class Console:
 
     def step(self, row: Mapping[str, Any]) -> None:
         """How training stands."""
+        mfu = "unknown" if math.isnan(row["mfu"]) else f"{row['mfu']:.0%}"
         text = (
             f"loss {row['loss']:.4f}  lr {row['lr']:.2e}  grad {row['grad_norm']:.2f}  "
-            f"{row['segments_per_s']:.0f} segments/s  {row['hours_per_s']:.2f} h/s  loader {row['loader_share']:.0%}"
+            f"{row['segments_per_s']:.0f} segments/s  {row['hours_per_s']:.2f} h/s  mfu {mfu}  "
+            f"loader {row['loader_share']:.0%}"
         )
         if self._bar:
             self._bar.update(self._task, completed=row["step"], said=text)

@@ -1,4 +1,4 @@
-"""The only file that knows DeepSpeed.
+"""The only file, beside group.py, that knows DeepSpeed.
 
     objective + configuration  ->  Engine: micro_step x accumulation, step(lr), evaluate, save, load, fp32 weights
 
@@ -7,36 +7,26 @@ Facts of DeepSpeed that shape this file are pinned in tests/training/test_deepsp
 
 import logging
 import math
-import os
-import sys
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from pydantic import ValidationError
 from torch import Tensor
 
 from aar_dist.base.errors import CheckpointError, ConfigError, one_line
 from aar_dist.objectives.base import Metrics, Objective
 from aar_dist.stream.batch import SegmentBatch
-from aar_dist.training import environment
 from aar_dist.training.config import AdamConfig, DeepSpeedConfig, LoopConfig
-from aar_dist.training.environment import muted
 from aar_dist.training.options import clips_itself, ds_json, layout_of, precision_of
-from aar_dist.training.ranks import Ranks, barrier, mean_ranks
+from aar_dist.training.ranks import Ranks, mean_ranks
 from aar_dist.training.resharding import place
 from aar_dist.training.resharding.source import OPTIMIZED, Source
+from aar_dist.training.sizes.recompute import recompute
 
 log = logging.getLogger(__name__)
-
-LOST_PEER_EXIT = 3
-COLLECTIVE_TIMEOUT = timedelta(minutes=30)
 
 
 @dataclass(frozen=True)
@@ -49,40 +39,6 @@ class StepResult:
     """2-norm over all parameters, before clipping."""
 
 
-@contextmanager
-def process_group(ranks: Ranks) -> Iterator[torch.device]:
-    """This process's place in the group, and the device it computes on. Ends with a barrier and a proper farewell:
-    without them some finished runs aborted."""
-    environment.prepare(ranks)
-    _alone_if_no_launcher(ranks)
-    with muted():
-        import deepspeed
-    _quiet()
-    try:
-        with muted():
-            deepspeed.init_distributed(verbose=False, timeout=COLLECTIVE_TIMEOUT)
-    except dist.DistNetworkError as error:
-        port = os.environ["MASTER_PORT"]
-        raise ConfigError(
-            f"port {port} cannot be used ({one_line(error)[:80]}); "
-            "give the launcher another one: deepspeed --master_port N"
-        ) from None
-    device = torch.device("cpu") if environment.on_cpu() else torch.device("cuda", ranks.local_rank)
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    barrier()
-    environment.remove_shared_buffers(ranks)
-    try:
-        yield device
-    except BaseException:
-        if ranks.world_size == 1:  # nobody else to wait for, and this process may be given another run
-            deepspeed.comm.destroy_process_group()
-        raise
-    barrier()
-    # DeepSpeed's own farewell: it forgets its groups too, so that this process may have another run.
-    deepspeed.comm.destroy_process_group()
-
-
 def check_zero_options(config: DeepSpeedConfig) -> None:
     """Raise ``ConfigError`` if DeepSpeed knows no such option, or not such a value."""
     from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
@@ -93,41 +49,6 @@ def check_zero_options(config: DeepSpeedConfig) -> None:
         said = error.errors()[0]
         key = ".".join(map(str, said["loc"]))
         raise ConfigError(f"deepspeed.zero_options: {key}: {one_line(ValueError(said['msg']))}") from None
-
-
-@contextmanager
-def lost_peer(ranks: Ranks, out: Path) -> Iterator[None]:
-    """Another rank's death shows here as a broken collective: rank 0 says so in one line, the others leave it at their
-    log. (NCCL does not notice; there the launcher ends this process.)"""
-    try:
-        yield
-    except RuntimeError as error:
-        if not any(sign in str(error) for sign in ("Connection closed by peer", "Connection reset", "Broken pipe")):
-            raise
-        log.warning("lost another rank: %s", one_line(error))
-        if not ranks.main:
-            os._exit(LOST_PEER_EXIT)
-        raise CheckpointError(
-            f"another rank is gone (its own message, or {out}/log, says why); the same command resumes from the last "
-            "checkpoint"
-        ) from None
-
-
-def _alone_if_no_launcher(ranks: Ranks) -> None:
-    if "RANK" not in os.environ:
-        alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
-        os.environ.update(alone)
-
-
-def _quiet() -> None:
-    """DeepSpeed's remarks go to the rank's log file, not to the terminal."""
-    logger = logging.getLogger("DeepSpeed")
-    logger.setLevel(logging.WARNING)
-    for handler in list(logger.handlers):
-        if isinstance(handler, logging.StreamHandler) and handler.stream in (sys.stdout, sys.stderr):
-            logger.removeHandler(handler)
-    logger.propagate = True
-    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
 
 
 class Engine:
@@ -147,12 +68,15 @@ class Engine:
 
         self.config = config
         self.device = device
-        self.bf16 = precision_of(config, device) == "bf16"
+        precision = precision_of(config, device)
+        self.bf16 = precision == "bf16"
         self.accumulation = train.micro_batches(ranks.world_size)[1]
         self.parameters = parameter_shapes(objective)
         self.d_embedding = objective.backbone.d_embedding
         self.layout = layout_of(config, ranks, device)
         self._ranks = ranks
+        if config.activation_checkpointing:
+            recompute(objective)
         objective.to(device)
         given = {name: p.detach().clone() for name, p in objective.named_parameters()} if self.bf16 else {}
         # DeepSpeed's export leaves frozen weights out at stage 1, and rounds them in bf16.
@@ -171,7 +95,8 @@ class Engine:
         n_parameters = sum(p.numel() for p in objective.parameters())
         # Weights, fp32 masters and two moments of each, and a little for names.
         self.checkpoint_bytes = 18 * n_parameters + 1_000_000
-        options = ds_json(config, train, ranks, bf16=self.bf16, n_parameters=n_parameters)
+        autocast = precision == "autocast"
+        options = ds_json(config, train, ranks, bf16=self.bf16, n_parameters=n_parameters, autocast=autocast)
         self._ds: Any = deepspeed.initialize(
             model=objective, optimizer=optimizer, config=options, dist_init_required=False
         )[0]
@@ -194,11 +119,19 @@ class Engine:
         module: Objective = self._ds.module
         return module
 
+    @cached_property
+    def divisible(self) -> bool:
+        """True if a step may be left between its micro-batches as if it had not begun: not where layers keep running
+        statistics, which every forward pass moves."""
+        return not any(isinstance(m, torch.nn.modules.batchnorm._BatchNorm) for m in self.objective.modules())
+
     def micro_step(self, batch: SegmentBatch) -> Metrics:
         """Forward and backward of one micro-batch."""
         self._ds.train()
         loss, metrics = self._ds(batch)
-        self._ds.backward(loss)
+        # A loss that is not finite may have gradients that are: NaN then, on the device, so that all ranks hear of it
+        # where gradients are looked at anyway.
+        self._ds.backward(loss * torch.where(loss.detach().isfinite(), 1.0, torch.nan))
         named: Metrics = metrics
         return named
 

@@ -25,6 +25,7 @@ from aar_dist.training.config import recipe
 from aar_dist.training.finetune_config import RESOLVED, SCHEMA, FinetuneConfig
 from aar_dist.training.freezing import freeze
 from aar_dist.training.loop import Job
+from aar_dist.training.meeting.meeting import meets
 from aar_dist.training.metrics import read_rows
 from aar_dist.training.pretrained import check_architecture, load_backbone, load_config, pinned, source_of
 from aar_dist.training.progress import Progress
@@ -35,6 +36,7 @@ from aar_dist.training.task import Task, open_task, resolved, seen_by
 
 @user_entry
 @resumes
+@meets
 def main(argv: Sequence[str] | None = None) -> None:
     """The command: ``--config FILE`` and dotted overrides. See docs/finetuning.md."""
     finetune(load_config(arguments() if argv is None else argv))

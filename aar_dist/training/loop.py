@@ -8,10 +8,10 @@ stream -> micro-batches -> Engine -> rows of metrics.jsonl
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 
-from aar_dist.base.errors import ConfigError
 from aar_dist.base.hashing import hash_int, word
 from aar_dist.stream.batch import SegmentBatch
 from aar_dist.stream.loader import SegmentStream
@@ -19,13 +19,16 @@ from aar_dist.training import saving
 from aar_dist.training.config import RunConfig
 from aar_dist.training.console import Console
 from aar_dist.training.engine import Engine, StepResult
-from aar_dist.training.metrics import Clock, Meter, MetricsFile, Row, memory_gb
+from aar_dist.training.health.monitor import Health
+from aar_dist.training.metrics import Clock, Meter, MetricsFile, Row, memory_gb, read_rows
 from aar_dist.training.patience import Patience
 from aar_dist.training.progress import Progress
-from aar_dist.training.ranks import Ranks
+from aar_dist.training.ranks import Ranks, from_main
 from aar_dist.training.run_directory import RunDirectory
-from aar_dist.training.stopper import Stopper
+from aar_dist.training.sizes.peak import matmul_tflops
+from aar_dist.training.stopping.stopper import Stopper
 from aar_dist.training.tracking import Run
+from aar_dist.training.tracking.nodes import Nodes
 from aar_dist.training.validation import validate
 
 DROPOUT = word("dropout")
@@ -45,11 +48,14 @@ class Job:
     file: MetricsFile | None
     """On rank 0."""
     tracker: Run
+    health: Health
     console: Console
     total_steps: int
     val_every: int
     """Steps between two validations; the first and the last step have one as well."""
     save_every: int
+    nodes: Nodes
+    """The machines, and how busy they are."""
     pictures: int = 0
     """Segments drawn with their reconstruction at each validation."""
     patience: Patience = field(default_factory=lambda: Patience(None))
@@ -58,11 +64,14 @@ class Job:
         """True if there is nothing left to train."""
         return progress.step >= self.total_steps or self.patience.spent
 
+    def validates(self, step: int) -> bool:
+        """True if there is a validation at this step."""
+        return self.val_stream is not None and (step == self.total_steps or step % self.val_every == 0)
+
     def record(self, row: Row) -> None:
-        """Write a row, and mirror it."""
+        """Write a row; the tracker reads the file."""
         if self.file:
             self.file.write(row)
-        self.tracker.log(row)
 
 
 def train(job: Job, progress: Progress, stopper: Stopper) -> Progress:
@@ -70,55 +79,91 @@ def train(job: Job, progress: Progress, stopper: Stopper) -> Progress:
     config = job.config.train
     micro, _ = config.micro_batches(job.ranks.world_size)
     batches = job.train_stream.batches(progress.position, config.batch_size, micro, job.engine.device)
-    clock = Clock(job.ranks.world_size)
     meter = Meter(job.train_stream.datasets)
-    if progress.step == 0:
-        _validate(job, progress)
-    stopping, in_a_row = False, 0
-    while not stopping and not job.complete(progress):
+    _catch_up(job, progress, stopper)
+    peak = matmul_tflops(job.engine.device, job.engine.layout["precision"])
+    clock = Clock(job.ranks.world_size, job.engine.objective, peak)
+    while not stopper.reason and not job.complete(progress):
         lr = job.config.optim.rate(progress.step + 1, d_embedding=job.engine.d_embedding)
-        result = train_step(job, batches, progress.step + 1, lr, meter, clock)
+        result = train_step(job, batches, progress.step + 1, lr, meter, clock, stopper)
+        if result is None:
+            _save(job, progress, None, stopper)
+            break
         progress = progress.advance(config.batch_size, applied=result.applied)
-        in_a_row = 0 if result.applied else in_a_row + 1
         _log(job, progress, result, lr, meter, clock)
-        _give_up_after(in_a_row, job.config)
-        stopping = stopper.agreed()
-        clock.pause(_now_and_then(job, progress, stopping=stopping))
+        job.health.stepped(progress, applied=result.applied)
+        stopper.after_step()
+        paused = _now_and_then(job, progress, stopper)
+        clock.pause(paused)
+        stopper.pause(paused)
     return progress
 
 
-def _now_and_then(job: Job, progress: Progress, *, stopping: bool) -> float:
-    """Validate and save where it is time to; returns the seconds it took."""
+def _catch_up(job: Job, progress: Progress, stopper: Stopper) -> None:
+    """The validation of the untrained model, or one that a stop had cut short: its row follows, and the checkpoint of
+    that step learns of its loss."""
+    if not job.validates(progress.step) or from_main(lambda: _is_validated(job, progress.step)):
+        return
+    row = _validate(job, progress, stopper)
+    if row and progress.step:
+        job.patience.see(row["val/loss"])
+        from_main(lambda: saving.learn(job.directory, progress.step, row["val/loss"], job.config.train.retention))
+
+
+def _is_validated(job: Job, step: int) -> bool:
+    return any(row["step"] == step and "val/loss" in row for row in read_rows(job.directory.metrics))
+
+
+def _now_and_then(job: Job, progress: Progress, stopper: Stopper) -> float:
+    """Validate and save where it is time to; returns the seconds it took. A run that stops saves, and leaves the
+    validation to the one that goes on from there."""
     before = time.perf_counter()
-    last = progress.step == job.total_steps
-    val_loss = None
-    validates = last or progress.step % job.val_every == 0
-    saves = last or stopping or progress.step % job.save_every == 0
+    row: Row | None = None
+    validates = job.validates(progress.step)
+    saves = bool(stopper.reason) or progress.step == job.total_steps or progress.step % job.save_every == 0
     if validates or saves:
         job.engine.average_statistics()
-    if validates:
-        val_loss = _validate(job, progress).get("val/loss")
-    if validates and job.val_stream:
-        job.patience.see(val_loss)
-    if saves or job.patience.spent:
-        keep_last = job.config.train.keep_last
-        saving.save(job.engine, job.directory, job.ranks, progress, val_loss, keep_last, job.file)
+    if validates and not stopper.reason:
+        row = _validate(job, progress, stopper)
+    if row:
+        job.patience.see(row["val/loss"])
+    if saves or stopper.reason or job.patience.spent:
+        _save(job, progress, row["val/loss"] if row else None, stopper)
     return time.perf_counter() - before
 
 
+def _save(job: Job, progress: Progress, val_loss: float | None, stopper: Stopper) -> None:
+    """A checkpoint of this step, if there is none yet and a step was made."""
+    if not progress.step or from_main(lambda: job.directory.holds(progress.step)):
+        return
+    before = time.perf_counter()
+    job.health.pulse.beat("saving", progress.step)
+    retention = job.config.train.retention
+    saving.save(job.engine, job.directory, job.ranks, progress, val_loss, retention, job.file)
+    stopper.saved(time.perf_counter() - before)
+
+
 def train_step(
-    job: Job, batches: Iterator[SegmentBatch], step: int, lr: float, meter: Meter, clock: Clock
-) -> StepResult:
-    """One optimizer step. Dropout is addressed by (seed, step, micro-batch, rank): nothing is to be restored."""
+    job: Job, batches: Iterator[SegmentBatch], step: int, lr: float, meter: Meter, clock: Clock, stopper: Stopper
+) -> StepResult | None:
+    """One optimizer step; None if all ranks agreed to stop within it, which leaves the weights as they were before.
+    Dropout is addressed by (seed, step, micro-batch, rank): nothing is to be restored."""
     result = None
     for i in range(job.engine.accumulation):
         before = time.perf_counter()
+        job.health.pulse.beat("waiting for data", step)
         batch = next(batches)
         clock.waited(time.perf_counter() - before)
         torch.manual_seed(hash_int(job.config.train.seed, DROPOUT, step, i, job.ranks.rank))
-        meter.add(job.engine.micro_step(batch), batch.dataset)
+        job.health.pulse.beat("computing", step)
+        metrics = job.engine.micro_step(batch)
+        meter.add(metrics, batch.dataset)
+        job.health.micro(batch, metrics, first=i == 0)
         clock.trained(batch)
-        result = job.engine.step(lr, last=i == job.engine.accumulation - 1)
+        last = i == job.engine.accumulation - 1
+        result = job.engine.step(lr, last=last)
+        if not last and job.engine.divisible and stopper.within():
+            return None
     assert result is not None, "the last micro-batch completes the step"
     return result
 
@@ -129,29 +174,20 @@ def _log(job: Job, progress: Progress, result: StepResult, lr: float, meter: Met
     row["skipped_steps"] = progress.skipped
     speaks = progress.step % job.config.train.log_every == 0 or progress.step in (1, job.total_steps)
     if speaks:
-        row |= clock.take() | {"memory_gb": memory_gb(job.engine.device)}
-    job.record(row)
+        row |= clock.take() | {"memory_gb": memory_gb(job.engine.device)} | job.nodes.take()
+    job.record(row | job.health.looked_at(row))
     if speaks:
         job.console.step(row)
-    if not result.applied:
-        job.console.warn(f"step {progress.step}: gradients are not finite; the step was left out")
 
 
-def _give_up_after(in_a_row: int, config: RunConfig) -> None:
-    if in_a_row >= config.train.max_skipped_steps:
-        raise ConfigError(
-            f"{in_a_row} steps in a row had gradients that are not finite; {config.optim.slower}, set "
-            "deepspeed.gradient_clipping, or look for damaged values in the shards"
-        )
-
-
-def _validate(job: Job, progress: Progress) -> Row:
-    if job.val_stream is None:
-        return {}
+def _validate(job: Job, progress: Progress, stopper: Stopper) -> Row | None:
+    """The row of a validation, recorded; None if all ranks agreed to stop before its end."""
+    assert job.val_stream is not None, "it was asked for"
     picture = job.directory.pictures / f"step_{progress.step:08d}.png"
-    row = validate(job.engine, job.val_stream, job.config.train, job.ranks, picture, job.pictures)
+    train, beat = job.config.train, partial(job.health.pulse.beat, "validating", progress.step)
+    row = validate(job.engine, job.val_stream, train, job.ranks, picture, job.pictures, stopper, beat)
+    if row is None:
+        return None
     job.record({"step": progress.step, **row})
     job.console.validation({"step": progress.step, **row}, job.val_stream.datasets)
-    if picture.exists():
-        job.tracker.image("reconstruction", picture, progress.step)
     return row

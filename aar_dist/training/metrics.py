@@ -6,6 +6,7 @@
 would have written.
 """
 
+import contextlib
 import json
 import math
 import os
@@ -20,11 +21,13 @@ import torch
 from torch import Tensor
 
 from aar_dist.base import storage
-from aar_dist.objectives.base import Metrics
+from aar_dist.models.cost import training
+from aar_dist.objectives.base import Metrics, Objective
 from aar_dist.stream.batch import SegmentBatch
 from aar_dist.training.ranks import sum_ranks
 
 Row = dict[str, Any]
+LONGEST_LINE = 1 << 16
 
 
 class Meter:
@@ -65,13 +68,22 @@ def _ratio(total: float, count: float) -> float:
 class Clock:
     """Throughput between two calls of :meth:`take`, of as many ranks as there are: their parts are alike."""
 
-    def __init__(self, world_size: int) -> None:
+    def __init__(self, world_size: int, objective: Objective, matmul_tflops: float) -> None:
+        """
+        Args:
+            objective: What is trained; its costs tell the useful operations of a batch.
+            matmul_tflops: What one rank's accelerator can do.
+        """
         self.world_size = world_size
+        self.matmul_tflops = matmul_tflops
+        self._backbone = objective.backbone
+        costs = objective.costs()
+        self._work = training(costs) if costs else None
         self._reset()
 
     def _reset(self) -> None:
         self._since, self._waited, self._segments = time.perf_counter(), 0.0, 0
-        self._seconds: Tensor | float = 0.0
+        self._sums: Tensor | None = None
 
     def waited(self, seconds: float) -> None:
         """Time spent waiting for the stream."""
@@ -80,20 +92,29 @@ class Clock:
     def trained(self, batch: SegmentBatch) -> None:
         """A micro-batch of this rank. What was cut off a segment, or filled up, does not count."""
         self._segments += len(batch.dataset)
-        # Stays on the device, where looking at it would wait for the step.
-        self._seconds = self._seconds + (batch.valid.any(2).sum(1) / batch.rate_hz).sum()
+        n = self._backbone.n_tokens(batch)
+        seconds = (batch.valid.any(2).sum(1) / batch.rate_hz).sum(dtype=torch.float64)
+        # They stay on the device, where looking at them would wait for the step.
+        sums = torch.stack([seconds, n.sum(), n.square().sum()])
+        self._sums = sums if self._sums is None else self._sums + sums
 
     def pause(self, seconds: float) -> None:
         """Leave out time that was spent on validation or saving."""
         self._since += seconds
 
     def take(self) -> Row:
-        """Segments and hours of recording a second over all ranks, and this rank's share of time in the loader."""
+        """Segments and hours of recording a second over all ranks; of this rank the share of time spent waiting for
+        the stream, and that of ``matmul_tflops`` that went into the model (``mfu``): forward and backward of what was
+        recorded. Padding and what is computed twice are no use."""
         elapsed = max(time.perf_counter() - self._since, 1e-9)
+        seconds, tokens, pairs = [0.0] * 3 if self._sums is None else self._sums.tolist()
+        flops = self._work.of(tokens, pairs) if self._work else math.nan
         row = {
             "segments_per_s": self.world_size * self._segments / elapsed,
-            "hours_per_s": self.world_size * float(self._seconds) / 3600 / elapsed,
+            "hours_per_s": self.world_size * seconds / 3600 / elapsed,
             "loader_share": min(1.0, self._waited / elapsed),
+            "mfu": flops / elapsed / (1e12 * self.matmul_tflops),
+            "matmul_tflops": self.matmul_tflops,
         }
         self._reset()
         return row
@@ -141,6 +162,24 @@ def read_rows(path: Path) -> list[Row]:
         except json.JSONDecodeError:
             break
     return rows
+
+
+def last_step(path: Path, since: float) -> int | None:
+    """Step of the last whole line, if the file was written after ``since`` (seconds since the epoch). Reads its end
+    alone: it is asked every second."""
+    try:
+        if path.stat().st_mtime < since:
+            return None
+        with open(path, "rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - LONGEST_LINE))
+            lines = file.read().splitlines(keepends=True)
+    except OSError:
+        return None
+    for line in reversed(lines):
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            if line.endswith(b"\n"):
+                return int(json.loads(line)["step"])
+    return None
 
 
 def trim(path: Path, step: int) -> int:

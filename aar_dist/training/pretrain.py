@@ -21,6 +21,7 @@ from aar_dist.stream.loader import SegmentStream, has_split, open_stream
 from aar_dist.training import checkpoints, publishing
 from aar_dist.training.config import SCHEMA, PretrainConfig, recipe
 from aar_dist.training.loop import Job
+from aar_dist.training.meeting.meeting import meets
 from aar_dist.training.progress import Progress
 from aar_dist.training.ranks import Ranks, from_main
 from aar_dist.training.run import WEIGHTS, Plan, carry_out, place_of, tells_finished
@@ -29,6 +30,7 @@ from aar_dist.training.run_directory import RunDirectory
 
 @user_entry
 @resumes
+@meets
 def main(argv: Sequence[str] | None = None) -> None:
     """The command: ``--config FILE`` and dotted overrides. See docs/training.md."""
     pretrain(load(SCHEMA, arguments() if argv is None else argv))

@@ -65,6 +65,16 @@ def any_rank(flag: bool) -> bool:
     return bool(value.item())
 
 
+def max_ranks(*values: float) -> list[float]:
+    """The largest of each value over all ranks, exact for integers up to 2^53."""
+    if not _together():
+        return list(values)
+    largest = torch.tensor(values, dtype=torch.float64, device=_device())
+    dist.all_reduce(largest, op=dist.ReduceOp.MAX)
+    found: list[float] = largest.tolist()
+    return found
+
+
 def sum_ranks(values: torch.Tensor) -> torch.Tensor:
     """The sum of a tensor over all ranks, on the CPU."""
     if not _together():
@@ -94,6 +104,25 @@ def from_main(make: Callable[[], T]) -> T:
     if isinstance(answer, AarError):
         raise answer
     return answer  # type: ignore[return-value]
+
+
+def to_main(value: T) -> list[T]:
+    """Every rank's value, in their order, on rank 0; nothing elsewhere. For plain objects, now and then."""
+    if not _together():
+        return [value]
+    main = dist.get_rank() == 0
+    values: list[T | None] | None = [None] * dist.get_world_size() if main else None
+    dist.gather_object(value, values)
+    return values or []  # type: ignore[return-value]
+
+
+def to_all(value: T) -> list[T]:
+    """Every rank's value, in their order, on every rank. For small plain objects, now and then."""
+    if not _together():
+        return [value]
+    values: list[T | None] = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values  # type: ignore[return-value]
 
 
 def barrier() -> None:

@@ -9,23 +9,29 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-import yaml
 
 from aar_dist.base.hashing import word
+from aar_dist.base.last_word import LastWord
 from aar_dist.objectives.base import Objective
 from aar_dist.stream.loader import SegmentStream
 from aar_dist.training import checkpoints, metrics, publishing, saving, tracking
-from aar_dist.training.alarm import alarm
 from aar_dist.training.config import RunConfig
 from aar_dist.training.console import Console
-from aar_dist.training.engine import Engine, check_zero_options, lost_peer, process_group
+from aar_dist.training.engine import Engine, check_zero_options
+from aar_dist.training.group import lost_peer, process_group
+from aar_dist.training.health.hang import watched
+from aar_dist.training.health.monitor import look_after
 from aar_dist.training.loop import Job, train
+from aar_dist.training.meeting.meeting import attend
 from aar_dist.training.patience import Patience
 from aar_dist.training.progress import Progress
 from aar_dist.training.ranks import Ranks, from_main
 from aar_dist.training.resharding.change import changed, told
 from aar_dist.training.run_directory import RunDirectory
-from aar_dist.training.stopper import Stopper
+from aar_dist.training.stopping.deadline import Deadline
+from aar_dist.training.stopping.launcher import Launcher
+from aar_dist.training.stopping.stopper import Stopper
+from aar_dist.training.tracking.nodes import Nodes
 
 WEIGHTS = word("weights")
 
@@ -51,18 +57,23 @@ class Plan:
     """Validations in a row without a better loss that end the run; None: none do."""
     warnings: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        self.config.train.retention.check_reached(self.save_every)
+
 
 def place_of(config: RunConfig) -> tuple[Ranks, RunDirectory]:
     """This process among all, and the folder of the run. Raises ``ConfigError`` where the batch cannot be shared, or
     without a folder."""
     ranks = Ranks.from_environment()
+    config.deepspeed.check_ranks(ranks.world_size)
     config.train.micro_batches(ranks.world_size)
     return ranks, RunDirectory.of(config.out)
 
 
 def tells_finished(directory: RunDirectory, ranks: Ranks) -> bool:
     """True of a run that has nothing left to do, and says so."""
-    said = directory.finished()
+    with attend() as met:
+        said = met.of_main(directory.finished)
     if said and ranks.main:
         print(f"{directory.root} is finished: {said['model']} in {said['store']}. A new run needs another --out")
     return said is not None
@@ -71,17 +82,25 @@ def tells_finished(directory: RunDirectory, ranks: Ranks) -> bool:
 def carry_out(plan: Plan, ranks: Ranks, directory: RunDirectory, finish: Callable[[Job, Progress], None]) -> None:
     """Train, or go on training; ``finish`` is called on every rank with all that is left to do."""
     with ExitStack() as stack:
-        device = stack.enter_context(process_group(ranks))
+        met = stack.enter_context(attend())
+        streams = [stream for stream in (plan.train_stream, plan.val_stream) if stream]
+        met.agree(plan.text, [stream.identity for stream in streams], plan.config.data.shards, directory.root)
+        device = stack.enter_context(process_group(ranks, plan.config.health.collective_timeout))
         check_zero_options(plan.config.deepspeed)
         stack.enter_context(lost_peer(ranks, directory.root))
-        stack.enter_context(alarm(ranks))
-        stopper = stack.enter_context(Stopper())
+        launcher = stack.enter_context(closing(Launcher().watch()))
+        deadline = Deadline.of(plan.config.train.time_limit_min)
+        stopper = stack.enter_context(Stopper(ranks, deadline, launcher))
         job, progress = compose(plan, ranks, device, directory, stack)
         progress = train(job, progress, stopper)
-        if job.complete(progress):
-            finish(job, progress)
+        job.health.pulse.beat("publishing", progress.step)
+        if stopper.reason:
+            LastWord(stopper.kind, stopper.reason, may_pass=True).leave()
+            job.console.say(
+                f"stopped at step {progress.step} and saved, as {stopper.reason}; the same command goes on from there"
+            )
         else:
-            job.console.say(f"stopped at step {progress.step} and saved; the same command goes on from there")
+            finish(job, progress)
 
 
 def compose(
@@ -97,6 +116,7 @@ def compose(
         saving.check_continues(found.saved, progress, plan.objective)
     from_main(lambda: publishing.check_store(config, directory))
     directory.open_log(ranks)
+    watch = stack.enter_context(watched(ranks, directory.log, config.health))
     source = saving.reshard(found.saved, plan.objective, config, ranks, device)
     engine = Engine(plan.objective, config.deepspeed, config.train, config.optim, ranks, device)
     stack.callback(engine.close)
@@ -110,7 +130,7 @@ def compose(
     total_steps = config.train.total_steps(stream.n_segments, step=progress.step, position=progress.position)
     console = Console(ranks, total_steps)
     stack.callback(console.close)
-    file, tracker = recorders(config, console, directory, progress, plan.text, stack)
+    file, tracker = recorders(plan, console, directory, progress, total_steps, ranks, stack)
     job = Job(
         config=config,
         ranks=ranks,
@@ -120,10 +140,12 @@ def compose(
         directory=directory,
         file=file,
         tracker=tracker,
+        health=look_after(config, console, stream, directory, progress, tracker, watch),
         console=console,
         total_steps=total_steps,
         val_every=plan.val_every,
         save_every=plan.save_every,
+        nodes=Nodes(ranks, device),
         pictures=plan.pictures,
         patience=from_main(lambda: Patience(plan.patience, past_validations(directory, progress))),
     )
@@ -143,18 +165,28 @@ def take_over(directory: RunDirectory, config: str, found: saving.Found) -> None
 
 
 def recorders(
-    config: RunConfig, console: Console, directory: RunDirectory, progress: Progress, text: str, stack: ExitStack
+    plan: Plan,
+    console: Console,
+    directory: RunDirectory,
+    progress: Progress,
+    total_steps: int,
+    ranks: Ranks,
+    stack: ExitStack,
 ) -> tuple[metrics.MetricsFile | None, tracking.Run]:
     """The metrics file, cut back to where the run stands, and its mirror; on rank 0."""
     if not console.main:
-        return None, tracking.NoTracker()
-    last = metrics.trim(directory.metrics, progress.step if progress.step else -1)
+        return None, tracking.NoTracker(directory.root)
+    metrics.trim(directory.metrics, progress.step if progress.step else -1)
     file = stack.enter_context(closing(metrics.MetricsFile(directory.metrics)))
-    settings: dict[str, Any] = yaml.safe_load(text)
-    tracker = tracking.start(
-        config.tracking, directory.root, progress.run_id, settings, warn=console.warn, last_step=last
+    attempt = tracking.begin(
+        directory.root,
+        world_size=ranks.world_size,
+        from_step=progress.step,
+        val_every=plan.val_every,
+        total_steps=total_steps,
+        shards=plan.train_stream.source.told(),
     )
-    return file, stack.enter_context(closing(tracker))
+    return file, stack.enter_context(tracking.start(plan.config.tracking, directory.root, attempt, warn=console.warn))
 
 
 def past_validations(directory: RunDirectory, progress: Progress) -> list[float | None]:
@@ -176,5 +208,6 @@ def announce(job: Job, plan: Plan, progress: Progress, found: saving.Found) -> N
         f"{job.config.train.batch_size} segments, {job.ranks.world_size} rank(s) on {job.engine.device.type}, ZeRO-"
         f"{job.config.deepspeed.zero_stage}, {job.engine.layout['precision']}; {plan.about}"
     )
-    for warning in filter(None, (*plan.warnings, job.config.train.crumbs(job.ranks.world_size))):
+    room = saving.room_ahead(job.engine, job.directory.checkpoints, job.config.train.retention, job.total_steps)
+    for warning in filter(None, (*plan.warnings, job.config.train.crumbs(job.ranks.world_size), room)):
         job.console.warn(warning)

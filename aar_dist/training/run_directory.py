@@ -2,7 +2,8 @@
 
 config.yaml      resolved            log/rank_k.log   what each rank had to say
 metrics.jsonl    every number        pictures/        originals and reconstructions
-checkpoints/     for resuming        wandb/           the offline mirror
+events.jsonl     what happened to it  reconstructions/ the same in numbers
+checkpoints/     for resuming        wandb/           what the tracker is told, and its offline copy
 finished         written last: this file alone means that the run is done
 """
 
@@ -12,11 +13,13 @@ import logging
 import os
 import time
 from dataclasses import dataclass
+from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import IO, Any
 
 from aar_dist.base import storage
-from aar_dist.base.errors import CheckpointError, ConfigError
+from aar_dist.base.errors import ConfigError, PassingError
+from aar_dist.training import checkpoints
 from aar_dist.training.ranks import Ranks
 
 log = logging.getLogger(__name__)
@@ -48,6 +51,16 @@ class RunDirectory:
         return self.root / "metrics.jsonl"
 
     @property
+    def events(self) -> Path:
+        """What happened to the run: steps left out, spikes, hangs."""
+        return self.root / "events.jsonl"
+
+    @property
+    def log(self) -> Path:
+        """What each rank had to say."""
+        return self.root / "log"
+
+    @property
     def checkpoints(self) -> Path:
         """DeepSpeed's own, for resuming."""
         return self.root / "checkpoints"
@@ -69,6 +82,10 @@ class RunDirectory:
         """Mark the run as done."""
         storage.write_json(self.root / "finished", said)
 
+    def holds(self, step: int) -> bool:
+        """True if there is a complete checkpoint of this step."""
+        return self.checkpoints / checkpoints.name_of(step) in checkpoints.complete(self.checkpoints)
+
     def prepare(self, config: str) -> None:
         """Make the folders, remove unfinished work of a killed run and write the configuration (rank 0)."""
         with storage.one_line_errors(self.root):
@@ -82,7 +99,7 @@ class RunDirectory:
         """Hold the run directory for this process (rank 0). A lock dies with its owner.
 
         Raises:
-            CheckpointError: another process holds it.
+            PassingError: another process holds it.
         """
         with storage.one_line_errors(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
@@ -98,14 +115,29 @@ class RunDirectory:
                 file.flush()
                 return file
         file.seek(0)
-        raise CheckpointError(f"{self.root} is in use by {file.read()}; wait for it, end it, or choose another --out")
+        raise PassingError(f"{self.root} is in use by {file.read()}; wait for it, end it, or choose another --out")
+
+    def held(self) -> str:
+        """Which process holds the run directory; empty if none does."""
+        try:
+            with open(self.root / ".lock", "r+") as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except OSError:
+                    return file.read() or "another process"
+        except FileNotFoundError:
+            pass
+        return ""
 
     def open_log(self, ranks: Ranks) -> None:
-        """Send this rank's log messages to its own file."""
-        folder = self.root / "log"
-        folder.mkdir(parents=True, exist_ok=True)
-        handler = logging.FileHandler(folder / f"rank_{ranks.rank}.log")
+        """Send this rank's log messages to its own file, those kept since the start first."""
+        self.log.mkdir(parents=True, exist_ok=True)
+        handler = logging.FileHandler(self.log / f"rank_{ranks.rank}.log")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        for keeper in logging.root.handlers:
+            if isinstance(keeper, MemoryHandler):
+                keeper.setTarget(handler)
+                keeper.flush()
         logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
         logging.getLogger("aar_dist").setLevel(logging.INFO)
         log.info("rank %d is process %d on %s", ranks.rank, os.getpid(), os.uname().nodename)

@@ -7,12 +7,13 @@ import time
 import torch.distributed as dist
 
 from aar_dist.base.errors import ConfigError, run_door, user_entry
-from aar_dist.training.alarm import alarm
-from aar_dist.training.ranks import Ranks, barrier, from_main
+from aar_dist.training.meeting.meeting import meeting
+from aar_dist.training.ranks import barrier, from_main
 
 rank, world, port = (int(text) for text in sys.argv[1:4])
 what = sys.argv[4]
 os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+os.environ["LOCAL_RANK"] = str(rank)
 
 
 def refuse() -> None:
@@ -25,6 +26,8 @@ def fail() -> None:
         refuse()
     if what == f"rank {rank} has a full disk":
         raise OSError(28, "No space left on device", "/some/file")
+    if what == f"rank {rank} has a bug":
+        raise ZeroDivisionError("division by zero")
     if what == "all fail":
         from_main(refuse)
     if what == f"rank {rank} computes while rank 0 fails":
@@ -35,13 +38,14 @@ def fail() -> None:
 
 @user_entry
 def main() -> None:
-    dist.init_process_group("gloo")
-    with alarm(Ranks.from_environment()):
+    with meeting() as met:
+        if what == f"before the group rank {rank} fails":
+            refuse()
+        dist.init_process_group("gloo", store=met.group_store(), rank=rank, world_size=world)
         barrier()
         fail()
         barrier()
-    barrier()
-    dist.destroy_process_group()
+        dist.destroy_process_group()
 
 
 run_door(main)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from launching import DEEPSPEED, ROOT, TINY, environment, finish, flags, free_port, losses, run, start, validations
-from test_tracking import summary
+from wandb_log import summary
 
 from aar_dist.base.storage import hash_tree
 from aar_dist.store.registry import Store, resolve
@@ -52,7 +52,12 @@ def test_rows_hold_what_was_asked_for(trained):
     rows = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
     last = next(row for row in rows if row["step"] == 8 and "loss" in row)
     wanted = {"loss", "lr", "grad_norm", "skipped_steps", "segments_per_s", "hours_per_s", "loader_share", "memory_gb"}
-    assert wanted <= last.keys()
+    assert wanted | {"mfu", "matmul_tflops"} <= last.keys()
+    for row in rows:  # one launch measures once, and a share of what it measured went into the model
+        if "mfu" in row:
+            assert row["matmul_tflops"] == last["matmul_tflops"] > 0.001
+            assert 0 < row["mfu"] < 1
+            assert 0 <= row["loader_share"] <= 1
     assert {"loss/fast", "loss/slow"} & last.keys()
     for row in validations(trained):
         for name in ("loss", "zero_mse", "interpolation_mse"):

@@ -6,6 +6,9 @@ import math
 import pytest
 import torch
 
+from aar_dist.models.transformer import AAREncoder
+from aar_dist.objectives.masked import MaskedReconstruction
+from aar_dist.training.footprint import describe
 from aar_dist.training.metrics import Clock, Meter, MetricsFile, read_rows, trim
 
 NAN = math.nan
@@ -48,13 +51,21 @@ def test_the_mean_does_not_depend_on_how_a_batch_is_cut():
 def test_clock(monkeypatch, segments):
     now = [0.0]
     monkeypatch.setattr("time.perf_counter", lambda: now[0])
-    clock = Clock(world_size=2)
+    objective = MaskedReconstruction(AAREncoder(d_embedding=64, n_layers=1, max_window_length=4000))
+    segments_of = describe(objective, rates_hz=(90.0, 60.0, 360.0, 30.0), max_window_length=4000)["segments"]
+    flops = 5 * sum(segment["flops_forward_backward"] for segment in segments_of)
+    clock = Clock(world_size=2, objective=objective, matmul_tflops=flops / 1e12)
     for _ in range(5):
         clock.trained(segments(900, 600, 3600, 300, pad_to=4000))  # at 90, 60, 360 and 30 Hz: 10 s each
     clock.waited(1.0)
     now[0] = 14.0
     clock.pause(10.0)
-    assert clock.take() == {"segments_per_s": 10.0, "hours_per_s": 10 * 10 / 3600, "loader_share": 0.25}
+    told = clock.take()
+    # Four seconds for five times what the matrix product could do in one: padding is in neither.
+    assert told.pop("mfu") == pytest.approx(0.25)
+    assert told.pop("matmul_tflops") == clock.matmul_tflops
+    assert told == {"segments_per_s": 10.0, "hours_per_s": 10 * 10 / 3600, "loader_share": 0.25}
+    assert clock.take()["segments_per_s"] == 0
 
 
 def test_the_file_is_cut_back_to_a_step(tmp_path):

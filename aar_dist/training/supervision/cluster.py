@@ -1,0 +1,75 @@
+"""The hosts that a run may use, and what it leaves on them.
+
+present -> swept of leftovers -> (launch) -> lost? asked to stop? -> swept
+"""
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from aar_dist.training.supervision import leftovers
+from aar_dist.training.supervision.hosts import Host, answering, on_each
+
+HERE = "this machine"
+ANSWER_S = 10.0
+"""A host that has not run a command by then does not answer."""
+MISSES = 2
+"""Looks in a row that a host must miss to be lost."""
+
+
+class Cluster:
+    """Hosts reached by ssh, or this machine alone.
+
+    Args:
+        hosts: Of the hostfile; empty: this machine.
+        here: Ranks of this machine, without hosts.
+        run: The run directory, by which processes of the run are known.
+        probe_s: Seconds between two looks at the hosts of an attempt.
+    """
+
+    def __init__(self, hosts: Sequence[Host], here: int, run: Path, probe_s: float) -> None:
+        self.hosts, self.remote = list(hosts) or [Host(HERE, here)], bool(hosts)
+        self._run, self._probe_s = str(run), probe_s
+        self._looked, self._missed = time.monotonic(), dict.fromkeys((host.name for host in self.hosts), 0)
+
+    def present(self) -> list[Host]:
+        """The hosts that answer."""
+        return answering(self.hosts, ANSWER_S) if self.remote else self.hosts
+
+    def sweep(self, hosts: Sequence[Host], grace_s: float) -> list[Host]:
+        """End what is left of the run on these hosts, its ranks having this time to save; returns those done."""
+        if not self.remote:
+            leftovers.end(self._run, grace_s)
+            return list(hosts)
+        said = on_each(hosts, leftovers_command(self._run, f"--grace={grace_s}"), grace_s + 2 * ANSWER_S)
+        return [host for host in hosts if said[host.name] is not None]
+
+    def ask(self, hosts: Sequence[Host]) -> None:
+        """Ask all ranks to stop."""
+        if self.remote:
+            on_each(hosts, leftovers_command(self._run, "--ask"), ANSWER_S)
+        else:
+            leftovers.ask(self._run)
+
+    def launched(self) -> None:
+        """An attempt begins."""
+        self._looked, self._missed = time.monotonic(), dict.fromkeys(self._missed, 0)
+
+    def lost(self, hosts: Sequence[Host]) -> list[str]:
+        """Names of the hosts of an attempt that no longer answer; looks only now and then."""
+        if not self.remote or time.monotonic() - self._looked < self._probe_s:
+            return []
+        there = {host.name for host in answering(hosts, ANSWER_S)}
+        self._looked = time.monotonic()
+        for host in hosts:
+            self._missed[host.name] = 0 if host.name in there else self._missed[host.name] + 1
+        return [host.name for host in hosts if self._missed[host.name] >= MISSES]
+
+
+def leftovers_command(run: str, *options: str) -> list[str]:
+    """The command that deals with what is left of a run on another host: in the same folder, with the same code."""
+    paths = os.pathsep.join([os.getcwd(), *filter(None, [os.environ.get("PYTHONPATH")])])
+    module = ["-m", "aar_dist.training.supervision.leftovers", run, *options]
+    return ["env", f"--chdir={os.getcwd()}", f"PYTHONPATH={paths}", sys.executable, *module]

@@ -1,0 +1,76 @@
+"""The hosts of a launch: who is meant, who answers, how many ranks each gets.
+
+hostfile -> [Host] -> answering (ssh, all at once) -> spread(ranks) -> [Host] of this attempt
+"""
+
+import shlex
+import subprocess
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from aar_dist.training.meeting.hostfile import read_hostfile
+
+AT_ONCE = 64
+CONNECT_S = 5
+
+
+@dataclass(frozen=True)
+class Host:
+    """A computer, and the ranks it takes."""
+
+    name: str
+    slots: int
+
+
+def hosts_of(path: str | Path) -> list[Host]:
+    """The hosts of a hostfile. Raises ``ConfigError``."""
+    return [Host(name, slots) for name, slots in read_hostfile(path).items()]
+
+
+def answering(hosts: Sequence[Host], timeout_s: float) -> list[Host]:
+    """Those of the hosts on which ssh can run a command within this time."""
+    said = on_each(hosts, ["true"], timeout_s)
+    return [host for host in hosts if said[host.name] is not None]
+
+
+def on_each(hosts: Iterable[Host], command: Sequence[str], timeout_s: float) -> dict[str, str | None]:
+    """Run a command on all hosts at once: name -> its output, None where it failed or nothing came in time."""
+    hosts = list(hosts)
+    with ThreadPoolExecutor(min(AT_ONCE, len(hosts) or 1)) as pool:
+        said = pool.map(lambda host: _ssh(host.name, command, timeout_s), hosts)
+        return dict(zip((host.name for host in hosts), said, strict=True))
+
+
+def _ssh(name: str, command: Sequence[str], timeout_s: float) -> str | None:
+    words = ["ssh", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={CONNECT_S}", name, "--"]
+    try:
+        done = subprocess.run(
+            [*words, shlex.join(command)], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout_s,
+            start_new_session=True,  # the Ctrl-C of a terminal is for the supervisor
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+def ranks_for(slots: int, fits: Callable[[int], bool]) -> int:
+    """The largest number of ranks, up to this many, among which the batch can be shared; 0 if there is none."""
+    return next((ranks for ranks in range(slots, 0, -1) if fits(ranks)), 0)
+
+
+def spread(hosts: Sequence[Host], ranks: int) -> list[Host]:
+    """The hosts with as many slots as ranks; the last ones give way."""
+    chosen = []
+    for host in hosts:
+        taken = min(host.slots, ranks)
+        ranks -= taken
+        if taken:
+            chosen.append(replace(host, slots=taken))
+    return chosen
+
+
+def hostfile(hosts: Iterable[Host]) -> str:
+    """The lines that DeepSpeed reads."""
+    return "".join(f"{host.name} slots={host.slots}\n" for host in hosts)

@@ -1,0 +1,128 @@
+"""What happens before an attempt, and what is looked at from outside while it runs.
+
+hosts that answer, nothing left on them -> lock free -> launch;   lost hosts, a wish to stop -> Noticed
+"""
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from aar_dist.base import storage
+from aar_dist.base.carried import PRIVATE
+from aar_dist.base.errors import ConfigError
+from aar_dist.training.ranks import free_port
+from aar_dist.training.run_directory import RunDirectory
+from aar_dist.training.supervision.cluster import Cluster
+from aar_dist.training.supervision.command import ENV_FILE, command, env_file, marks, of_hosts
+from aar_dist.training.supervision.hosts import Host, hostfile, ranks_for, spread
+from aar_dist.training.supervision.request import Request
+from aar_dist.training.supervision.saying import say
+from aar_dist.training.supervision.watch import Noticed, Watch
+
+SAY_EVERY_S = 60.0
+ASK_EVERY_S = 5.0
+LEAVES_S = 120.0
+"""A launch that was asked to stop is ended after this time: it may still have been starting."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """When to wait, and when not to."""
+
+    max_failures: int = 5
+    """Attempts in a row without a newer checkpoint that are enough."""
+    wait_s: float = 60.0
+    """For hosts that are missing, before the run goes on with fewer ranks."""
+    grace_s: float = 30.0
+    """For ranks to save whose launcher is gone."""
+    stall_s: float = 3600.0
+    """Longest time without a step: start, compiling and validation included."""
+
+
+class Launching:
+    """Of one run.
+
+    Args:
+        script: The training script and its arguments.
+        fits: True for a number of ranks among which the batch can be shared.
+    """
+
+    def __init__(
+        self,
+        script: Sequence[str],
+        directory: RunDirectory,
+        cluster: Cluster,
+        patience: Patience,
+        request: Request,
+        fits: Callable[[int], bool],
+    ) -> None:
+        self._script, self._directory, self._cluster = script, directory, cluster
+        self._patience, self._request, self._fits = patience, request, fits
+        log = directory.root / "log"
+        self.said = log / "last_word.json"
+        self._hostfile, self._env_file = log / "hostfile", log / "deepspeed_env"
+        self._asked = self._asked_again = 0.0
+
+    def hosts(self) -> list[Host]:
+        """The hosts of the next attempt, with as many slots as they get ranks; empty if none answers. Raises
+        ``ConfigError`` for a batch that cannot be shared."""
+        since = time.monotonic()
+        while True:
+            present = self._cluster.sweep(self._cluster.present(), self._patience.grace_s)
+            missing = [host.name for host in self._cluster.hosts if host not in present]
+            if not missing or self._request or time.monotonic() - since >= self._patience.wait_s:
+                break
+            say(f"waiting for {', '.join(missing)} ({self._patience.wait_s:.0f} s at most)")
+            self._request.sleep(min(5.0, self._patience.wait_s))
+        slots = sum(host.slots for host in present)
+        ranks = ranks_for(slots, self._fits)
+        if slots and not ranks:
+            raise ConfigError(f"train.batch_size cannot be shared among {slots} ranks, nor among fewer")
+        return spread(present, ranks)
+
+    def wait_for_lock(self) -> None:
+        """Until no process holds the run directory: a launch of somebody's own, since ours are ended."""
+        said = -SAY_EVERY_S
+        while not self._request and (holder := self._directory.held()):
+            if time.monotonic() - said > SAY_EVERY_S:
+                say(f"waiting: {self._directory.root} is in use by {holder}")
+                said = time.monotonic()
+            self._request.sleep(1.0)
+
+    def launch(self, number: int, hosts: Sequence[Host]) -> Watch:
+        """Start an attempt."""
+        storage.remove(self.said)
+        marked = marks(self._directory.root, self.said)
+        remote = self._cluster.remote
+        if remote:
+            storage.write_text(self._hostfile, hostfile(hosts))
+            storage.write_text(self._env_file, env_file(os.environ, marked, self._env_file.with_name(PRIVATE)))
+            marked[ENV_FILE] = str(self._env_file)
+        ranks = sum(host.slots for host in hosts)
+        file = self._hostfile if remote else None
+        words = command(self._script, hostfile=file, first=hosts[0].name, ranks=ranks, port=free_port())
+        self._cluster.launched()
+        log = self.said.with_name(f"attempt_{number:04d}.log")
+        watch = Watch(words, {**os.environ, **marked}, self._directory, self.said, log)
+        say(f"attempt {number}: {ranks} rank(s) on {of_hosts(hosts)}, from step {watch.from_step}")
+        return watch
+
+    def look(self, hosts: Sequence[Host]) -> Noticed | None:
+        """What ends an attempt from outside. A wish to stop is handed on to the ranks."""
+        if self._request:
+            return self._stop(hosts)
+        lost = self._cluster.lost(hosts)
+        return Noticed(f"{', '.join(lost)} no longer answers", hopeless=True) if lost else None
+
+    def _stop(self, hosts: Sequence[Host]) -> Noticed | None:
+        now = time.monotonic()
+        if not self._asked:
+            say(f"{self._request.why}: the run saves and leaves (once more ends it at once)")
+            self._asked = now
+        if len(self._request.numbers) > 1 or now - self._asked > LEAVES_S:
+            return Noticed("ended without a farewell", hopeless=True)
+        if now - self._asked_again > ASK_EVERY_S and not self.said.exists():  # again: ranks may have been starting
+            self._asked_again = now
+            self._cluster.ask(hosts)
+        return None

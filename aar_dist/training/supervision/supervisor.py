@@ -1,0 +1,117 @@
+"""Start a run, again and again, until its marker stands.
+
+hosts -> lock -> launch -> watch -> leftovers ended -> recorded -> judged -> (wait) -> …
+"""
+
+import fcntl
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+from aar_dist.base import last_word, storage
+from aar_dist.base.errors import USER_ERROR_EXIT, PassingError
+from aar_dist.training.run_directory import RunDirectory
+from aar_dist.training.supervision import attempts
+from aar_dist.training.supervision.cluster import Cluster
+from aar_dist.training.supervision.judge import End, Verdict, judge
+from aar_dist.training.supervision.launching import Launching, Patience
+from aar_dist.training.supervision.request import Request
+from aar_dist.training.supervision.saying import say
+from aar_dist.training.supervision.watch import Noticed, newest_step
+
+GAVE_UP_EXIT = 1
+NO_HOST = End(finished=False, said=None, noticed="no host answers", asked="", progressed=False)
+
+
+def supervise(
+    script: Sequence[str], directory: RunDirectory, cluster: Cluster, patience: Patience, fits: Callable[[int], bool]
+) -> int:
+    """Until the run is finished, or there is no sense in another attempt; returns the exit code.
+
+    Args:
+        script: The training script and its arguments.
+        fits: True for a number of ranks among which the batch can be shared.
+
+    Raises:
+        PassingError: another supervisor is at work on this run.
+    """
+    request = Request().listen()
+    launching = Launching(script, directory, cluster, patience, request, fits)
+    failures = 0
+    with _alone(directory):
+        while not directory.finished():
+            end = attempt(launching, directory, cluster, patience, request)
+            verdict = judge(end, failures, patience.max_failures)
+            failures = verdict.failures
+            if (code := _then(verdict, end, directory, patience)) is not None:
+                return code if not request else 128 + request.numbers[0]
+            request.sleep(verdict.wait_s)
+    say(f"{directory.root} is finished")
+    return 0
+
+
+def attempt(
+    launching: Launching, directory: RunDirectory, cluster: Cluster, patience: Patience, request: Request
+) -> End:
+    """One launch, from start to end, recorded."""
+    hosts = launching.hosts()
+    if not hosts:
+        return replace(NO_HOST, asked=request.why)
+    launching.wait_for_lock()
+    number = max((made.number for made in attempts.read(directory.root)), default=0) + 1
+    watch = launching.launch(number, hosts)
+    noticed: Noticed = watch.until_noticed(patience.stall_s, lambda: launching.look(hosts))
+    # Ranks that only lost their launcher can still save; those that wait for a lost rank cannot.
+    cluster.sweep(hosts, 0.0 if noticed.hopeless else patience.grace_s)
+    watch.end()
+    progressed = newest_step(directory) > watch.from_step
+    finished = directory.finished() is not None
+    end = End(
+        finished=finished,
+        said=last_word.read(launching.said),
+        noticed=noticed.what,
+        asked=request.why,
+        progressed=progressed,
+    )
+    made = watch.attempt(number, [host.name for host in hosts], sum(host.slots for host in hosts), end.how)
+    say(f"attempt {number} ended at step {made.reached}, saved at {made.to_step}: {end.how}")
+    try:
+        attempts.append(directory.root, made)
+    except OSError as error:
+        say(f"{directory.root / attempts.NAME} cannot be written: {error.strerror}")
+    return end
+
+
+def _then(verdict: Verdict, end: End, directory: RunDirectory, patience: Patience) -> int | None:
+    """Say what follows; the exit code if nothing does."""
+    match verdict.then:
+        case "again":
+            row = f" (failure {verdict.failures} of {patience.max_failures} in a row)" if verdict.failures else ""
+            say(f"again in {verdict.wait_s:.0f} s{row}")
+            return None
+        case "done":
+            say(f"{directory.root} is finished")
+            return 0
+        case "stopped":
+            say("stopped; the same command goes on")
+            return 0
+        case "mistake":
+            say(f"no other attempt would end otherwise: {end.how}")
+            return USER_ERROR_EXIT
+        case "give up":
+            say(f"gave up after {verdict.failures} attempts in a row without a newer checkpoint: {end.how}")
+            return GAVE_UP_EXIT
+
+
+@contextmanager
+def _alone(directory: RunDirectory) -> Iterator[None]:
+    """No two supervisors for one run. The lock dies with its owner."""
+    with storage.one_line_errors(directory.root):
+        (directory.root / "log").mkdir(parents=True, exist_ok=True)
+        file = open(directory.root / ".supervisor", "a")  # noqa: SIM115 (closed below)
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise PassingError(f"{directory.root} is supervised by another process; wait for it, or end it") from None
+        yield

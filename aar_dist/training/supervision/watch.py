@@ -1,0 +1,142 @@
+"""One attempt from its launch to its end: what it does meanwhile, and when to end it.
+
+launch -> (first step) -> launcher ends | host does not answer | no step for too long | asked to stop -> noticed
+"""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from aar_dist.base import last_word
+from aar_dist.training import checkpoints
+from aar_dist.training.metrics import last_step
+from aar_dist.training.run_directory import RunDirectory
+from aar_dist.training.supervision.attempts import Attempt
+
+LOOK_EVERY_S = 0.5
+NOISE = re.compile(rb"\[INFO\] \[(launch|runner)\.py:|^pdsh@\S+: .*command in progress")
+"""Told by DeepSpeed's launcher on other hosts whatever its log level, and by pdsh."""
+FAREWELL_S = 20.0
+"""A launcher that goes on for so long after the ranks' last word, or after the marker, waits for nobody."""
+
+
+@dataclass(frozen=True)
+class Noticed:
+    """What ended an attempt, as seen from outside."""
+
+    what: str
+    hopeless: bool = False
+    """True if its ranks cannot save any more."""
+
+
+class Watch:
+    """An attempt that runs."""
+
+    def __init__(
+        self, command: Sequence[str], environ: Mapping[str, str], directory: RunDirectory, said: Path, log: Path
+    ) -> None:
+        self._directory, self._said = directory, said
+        self.from_step = newest_step(directory)
+        self.ready: float | None = None
+        self.reached = self.from_step
+        self.started = self._moved = time.time()
+        self._saved, self._over = self.from_step, 0.0
+        self.saved: float | None = None
+        self._process = subprocess.Popen(
+            command, env=dict(environ), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            start_new_session=True,  # signals of the terminal are for the supervisor
+        )  # fmt: skip
+        assert self._process.stdout is not None
+        threading.Thread(target=_copy, args=(self._process.stdout, log), name="output", daemon=True).start()
+
+    def until_noticed(self, stall_s: float, look: Callable[[], Noticed | None]) -> Noticed:
+        """Wait until something ends the attempt, and say what.
+
+        Args:
+            stall_s: Longest time without a step.
+            look: Called again and again; what it says ends the attempt.
+        """
+        while True:
+            code = self._process.poll()
+            self._look()
+            if code is not None:
+                return Noticed(f"the launcher ended with exit code {code}")
+            if self._done_for(FAREWELL_S):
+                return Noticed("the launcher did not end")
+            if time.time() - self._moved > stall_s:
+                return Noticed(f"no step for {stall_s:.0f} s", hopeless=True)
+            if noticed := look():
+                return noticed
+            time.sleep(LOOK_EVERY_S)
+
+    def end(self) -> None:
+        """End the launcher, and what it started on this machine."""
+        for number, patience_s in ((signal.SIGTERM, 2.0), (signal.SIGKILL, None)):
+            try:
+                os.killpg(self._process.pid, number)
+                self._process.wait(patience_s)
+            except ProcessLookupError:
+                break
+            except subprocess.TimeoutExpired:
+                continue
+        self._process.wait()
+        self._look()
+
+    def attempt(self, number: int, hosts: list[str], ranks: int, how: str) -> Attempt:
+        """The record of it, now that it has ended."""
+        return Attempt(
+            number=number,
+            hosts=hosts,
+            ranks=ranks,
+            from_step=self.from_step,
+            to_step=newest_step(self._directory),
+            reached=self.reached,
+            started=self.started,
+            ready=self.ready,
+            saved=self.saved,
+            ended=time.time(),
+            how=how,
+        )
+
+    def _look(self) -> None:
+        """Notice steps and checkpoints."""
+        step = last_step(self._directory.metrics, since=self.started)
+        if step is not None and step > self.reached:
+            self.reached, self._moved = step, time.time()
+            self.ready = self.ready or self._moved
+        if (step := newest_step(self._directory)) > self._saved:
+            self._saved, self.saved = step, time.time()
+
+    def _done_for(self, seconds: float) -> bool:
+        """True once the ranks have long had nothing more to say."""
+        if not self._over and (last_word.read(self._said) or self._directory.finished()):
+            self._over = time.time()
+        return bool(self._over) and time.time() - self._over > seconds
+
+
+def newest_step(directory: RunDirectory) -> int:
+    """Step of the newest complete checkpoint; 0 without one."""
+    found = checkpoints.complete(directory.checkpoints)
+    return int(found[-1].name.removeprefix("step_")) if found else 0
+
+
+def _copy(output: IO[bytes], log: Path) -> None:
+    """The launch's output to a file of its own, and what a person wants to see of it to the terminal."""
+    with output:
+        for line in output:
+            if not NOISE.search(line):
+                sys.stdout.buffer.write(line)
+                sys.stdout.flush()
+            try:
+                with open(log, "ab") as file:
+                    file.write(line)
+            except OSError:
+                continue  # a full disk: the terminal has it
