@@ -13,7 +13,13 @@ from aar_dist.training.checkpoints import complete
 
 pytestmark = pytest.mark.launch
 
-SETTINGS = {"model.transformer_dropout": 0.0, "train.micro_batch_size": 12, "train.max_steps": 16, "train.val_every": 8}
+SETTINGS = {
+    "model.transformer_dropout": 0.0,
+    "train.micro_batch_size": 12,
+    "train.max_steps": 16,
+    "train.val_every": 8,
+    "deepspeed.precision": "fp32",
+}
 
 
 def alone(out, shards, settings):
