@@ -7,12 +7,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from aar_dist.base import last_word
+from aar_dist.base import carried, last_word
 from aar_dist.training.supervision.hosts import Host
 from aar_dist.training.supervision.leftovers import MARK
 
-TRAVELS = ("AAR_DIST_", "CUDA_", "DS_", "GLOO_", "HF_", "NCCL_", "OMP_", "TORCH", "WANDB_")
-"""Beginnings of the variables that the ranks of other hosts must see. DeepSpeed hands on PYTHON… itself."""
 ENV_FILE = "DS_ENV_FILE"
 USERS_ENV_FILES = (Path(".deepspeed_env"), Path.home() / ".deepspeed_env")
 
@@ -40,18 +38,16 @@ def marks(run: Path, said: Path) -> dict[str, str]:
     return {MARK: str(run), last_word.VARIABLE: str(said)}
 
 
-def env_file(environ: Mapping[str, str], marked: Mapping[str, str]) -> str:
-    """What DeepSpeed exports on every host: the user's own .deepspeed_env, what travels, our marks; no blank line,
-    on which the launcher would break."""
-    lines = {}
+def env_file(environ: Mapping[str, str], marked: Mapping[str, str], private: Path) -> str:
+    """What DeepSpeed exports on every host: the user's own .deepspeed_env, our marks, and where the rest is kept that
+    travels, keys among it: ``private``."""
     users = [Path(environ[ENV_FILE])] if ENV_FILE in environ else USERS_ENV_FILES
+    own: dict[str, str] = {}
     for file in users:
-        for line in file.read_text().splitlines() if file.is_file() else []:
-            name, equals, value = line.partition("=")
-            if equals:
-                lines[name.strip()] = value.strip()
-    travelling = {k: v for k, v in environ.items() if k.startswith(TRAVELS) and k != ENV_FILE and v}
-    return "".join(f"{name}={value}\n" for name, value in {**travelling, **lines, **marked}.items())
+        own |= carried.written_by_hand(file, file.with_name(carried.PRIVATE))
+    kept = {name: value for name, value in carried.travelling(environ).items() if name not in own}
+    lines = {**own, **carried.exports(kept, private), **marked}
+    return "".join(f"{name}={value}\n" for name, value in lines.items())
 
 
 def of_hosts(hosts: Sequence[Host]) -> str:
