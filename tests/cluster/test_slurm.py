@@ -7,9 +7,8 @@ import time
 from pathlib import Path
 
 import pytest
-from hosts import two_hosts
 from launching import ROOT, TINY, environment, flags, losses, run
-from slurm import Slurm, slurm_on
+from slurm import Slurm
 
 from aar_dist.training.metrics import read_rows
 
@@ -17,13 +16,6 @@ pytestmark = [pytest.mark.launch, pytest.mark.slow]
 
 LONG = TINY | {"train.max_steps": 120, "train.val_every": 60, "train.save_every": 40}
 CPU_NODES = ["--ntasks-per-node=1", "--gpus-per-node=0", "--cpus-per-task=1"]
-
-
-@pytest.fixture(scope="module")
-def slurm(tmp_path_factory):
-    shared = tmp_path_factory.getbasetemp().parent
-    with two_hosts(tmp_path_factory.mktemp("slurm"), shared, ROOT) as hosts, slurm_on(hosts) as slurm:
-        yield slurm
 
 
 @pytest.fixture(scope="module")
