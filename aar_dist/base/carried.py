@@ -48,10 +48,11 @@ def travelling(environ: Mapping[str, str], names: Sequence[str] = ()) -> dict[st
     return {name: value for name, value in sorted(chosen.items()) if name not in STAYS}
 
 
-def exports(variables: Mapping[str, str], private: Path) -> dict[str, str]:
+def exports(variables: Mapping[str, str], private: Path, also: Mapping[str, str] | None = None) -> dict[str, str]:
     """Keep variables in a file that only its owner can read; returns what DeepSpeed's launcher must export for the
-    ranks to find them. Raises ``ConfigError`` where it could not."""
+    ranks to find them, and what ``also`` is to be exported. Raises ``ConfigError`` where it could not."""
     found = {POINTER: str(private.resolve())} | {name: variables[name] for name in EARLY if name in variables}
+    found |= also or {}
     for name, value in found.items():
         if not UNQUOTED.fullmatch(value):
             raise ConfigError(
@@ -74,11 +75,12 @@ def of_launcher(text: str) -> dict[str, str]:
 def written_by_hand(file: Path, private: Path) -> dict[str, str]:
     """What the user's own .deepspeed_env says, beside what we wrote into it. It wins."""
     lines = of_launcher(file.read_text()) if file.exists() else {}
-    before = _kept(private) if private.exists() else {}
+    before = kept(private)
     return {name: value for name, value in lines.items() if name != POINTER and before.get(name) != value}
 
 
-def _kept(private: Path) -> dict[str, str]:
+def kept(private: Path) -> dict[str, str]:
+    """The variables in a file of :func:`exports`; none if it is not there or not to be understood."""
     try:
         variables: dict[str, str] = json.loads(private.read_text())["variables"]
     except (OSError, ValueError, KeyError):
