@@ -196,8 +196,9 @@ class DeepSpeedConfig:
 
     zero_stage: Literal[0, 1, 2, 3] = 1
     """What each rank keeps only its share of: 1 optimizer state, 2 gradients too, 3 weights too."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """``auto``: bf16 on GPUs, fp32 on a CPU. Master weights are fp32 always."""
+    precision: Literal["auto", "fp32", "bf16", "autocast"] = "auto"
+    """``bf16``: weights and activations are computed with in bf16, of fp32 master weights. ``autocast``: fp32 weights,
+    matrix products in bf16. ``auto``: bf16 on GPUs; autocast on CPUs that have bf16 instructions, fp32 on others."""
     offload: Literal["none", "optimizer", "all"] = "none"
     """What waits in the host's memory: ``optimizer`` the optimizer's state (ZeRO 1 to 3), ``all`` the weights as well
     (ZeRO 3). Torch's Adam then steps on the CPU."""

@@ -101,6 +101,15 @@ def _alone_if_no_launcher(ranks: Ranks) -> None:
         os.environ.update(alone)
 
 
+def compile_helper() -> None:
+    """Compile DeepSpeed's all-reduce for CPUs, if it is not there, as the first start of a run would."""
+    environment.prepare(Ranks(0, 1, 0, 1))
+    with muted():
+        from deepspeed.comm.torch import build_shm_op
+
+        build_shm_op()
+
+
 def _quiet() -> None:
     """DeepSpeed's remarks go to the rank's log file, not to the terminal."""
     logger = logging.getLogger("DeepSpeed")

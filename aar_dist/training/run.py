@@ -31,6 +31,7 @@ from aar_dist.training.run_directory import RunDirectory
 from aar_dist.training.stopping.deadline import Deadline
 from aar_dist.training.stopping.launcher import Launcher
 from aar_dist.training.stopping.stopper import Stopper
+from aar_dist.training.tracking.nodes import Nodes
 
 WEIGHTS = word("weights")
 
@@ -144,6 +145,7 @@ def compose(
         total_steps=total_steps,
         val_every=plan.val_every,
         save_every=plan.save_every,
+        nodes=Nodes(ranks, device),
         pictures=plan.pictures,
         patience=from_main(lambda: Patience(plan.patience, past_validations(directory, progress))),
     )
