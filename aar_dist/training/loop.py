@@ -107,7 +107,7 @@ def _catch_up(job: Job, progress: Progress, stopper: Stopper) -> None:
     row = _validate(job, progress, stopper)
     if row and progress.step:
         job.patience.see(row["val/loss"])
-        from_main(lambda: saving.learn(job.directory, progress.step, row["val/loss"], job.config.train.keep_last))
+        from_main(lambda: saving.learn(job.directory, progress.step, row["val/loss"], job.config.train.retention))
 
 
 def _is_validated(job: Job, step: int) -> bool:
@@ -138,8 +138,8 @@ def _save(job: Job, progress: Progress, val_loss: float | None, stopper: Stopper
         return
     before = time.perf_counter()
     job.health.pulse.beat("saving", progress.step)
-    keep_last = job.config.train.keep_last
-    saving.save(job.engine, job.directory, job.ranks, progress, val_loss, keep_last, job.file)
+    retention = job.config.train.retention
+    saving.save(job.engine, job.directory, job.ranks, progress, val_loss, retention, job.file)
     stopper.saved(time.perf_counter() - before)
 
 

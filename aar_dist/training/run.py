@@ -57,6 +57,9 @@ class Plan:
     """Validations in a row without a better loss that end the run; None: none do."""
     warnings: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        self.config.train.retention.check_reached(self.save_every)
+
 
 def place_of(config: RunConfig) -> tuple[Ranks, RunDirectory]:
     """This process among all, and the folder of the run. Raises ``ConfigError`` where the batch cannot be shared, or
@@ -82,7 +85,7 @@ def carry_out(plan: Plan, ranks: Ranks, directory: RunDirectory, finish: Callabl
         met = stack.enter_context(attend())
         streams = [stream for stream in (plan.train_stream, plan.val_stream) if stream]
         met.agree(plan.text, [stream.identity for stream in streams], plan.config.data.shards, directory.root)
-        device = stack.enter_context(process_group(ranks))
+        device = stack.enter_context(process_group(ranks, plan.config.health.collective_timeout))
         check_zero_options(plan.config.deepspeed)
         stack.enter_context(lost_peer(ranks, directory.root))
         launcher = stack.enter_context(closing(Launcher().watch()))
@@ -205,5 +208,6 @@ def announce(job: Job, plan: Plan, progress: Progress, found: saving.Found) -> N
         f"{job.config.train.batch_size} segments, {job.ranks.world_size} rank(s) on {job.engine.device.type}, ZeRO-"
         f"{job.config.deepspeed.zero_stage}, {job.engine.layout['precision']}; {plan.about}"
     )
-    for warning in filter(None, (*plan.warnings, job.config.train.crumbs(job.ranks.world_size))):
+    room = saving.room_ahead(job.engine, job.directory.checkpoints, job.config.train.retention, job.total_steps)
+    for warning in filter(None, (*plan.warnings, job.config.train.crumbs(job.ranks.world_size), room)):
         job.console.warn(warning)

@@ -1,5 +1,7 @@
 """The job scripts on a SLURM of two nodes."""
 
+import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -68,3 +70,32 @@ def test_a_preempted_run_is_requeued_and_goes_on(slurm, alone, shard_set, tmp_pa
     assert said["Restarts"] == "1"
     assert "goes on from step" in log
     assert losses(tmp_path / "run") == alone
+
+
+def test_a_mistake_is_told_once_and_not_requeued(slurm, shard_set, tmp_path):
+    job = submit(slurm, tmp_path / "run", shard_set, LONG | {"train.batch_size": 33})
+    said = slurm.wait(job, "FAILED", "COMPLETED")
+    assert (said["JobState"], said["ExitCode"], said["Restarts"]) == ("FAILED", "2:0", "0")
+    lines = (tmp_path / "run.log").read_text().splitlines()
+    assert [line for line in lines if line.startswith("error")] == [
+        "error: train.batch_size 33 is not a multiple of 2 ranks; the nearest that is: 32"
+    ]
+
+
+def test_a_rank_that_is_killed_costs_no_turn_in_the_queue(slurm, alone, shard_set, tmp_path):
+    """… and a cancelled job stays cancelled."""
+    job = submit(slurm, tmp_path / "run", shard_set, LONG)
+    wait_for_step(tmp_path / "run", 45)
+    os.kill(slurm.hosts[1].ranks()[1], signal.SIGKILL)
+    deadline = time.monotonic() + 120
+    while "going on from there" not in (tmp_path / "run.log").read_text():
+        assert time.monotonic() < deadline, (tmp_path / "run.log").read_text()
+        time.sleep(0.2)
+    wait_for_step(tmp_path / "run", 70)
+    slurm.command("scancel", str(job))
+    said = slurm.wait(job, "CANCELLED", "COMPLETED", "FAILED")
+    assert said["JobState"] == "CANCELLED"
+    time.sleep(3)
+    assert slurm.job(job)["JobState"] == "CANCELLED"
+    assert losses(tmp_path / "run") == alone[: len(losses(tmp_path / "run"))]
+    assert len(losses(tmp_path / "run")) >= 70
