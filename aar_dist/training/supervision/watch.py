@@ -22,9 +22,9 @@ from aar_dist.training.run_directory import RunDirectory
 from aar_dist.training.supervision.attempts import Attempt
 
 LOOK_EVERY_S = 0.5
-NOISE = re.compile(rb"\[INFO\] \[(launch|runner)\.py:|^pdsh@\S+: .*command in progress")
+NOISE = re.compile(rb"Unable to find hostfile|\[INFO\] \[(launch|runner)\.py:|^pdsh@\S+: .*command in progress")
 """Told by DeepSpeed's launcher on other hosts whatever its log level, and by pdsh."""
-FAREWELL_S = 20.0
+FAREWELL_S = 10.0
 """A launcher that goes on for so long after the ranks' last word, or after the marker, waits for nobody."""
 
 
