@@ -187,7 +187,8 @@ def killed_in_publishing(on: Victim, over: Callable[[], bool]) -> bool:
     folder = on.run / "store" / "models" / "aar"
     on.until(lambda: over() or 0 in on.ranks(), "rank 0")
     victim = on.ranks().get(0)
-    on.until(lambda: over() or _any(folder, lambda name: STAGING_MARK in name), "the publishing")
+    before = set(os.listdir(folder))
+    on.until(lambda: over() or _any(folder, lambda name: STAGING_MARK in name and name not in before), "the publishing")
     if over() or victim is None:
         return False
     time.sleep(on.random.uniform(0, 0.005))
