@@ -34,7 +34,7 @@ def test_two_hosts_that_are_alike_are_fit(hosts, shard_set, tmp_path):
         for check in ("ssh", "versions", "code", "compiler", "shards", "disk", "bandwidth"):
             assert found[host, check]["state"] in ("ok", "warning"), found[host, check]
     assert "is reached" in found[second, "rank 0"]["found"]
-    assert found[second, "alike"]["state"] == "ok"
+    assert found[second, "alike"]["state"] == found[second, "shared"]["state"] == "ok"
     assert (first, "port") in found
     assert (second, "port") not in found
 
@@ -60,6 +60,13 @@ def test_a_host_that_is_down_and_a_port_in_use_are_problems(hosts):
 
 
 @pytest.mark.launch
+def test_a_run_directory_that_each_host_has_for_itself_is_a_problem(hosts):
+    code, found = examine(hosts, "--run", "/dev/shm/run")
+    assert code == 1
+    assert found[hosts[1].address, "shared"]["found"] == f"/dev/shm/run is not that of {hosts[0].address}"
+
+
+@pytest.mark.launch
 def test_a_wrong_key_on_the_other_host_ends_all_with_its_line_where_it_was_typed(hosts, shard_set, tmp_path):
     """Without ssh: each host's own command, and the second one's has another seed and a misspelt key."""
     hosts_file = tmp_path / "hosts"
@@ -80,7 +87,7 @@ def test_a_wrong_key_on_the_other_host_ends_all_with_its_line_where_it_was_typed
             for launch, text in zip(launches, said, strict=True)
         ]
 
-    line = "error: rank 1 on host2: optim.warmup must be"
+    line = "error: rank 1 on host2: optim.warmup_steps must be 1 or more"
     for code, said in typed("--optim.warmup_steps=0"):
         assert code == 2
         assert [each[: len(line)] for each in said] == [line]
