@@ -14,7 +14,7 @@ COMMANDS = {
     "simulate": ("aar_dist.recordings.simulate:main", "a simulated herd, to try things on"),
     "inspect": ("aar_dist.training.inspect:main", "what a shard set, a configuration or a stored model holds"),
     "doctor": ("aar_dist.training.doctor.command:main", "whether this machine, or every host, is fit for a launch"),
-    "plan": ("aar_dist.stream.plan.command:main", "what a run on a cluster will read, fetch and wait for"),
+    "plan": ("aar_dist.training.sizes.plan:main", "what a run on a cluster will read and wait for; what fits a GPU"),
     "audit": ("aar_dist.evaluation.audit_command:main", "what is recorded twice, and whether it leaks between folds"),
     "embed": ("aar_dist.evaluation.embed:main", "what a stored model makes of every window, as Parquet"),
     "predict": (

@@ -3,7 +3,9 @@
 import json
 import os
 import subprocess
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,30 +21,57 @@ def available() -> bool:
 
 
 class Peer:
-    """One library, started and ready to read when told."""
+    """One library, started; ready when its readers are known."""
 
-    def __init__(self, name: str, settings: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        module: str,
+        settings: dict[str, Any],
+        *,
+        python: Path | str = PYTHON,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        """
+        Args:
+            module: Beside ``peers/serve.py``; its ``readers(settings)`` are served.
+            python: Of the environment it runs in.
+            env: Further variables; ``CORE`` pins it to that core.
+        """
+        self.module = module
         serve = Path(__file__).parent / "peers" / "serve.py"
-        command = [str(PYTHON), "-W", "ignore", str(serve), f"peer_{name}", json.dumps(settings)]
-        env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
+        command = [str(python), "-W", "ignore", str(serve), module, json.dumps(settings)]
+        ours = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"} | dict(env or {})
+        self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115 (open as long as the process is)
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=env
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said, text=True, env=ours
         )
-        self.readers: Sequence[str] = self._answer()
+
+    @cached_property
+    def readers(self) -> Sequence[str]:
+        """Names of what it reads; waits until it is ready."""
+        names: Sequence[str] = self.answer()
+        return names
 
     def read(self, reader: str, seconds: float) -> dict[str, float]:
-        """segments, cpu_s and wall_s of about so long."""
+        """segments, cpu_s and wall_s of about so long, at least one batch."""
+        self.ask(reader, seconds)
+        answer: dict[str, float] = self.answer()
+        return answer
+
+    def ask(self, reader: str, seconds: float) -> None:
+        """Let it read, and do not wait."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"{reader} {seconds}\n")
         self._process.stdin.flush()
-        answer: dict[str, float] = self._answer()
-        return answer
 
-    def _answer(self) -> Any:
+    def answer(self) -> Any:
+        """What it says next."""
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError(f"{' '.join(self._process.args)}: ended with {self._process.wait()}")  # type: ignore[arg-type]
+            code = self._process.wait()
+            self._said.seek(0)
+            raise RuntimeError(f"{self.module} ended with {code}:\n{self._said.read()[-2000:]}")
         return json.loads(line)
 
     def __enter__(self) -> "Peer":

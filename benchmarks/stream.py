@@ -87,7 +87,7 @@ def measure(args: argparse.Namespace, root: Path) -> Figures:
         measures |= dict(cold_readers(corpora[0], args, kept))
         for name in args.peers:
             say(f"{name} starts and writes its own files")
-            peer = stack.enter_context(Peer(name, settings_of(corpora, root, args)))
+            peer = stack.enter_context(Peer(f"peer_{name}", settings_of(corpora, root, args)))
             measures |= dict(there(peer, args))
         rates: dict[str, list[float]] = {name: [] for name in measures}
         for k in range(-1, args.rounds):  # the first warms up

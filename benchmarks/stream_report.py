@@ -31,9 +31,6 @@ FLOORS = {
 }  # fmt: skip
 
 
-MARKS = ("<!-- stream: begin -->", "<!-- stream: end -->")
-
-
 @dataclass(frozen=True)
 class Figures:
     """What was measured."""
@@ -76,9 +73,9 @@ def _cells(rates: dict[str, float], name: str, kind: str) -> str:
     return f"{rate:,.0f} | {rate / rates[f'{LOOP} {kind}']:.3g}"
 
 
-def put(text: str, page: Path) -> None:
-    """Replace what stands between the marks of a page."""
-    begin, end = MARKS
+def put(text: str, page: Path, name: str = "stream") -> None:
+    """Replace what stands between the marks of this name on a page."""
+    begin, end = (f"<!-- {name}: {mark} -->" for mark in ("begin", "end"))
     before, rest = page.read_text().split(begin)
     page.write_text(f"{before}{begin}\n{text}\n{end}{rest.split(end)[1]}")
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from aar_dist.base import storage
 from aar_dist.base.cli import Parser
-from aar_dist.base.errors import ConfigError, user_entry
+from aar_dist.base.errors import ConfigError, one_line, user_entry
 
 POINTER = "AAR_DIST_ENVIRONMENT"
 """Names the private file to the ranks."""
@@ -48,10 +48,11 @@ def travelling(environ: Mapping[str, str], names: Sequence[str] = ()) -> dict[st
     return {name: value for name, value in sorted(chosen.items()) if name not in STAYS}
 
 
-def exports(variables: Mapping[str, str], private: Path) -> dict[str, str]:
+def exports(variables: Mapping[str, str], private: Path, also: Mapping[str, str] | None = None) -> dict[str, str]:
     """Keep variables in a file that only its owner can read; returns what DeepSpeed's launcher must export for the
-    ranks to find them. Raises ``ConfigError`` where it could not."""
+    ranks to find them, and what ``also`` is to be exported. Raises ``ConfigError`` where it could not."""
     found = {POINTER: str(private.resolve())} | {name: variables[name] for name in EARLY if name in variables}
+    found |= also or {}
     for name, value in found.items():
         if not UNQUOTED.fullmatch(value):
             raise ConfigError(
@@ -74,11 +75,12 @@ def of_launcher(text: str) -> dict[str, str]:
 def written_by_hand(file: Path, private: Path) -> dict[str, str]:
     """What the user's own .deepspeed_env says, beside what we wrote into it. It wins."""
     lines = of_launcher(file.read_text()) if file.exists() else {}
-    before = _kept(private) if private.exists() else {}
+    before = kept(private)
     return {name: value for name, value in lines.items() if name != POINTER and before.get(name) != value}
 
 
-def _kept(private: Path) -> dict[str, str]:
+def kept(private: Path) -> dict[str, str]:
+    """The variables in a file of :func:`exports`; none if it is not there or not to be understood."""
     try:
         variables: dict[str, str] = json.loads(private.read_text())["variables"]
     except (OSError, ValueError, KeyError):
@@ -95,8 +97,8 @@ def load() -> None:
         said = json.loads(Path(name).read_text())
     except (OSError, ValueError) as error:
         raise ConfigError(
-            f"{name}, the environment of this launch, cannot be read on {os.uname().nodename} ({error}): it must be in "
-            "a folder that all hosts share; write it again with `aar-dist env`"
+            f"{name}, the environment of this launch, cannot be read on {os.uname().nodename} ({one_line(error)}); "
+            "write it with `aar-dist env`, in a folder that all hosts share"
         ) from None
     os.environ.update(said["variables"])
     if os.environ.get("RANK", "0") == "0":

@@ -6,9 +6,13 @@ Equal to ``nn.TransformerEncoderLayer(norm_first=True)`` with ReLU, in parameter
 out so that sequences of unequal length, masks and precision are ours to arrange.
 """
 
+from collections import OrderedDict
+
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from aar_dist.models.dropout import Dropout, ReluDropout, dropout
 from aar_dist.models.packing import Layout, join
 
 HEAD_DIM = 64
@@ -34,9 +38,20 @@ class SelfAttention(nn.Module):
 
     def _attend(self, qkv: Tensor, mask: Tensor | None) -> Tensor:
         """(n, L, 3d) -> (n, L, d)."""
-        q, k, v = qkv.view(*qkv.shape[:2], 3, -1, HEAD_DIM).permute(2, 0, 3, 1, 4).unbind(0)
-        dropout = self.dropout if self.training else 0.0
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout).transpose(1, 2).flatten(2)
+        q, k, v = qkv.view(*qkv.shape[:2], 3, -1, HEAD_DIM).permute(2, 0, 3, 1, 4)
+        p = self.dropout if self.training else 0.0
+        # On a CPU torch's fused kernel has no dropout, and in bf16 its backward is four times slower than this one.
+        written_out = q.device.type == "cpu" and (p > 0 or q.dtype != torch.float32)
+        attend = attention if written_out else F.scaled_dot_product_attention
+        return attend(q, k, v, attn_mask=mask, dropout_p=p).transpose(1, 2).flatten(2)
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, *, attn_mask: Tensor | None, dropout_p: float) -> Tensor:
+    """``F.scaled_dot_product_attention`` in single steps, for (n, heads, L, HEAD_DIM)."""
+    scores = (q * HEAD_DIM**-0.5) @ k.transpose(-2, -1)
+    if attn_mask is not None:
+        scores = scores.masked_fill(~attn_mask, -torch.inf)
+    return dropout(scores.softmax(-1), dropout_p) @ v
 
 
 class EncoderLayer(nn.Module):
@@ -47,13 +62,10 @@ class EncoderLayer(nn.Module):
         self.norm_attention = nn.LayerNorm(d_embedding)
         self.attention = SelfAttention(d_embedding, dropout)
         self.norm_feedforward = nn.LayerNorm(d_embedding)
-        self.feedforward = nn.Sequential(
-            nn.Linear(d_embedding, 4 * d_embedding),
-            nn.ReLU(),
-            nn.Dropout(dropout),
-            nn.Linear(4 * d_embedding, d_embedding),
-        )
-        self.dropout = nn.Dropout(dropout)
+        widen, narrow = nn.Linear(d_embedding, 4 * d_embedding), nn.Linear(4 * d_embedding, d_embedding)
+        # The names under which published weights have them.
+        self.feedforward = nn.Sequential(OrderedDict({"0": widen, "1": ReluDropout(dropout), "3": narrow}))
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, layout: Layout) -> Tensor:
         """(M, d) -> (M, d)."""

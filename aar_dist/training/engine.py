@@ -68,7 +68,8 @@ class Engine:
 
         self.config = config
         self.device = device
-        self.bf16 = precision_of(config, device) == "bf16"
+        precision = precision_of(config, device)
+        self.bf16 = precision == "bf16"
         self.accumulation = train.micro_batches(ranks.world_size)[1]
         self.parameters = parameter_shapes(objective)
         self.d_embedding = objective.backbone.d_embedding
@@ -94,10 +95,13 @@ class Engine:
         n_parameters = sum(p.numel() for p in objective.parameters())
         # Weights, fp32 masters and two moments of each, and a little for names.
         self.checkpoint_bytes = 18 * n_parameters + 1_000_000
-        options = ds_json(config, train, ranks, bf16=self.bf16, n_parameters=n_parameters)
+        autocast = precision == "autocast"
+        options = ds_json(config, train, ranks, bf16=self.bf16, n_parameters=n_parameters, autocast=autocast)
         self._ds: Any = deepspeed.initialize(
             model=objective, optimizer=optimizer, config=options, dist_init_required=False
         )[0]
+        # At stage 0 in bf16 DeepSpeed has taken a step of zeros, which Adam would count.
+        place.adam(self._ds.optimizer).state.clear()
         self._undo_rounding(given)
 
     def _undo_rounding(self, given: dict[str, Tensor]) -> None:

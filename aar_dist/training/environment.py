@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from aar_dist.base.errors import ConfigError
+from aar_dist.training.meeting.interface import choose_interface
 from aar_dist.training.ranks import Ranks
 
 COMM_HELPER = "deepspeed_shm_comm"
@@ -34,6 +35,7 @@ def prepare(ranks: Ranks) -> None:
         if ranks.main:
             print("compiling DeepSpeed's CPU all-reduce, once for this environment (about a minute)", flush=True)
     set_threads(ranks)
+    choose_interface(ranks)
 
 
 def on_cpu() -> bool:

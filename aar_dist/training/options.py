@@ -5,13 +5,13 @@ from typing import Any
 import torch
 
 from aar_dist.training.config import DeepSpeedConfig, LoopConfig
-from aar_dist.training.ranks import Ranks
+from aar_dist.training.ranks import Ranks, any_rank
 
 LARGEST_BUCKET = 500_000_000
 
 
 def ds_json(
-    config: DeepSpeedConfig, train: LoopConfig, ranks: Ranks, *, bf16: bool, n_parameters: int
+    config: DeepSpeedConfig, train: LoopConfig, ranks: Ranks, *, bf16: bool, n_parameters: int, autocast: bool = False
 ) -> dict[str, Any]:
     """DeepSpeed's configuration. Everything it has a surprising default for is said."""
     micro, accumulation = train.micro_batches(ranks.world_size)
@@ -23,6 +23,8 @@ def ds_json(
         "gradient_accumulation_steps": accumulation,
         "gradient_clipping": 0.0 if clips_itself(config, bf16=bf16) else config.gradient_clipping,
         "bf16": {"enabled": bf16},
+        # No module's gradients are sent in bf16: the sum over ranks stays fp32.
+        "torch_autocast": {"enabled": autocast, "dtype": "bfloat16", "lower_precision_safe_modules": []},
         "zero_optimization": {
             "stage": config.zero_stage,
             "reduce_bucket_size": bucket,
@@ -48,10 +50,17 @@ def clips_itself(config: DeepSpeedConfig, *, bf16: bool) -> bool:
 
 
 def precision_of(config: DeepSpeedConfig, device: torch.device) -> str:
-    """``fp32`` or ``bf16``."""
+    """``fp32``, ``bf16`` or ``autocast``, the same on all ranks; every rank must ask."""
     if config.precision != "auto":
         return config.precision
-    return "bf16" if device.type == "cuda" else "fp32"
+    if device.type == "cuda":
+        return "bf16"
+    return "fp32" if any_rank(not multiplies_bf16()) else "autocast"
+
+
+def multiplies_bf16() -> bool:
+    """True if this CPU has instructions for products of bf16 matrices; without them bf16 is slower than fp32."""
+    return any(has for name, has in torch.cpu.get_capabilities().items() if name.endswith("bf16"))
 
 
 def layout_of(config: DeepSpeedConfig, ranks: Ranks, device: torch.device) -> dict[str, Any]:

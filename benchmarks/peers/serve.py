@@ -29,9 +29,9 @@ def cpu_s() -> float:
 
 
 def read(batches: Iterator[Any], seconds: float) -> dict[str, float]:
-    """Read whole batches for about so long."""
+    """Read whole batches for about so long, at least one."""
     began, used, n = time.perf_counter(), cpu_s(), 0
-    while time.perf_counter() - began < seconds:
+    while not n or time.perf_counter() - began < seconds:
         n += len(next(batches))
     return {"segments": n, "cpu_s": cpu_s() - used, "wall_s": time.perf_counter() - began}
 
@@ -39,6 +39,8 @@ def read(batches: Iterator[Any], seconds: float) -> dict[str, float]:
 def main() -> None:
     """Serve one peer until stdin ends."""
     torch.set_num_threads(1)
+    if "CORE" in os.environ:
+        os.sched_setaffinity(0, {int(os.environ["CORE"])})
     answers = os.fdopen(os.dup(1), "w")  # what libraries print must not come between
     os.dup2(2, 1)
     name, settings = sys.argv[1], json.loads(sys.argv[2])

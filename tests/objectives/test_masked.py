@@ -198,7 +198,7 @@ def first_system_loss(batch, model, masked):
     encoder = nn.TransformerEncoder(layer, len(model.backbone.layers), norm=nn.LayerNorm(d), enable_nested_tensor=False)
     with torch.no_grad():  # both list their parameters in the same order, but for the two norms of a layer
         for ours, theirs in zip(model.backbone.layers, encoder.layers, strict=True):
-            attention, (wide, _, _, narrow) = ours.attention, ours.feedforward
+            attention, (wide, *_, narrow) = ours.attention, ours.feedforward
             mine = [*attention.parameters(), *wide.parameters(), *narrow.parameters()]
             mine += [*ours.norm_attention.parameters(), *ours.norm_feedforward.parameters()]
             for target, source in zip(theirs.parameters(), mine, strict=True):

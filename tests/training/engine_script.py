@@ -1,6 +1,6 @@
 """Run under the launcher by test_deepspeed_facts.py: one engine after another, what each did as JSON.
 
-argv: output folder, then STAGE:PRECISION:CLIPPING …; step 3 of each has an infinite sample on the last rank
+argv: output folder, then STAGE:PRECISION:CLIPPING:OFFLOAD …; step 3 of each has an infinite sample on the last rank
 """
 
 import json
@@ -106,8 +106,10 @@ def main() -> None:
     results = {}
     with process_group(ranks) as device:
         for name in trials:
-            stage, precision, clipping = name.split(":")
-            config = DeepSpeedConfig(zero_stage=int(stage), precision=precision, gradient_clipping=float(clipping))
+            stage, precision, clipping, offload = name.split(":")
+            config = DeepSpeedConfig(
+                zero_stage=int(stage), precision=precision, gradient_clipping=float(clipping), offload=offload
+            )
             results[name] = trial(config, ranks, device, Path(out) / name.replace(":", "_"))
         results["statistics"] = statistics(ranks, device)
     (Path(out) / f"rank_{ranks.rank}.json").write_text(json.dumps(results))

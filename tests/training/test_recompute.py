@@ -9,7 +9,7 @@ from launching import DEEPSPEED, ROOT, environment, free_port
 
 from aar_dist.models.transformer import AAREncoder
 from aar_dist.objectives.masked import MaskedReconstruction
-from aar_dist.training.footprint import kept_for_backward
+from aar_dist.training.sizes.memory import kept_for_backward
 from aar_dist.training.sizes.recompute import recompute
 
 TRIALS = ("0:0.3", "1:0", "2:0.3", "3:0.3", "3:0")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from aar_dist.base import storage
+from aar_dist.base.carried import PRIVATE
 from aar_dist.base.errors import ConfigError
 from aar_dist.training.ranks import free_port
 from aar_dist.training.run_directory import RunDirectory
@@ -96,7 +97,7 @@ class Launching:
         remote = self._cluster.remote
         if remote:
             storage.write_text(self._hostfile, hostfile(hosts))
-            storage.write_text(self._env_file, env_file(os.environ, marked))
+            storage.write_text(self._env_file, env_file(os.environ, marked, self._env_file.with_name(PRIVATE)))
             marked[ENV_FILE] = str(self._env_file)
         ranks = sum(host.slots for host in hosts)
         file = self._hostfile if remote else None

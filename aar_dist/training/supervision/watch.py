@@ -4,6 +4,7 @@ launch -> (first step) -> launcher ends | host does not answer | no step for too
 """
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,6 +22,8 @@ from aar_dist.training.run_directory import RunDirectory
 from aar_dist.training.supervision.attempts import Attempt
 
 LOOK_EVERY_S = 0.5
+NOISE = re.compile(rb"\[INFO\] \[(launch|runner)\.py:|^pdsh@\S+: .*command in progress")
+"""Told by DeepSpeed's launcher on other hosts whatever its log level, and by pdsh."""
 FAREWELL_S = 20.0
 """A launcher that goes on for so long after the ranks' last word, or after the marker, waits for nobody."""
 
@@ -126,11 +129,12 @@ def newest_step(directory: RunDirectory) -> int:
 
 
 def _copy(output: IO[bytes], log: Path) -> None:
-    """The launch's output, to the terminal and to a file of its own."""
+    """The launch's output to a file of its own, and what a person wants to see of it to the terminal."""
     with output:
         for line in output:
-            sys.stdout.buffer.write(line)
-            sys.stdout.flush()
+            if not NOISE.search(line):
+                sys.stdout.buffer.write(line)
+                sys.stdout.flush()
             try:
                 with open(log, "ab") as file:
                     file.write(line)

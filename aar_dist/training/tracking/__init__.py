@@ -95,7 +95,7 @@ class Tracker(NoTracker):
     def __init__(self, config: TrackingConfig, root: Path, attempt: Attempt, warn: Callable[[str], None]) -> None:
         super().__init__(root)
         self.config, self.attempt, self.warn = config, attempt, warn
-        self._failed = False
+        self._connected = self._failed = False
         self._process = _follower(root, mode_of(config), attempt.number)
         if self._process:
             threading.Thread(target=self._listen, daemon=True, name="tracking").start()
@@ -134,9 +134,10 @@ class Tracker(NoTracker):
             if not self._failed:
                 process.wait(self.config.finish_timeout_s)
         except subprocess.TimeoutExpired:
+            what = "W&B has not answered yet" if not self._connected else "W&B is still being sent the end of the run"
             self.warn(
-                f"W&B: process {process.pid} still sends, and ends by itself; what it cannot send, "
-                f"aar-dist sync {self.record.root} sends later"
+                f"{what}; process {process.pid} goes on for a moment and ends by itself, and "
+                f"aar-dist sync {self.record.root} sends what it could not"
             )
 
     def _listen(self) -> None:
@@ -144,6 +145,7 @@ class Tracker(NoTracker):
         assert self._process.stdout
         for line in self._process.stdout:
             what, _, text = line.strip().partition(": ")
+            self._connected = self._connected or what == "connected"
             if what == "failed":
                 self._failed = True
                 self.warn(

@@ -92,7 +92,7 @@ def sync(record: Record, *, everything: bool = False, timeout_s: float = 30.0) -
         trains = record.trains()
         sender = connect(record, mode="online", folder=scratch, timeout_s=timeout_s, ends=not trains)
         sender.close(ended=not trains, everything=everything)
-        there = sender.mirror.arrived(timeout_s)
+        there = sender.mirror.arrived(sender.steps.last, timeout_s)
         if there < sender.steps.last:
             raise TrackingError(
                 f"{record.root}: W&B has step {there} of {sender.steps.last}; the rest did not arrive: run it again"
