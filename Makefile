@@ -9,7 +9,7 @@ OUT ?= out
 export OMP_NUM_THREADS ?= 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: quickstart real test test-all check format bench-peers clean
+.PHONY: quickstart real test test-all cluster-test chaos check format bench-peers clean
 
 quickstart: $(VENV)/core        ## simulated herd -> HDF5 -> shards -> pretraining on 2 ranks -> store -> folds -> page
 	launch/quickstart.sh $(OUT)/quickstart
@@ -22,6 +22,12 @@ test: $(VENV)/dev
 
 test-all: $(VENV)/dev
 	$(BIN)/pytest -m ""
+
+cluster-test: $(VENV)/dev       ## two hosts and a SLURM of two nodes on this machine (needs root); part of test-all
+	$(BIN)/pytest -m "" -n 1 tests/cluster
+
+chaos: $(VENV)/dev              ## fifty faults over one run on two hosts of this machine, at most an hour (needs root)
+	$(BIN)/python tests/cluster/chaos.py --faults 50 --json $(OUT)/chaos.json
 
 check: $(VENV)/dev
 	$(BIN)/ruff format --check .

@@ -20,6 +20,8 @@ from aar_dist.training.config import SCHEMA
 
 ROOT = Path(__file__).parents[1]
 TRAINING = [ROOT / "configs/quickstart.yaml", *sorted(ROOT.glob("configs/pretrain/*.yaml"))]
+LARGE = {"aar_100m": 10**8, "aar_1b": 10**9}
+"""Recipes that no test can run as they are, and about how many parameters they have."""
 FEW_STEPS = "--train.max_steps 3 --data.mixture.oversampling_factor 0.1"
 
 
@@ -72,11 +74,26 @@ def test_training_configurations_load_and_build(path):
     config = load(SCHEMA, ["--config", str(path)])
     with torch.device("meta"):
         objective = build_objective(config.model, config.objective)
-    assert sum(p.numel() for p in objective.parameters()) > 10_000
+    n_parameters = sum(p.numel() for p in objective.parameters())
+    assert n_parameters == pytest.approx(LARGE[path.stem], rel=0.01) if path.stem in LARGE else n_parameters > 10_000
 
 
 @pytest.mark.launch
-@pytest.mark.parametrize("path", TRAINING, ids=lambda p: p.stem)
+@pytest.mark.parametrize("name", LARGE)
+def test_large_recipes_run_at_toy_size(name, shard_set, tmp_path):
+    """Alone, without a launcher: the others below are launched."""
+    flags = f"--data.shards={shard_set} --out={tmp_path / 'run'} --train.max_steps=1 --batch_size=16 --d_embedding=64"
+    flags += " --micro_batch_size=8 --n_layers=2 --data.segment_duration=1 --data.mixture.oversampling_factor=0.2"
+    flags += f" --tracking.mode=disabled --activation_checkpointing={str(name == 'aar_1b').lower()} --log_every=1"
+    command = f"{sys.executable} {ROOT}/launch/pretrain.py --config={ROOT}/configs/pretrain/{name}.yaml {flags}"
+    done = subprocess.run(command.split(), env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"step 1/1 .* mfu \d+%  loader \d+%", done.stdout)
+    assert (tmp_path / "run" / "finished").is_file()
+
+
+@pytest.mark.launch
+@pytest.mark.parametrize("path", [p for p in TRAINING if p.stem not in LARGE], ids=lambda p: p.stem)
 def test_training_configurations_run(path, shard_set, tmp_path):
     flags = f"--data.shards {shard_set} --out {tmp_path / 'run'} --train.max_steps 1 --batch_size 16"
     flags += " --data.segment_duration 1 --data.mixture.oversampling_factor 0.2 --tracking.mode disabled"

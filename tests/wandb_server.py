@@ -56,8 +56,11 @@ class WandbServer:
     url: str = ""
     runs: dict[str, StoredRun] = field(default_factory=dict)
     artifacts: list[dict[str, Any]] = field(default_factory=list)
+    views: list[dict[str, Any]] = field(default_factory=list)
+    """Saved workspaces."""
     uploads: dict[str, bytes] = field(default_factory=dict)
-    requests: list[str] = field(default_factory=list)
+    received: list[bytes] = field(default_factory=list)
+    """Bodies of all requests."""
     silent: bool = False
     """Accept, and never answer."""
     history_limit: int | None = None
@@ -116,6 +119,20 @@ class WandbServer:
         run = self.runs[given["name"]]
         return {"project": {"run": {"historyKeys": {"lastStep": run.steps[-1] if run.steps else -1}}}}
 
+    def _Run(self, given: dict[str, Any]) -> dict[str, Any]:
+        run = self.runs[given["name"]]
+        nothing = dict.fromkeys(("sweepName", "group", "jobType", "commit", "description", "notes"))
+        texts: dict[str, Any] = {
+            "createdAt": "2026-01-01T00:00:00",
+            "heartbeatAt": "2026-01-01T00:00:00",
+            "state": "finished",
+            "user": {},
+        }
+        keys = {"lastStep": run.steps[-1] if run.steps else -1}
+        about = {"id": f"R{run.name}", "name": run.name, "displayName": run.name, "tags": [], "readOnly": False}
+        more = {"config": "{}", "systemMetrics": "{}", "summaryMetrics": "{}", "historyLineCount": len(run.steps)}
+        return {"project": {"run": {"projectId": "1", "historyKeys": keys, **nothing, **texts, **about, **more}}}
+
     def _CreateRunFiles(self, given: dict[str, Any]) -> dict[str, Any]:
         files = [{"name": f, "uploadUrl": f"{self.url}/put/{given['run']}/{f}"} for f in given["files"]]
         return {"createRunFiles": {"runID": f"R{given['run']}", "uploadHeaders": [], "files": files}}
@@ -123,6 +140,10 @@ class WandbServer:
     def _NotifyScriptableRunAlert(self, given: dict[str, Any]) -> dict[str, Any]:
         self.runs[given["runName"]].alerts.append(given)
         return {"notifyScriptableRunAlert": {"success": True}}
+
+    def _UpsertView2(self, given: dict[str, Any]) -> dict[str, Any]:
+        self.views.append(given)
+        return {"upsertView": {"view": {"id": f"W{len(self.views)}", "name": given["name"]}, "inserted": True}}
 
     def _ArtifactType(self, given: dict[str, Any]) -> dict[str, Any]:
         return {"project": {"artifact": None}}
@@ -189,7 +210,7 @@ class _Handler(BaseHTTPRequestHandler):
         parts = self.path.strip("/").split("/")
         code, answer = 200, {}
         with state.lock:
-            state.requests.append(self.path)
+            state.received.append(body)
             if parts[-1] in ("graphql", "file_stream") and not self._is_known():
                 code, answer = 401, {"error": "invalid API key"}
             elif parts[-1] == "graphql":

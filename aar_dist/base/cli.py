@@ -3,6 +3,7 @@
 import argparse
 import difflib
 import re
+from collections.abc import Sequence
 from typing import NoReturn
 
 from aar_dist.base.errors import ConfigError
@@ -28,6 +29,20 @@ class Parser(argparse.ArgumentParser):
             near = difflib.get_close_matches(unknown[1], flags, n=1)
             message = f"{unknown[1]}: no such flag" + (f"; did you mean {near[0]}?" if near else "")
         raise ConfigError(f"{message} (see {self.prog} --help)")
+
+
+def joined(parser: Parser, argv: Sequence[str]) -> list[str]:
+    """The arguments with ``--key value`` of a configuration in one piece, so that no value is taken for the path."""
+    own = {option for action in parser._actions for option in action.option_strings}
+    joined: list[str] = []
+    open_key = False
+    for argument in argv:
+        if open_key and not argument.startswith("--"):
+            joined[-1] += f"={argument}"
+        else:
+            joined.append(argument)
+        open_key = argument.startswith("--") and "=" not in argument and argument not in own
+    return joined
 
 
 def size_in_bytes(text: str) -> int:

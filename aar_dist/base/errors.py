@@ -129,6 +129,8 @@ def run_door(main: Callable[[], object] | str) -> None:
     exception"): the launcher would call a finished run failed.
     """
     try:
+        if "AAR_DIST_ENVIRONMENT" in os.environ:  # before torch is imported, which reads some of it
+            user_entry(import_module("aar_dist.base.carried").load)()
         (import_module(main).main if isinstance(main, str) else main)()
     except KeyboardInterrupt:
         if os.environ.get("RANK", "0") == "0":

@@ -19,7 +19,7 @@ OPTIONS_MAY_CHANGE = ("seeds", "baselines", "final", "workers", "ranks", "ray_ad
 """More seeds and methods may join, and others may do the work; what is done already stays."""
 MAY_CHANGE = (
     "out", "tracking", "store.path", *(f"data.{name}" for name in FREE_DATA_KEYS), "train.log_every",
-    "train.keep_last", *(f"cross_validation.{name}" for name in OPTIONS_MAY_CHANGE),
+    "train.keep_last", "train.keep_every", "health", *(f"cross_validation.{name}" for name in OPTIONS_MAY_CHANGE),
 )  # fmt: skip
 """Where things stand, and what is said of them. folds.json holds the identity of the shards."""
 

@@ -7,7 +7,6 @@ checkpoints/PINNED           names never removed, one on a line
 """
 
 import json
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,8 @@ from typing import Any
 
 from aar_dist.base import storage
 from aar_dist.base.errors import CheckpointError
+from aar_dist.training.health.retention import Retention
+from aar_dist.training.health.retention import best as lowest
 from aar_dist.training.progress import Progress
 
 MANIFEST, COMPLETE, PINNED = "manifest.json", "COMPLETE", "PINNED"
@@ -130,30 +131,38 @@ def first_difference(saved: Mapping[str, list[int]], wanted: Mapping[str, list[i
     return None
 
 
-def prune(folder: Path, keep_last: int) -> list[Path]:
-    """Remove all complete checkpoints but the newest ``keep_last``, the best by validation loss, and the pinned."""
-    paths = complete(folder)
-    keep = set(paths[-keep_last:]) | pinned(folder) | {best(folder)}
-    removed = [path for path in paths if path not in keep]
+def prune(folder: Path, retention: Retention) -> list[Path]:
+    """Remove what need not stay, and what is left of checkpoints that were never finished, were damaged, or whose
+    removal was cut short. Only while nobody writes there."""
+    kept = pinned(folder)
+    whole = {_step(path): path for path in complete(folder)}
+    losses = {step: _val_loss(path) for step, path in whole.items()}
+    removed = [whole[step] for step in retention.doomed(losses, {step for step, path in whole.items() if path in kept})]
     for path in removed:
         (path / COMPLETE).unlink()
+    left = {*folder.glob("step_????????")} - {*complete(folder)} - kept
+    for path in left:
         storage.remove(path)
     return removed
 
 
 def best(folder: Path) -> Path | None:
     """The complete checkpoint with the lowest validation loss, the earliest of equals; None if none was validated."""
-    scores = {path: loss for path in complete(folder) if (loss := _val_loss(path)) is not None}
-    return min(scores, key=lambda path: scores[path], default=None)
+    whole = {_step(path): path for path in complete(folder)}
+    step = lowest({step: _val_loss(path) for step, path in whole.items()})
+    return None if step is None else whole[step]
+
+
+def _step(path: Path) -> int:
+    return int(path.name.removeprefix("step_"))
 
 
 def _val_loss(path: Path) -> float | None:
-    """Validation loss at a checkpoint; None if there was none or it is not finite, or if the manifest is damaged."""
+    """Validation loss at a checkpoint; None if there was none, or if the manifest is damaged."""
     try:
-        loss = read(path).val_loss
+        return read(path).val_loss
     except CheckpointError:
         return None
-    return loss if loss is not None and math.isfinite(loss) else None
 
 
 def pinned(folder: Path) -> set[Path]:

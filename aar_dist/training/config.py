@@ -9,6 +9,7 @@ from aar_dist.models.backbone import Backbone
 from aar_dist.objectives.base import Objective
 from aar_dist.stream.config import DataConfig
 from aar_dist.training.health.config import HealthConfig
+from aar_dist.training.health.retention import Retention
 from aar_dist.training.schedule import noam
 from aar_dist.training.tracking.config import TrackingConfig
 
@@ -53,13 +54,15 @@ class LoopConfig:
     """Steps between two lines on the terminal; every step's loss is in metrics.jsonl."""
     keep_last: int = 2
     """Newest checkpoints kept, beside the best and the pinned ones."""
+    keep_every: int | None = None
+    """Keep for ever each checkpoint whose step is a multiple of this; null: none."""
     max_skipped_steps: int = 50
     """Give up after this many steps in a row with a loss or gradients that are not finite."""
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "epochs", "log_every", "max_skipped_steps"):
             require(getattr(self, name) >= 1, f"train.{name}", "1 or more", getattr(self, name))
-        for name in ("micro_batch_size", "max_steps"):
+        for name in ("micro_batch_size", "max_steps", "keep_every"):
             value = getattr(self, name)
             require(value is None or value >= 1, f"train.{name}", "1 or more, or null", value)
         limit = self.time_limit_min
@@ -68,6 +71,11 @@ class LoopConfig:
         require(
             self.keep_last >= 2, "train.keep_last", "2 or more, so that a damaged one has a successor", self.keep_last
         )
+
+    @property
+    def retention(self) -> Retention:
+        """Which checkpoints stay."""
+        return Retention(self.keep_last, self.keep_every)
 
     def micro_batches(self, world_size: int) -> tuple[int, int]:
         """(segments a rank runs at once, such micro-batches in a step). As many at once as divide a rank's share of

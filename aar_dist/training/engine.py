@@ -99,6 +99,8 @@ class Engine:
         self._ds: Any = deepspeed.initialize(
             model=objective, optimizer=optimizer, config=options, dist_init_required=False
         )[0]
+        # At stage 0 in bf16 DeepSpeed has taken a step of zeros, which Adam would count.
+        place.adam(self._ds.optimizer).state.clear()
         self._undo_rounding(given)
 
     def _undo_rounding(self, given: dict[str, Tensor]) -> None:

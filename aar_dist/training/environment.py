@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 from aar_dist.base.errors import ConfigError
+from aar_dist.training.meeting.interface import choose_interface
 from aar_dist.training.ranks import Ranks
 
 COMM_HELPER = "deepspeed_shm_comm"
@@ -39,6 +40,7 @@ def prepare(ranks: Ranks) -> None:
     set_threads(ranks)
     if on_cpu():
         keep_freed_memory()
+    choose_interface(ranks)
 
 
 def on_cpu() -> bool:

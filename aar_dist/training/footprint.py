@@ -16,7 +16,7 @@ import torch
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from aar_dist.base.cli import human_bytes
@@ -24,13 +24,9 @@ from aar_dist.objectives.base import Objective
 from aar_dist.store.checkpoint import build_objective
 from aar_dist.stream.batch import SegmentBatch
 from aar_dist.training.config import PretrainConfig
+from aar_dist.training.sizes.memory import LAYOUTS, activations, states
 
-ZERO_STAGES = (0, 1, 2, 3)
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
-ADAM_BYTES = 8
-"""Two float32 moments a parameter."""
-MASTER_BYTES = 4
-"""A float32 copy of each parameter, kept by DeepSpeed in bf16, and in fp32 too from stage 1 on."""
 
 Description = dict[str, Any]
 
@@ -44,6 +40,7 @@ def describe(
     n_channels: int = 3,
     micro_batch_size: int = 256,
     world_size: int = 2,
+    activation_checkpointing: bool = False,
 ) -> Description:
     """Parameters, cost of one segment at each rate, and memory of one rank; plain numbers, ready for JSON.
 
@@ -59,9 +56,12 @@ def describe(
         n_channels: Axes of one segment.
         micro_batch_size: Segments that one rank runs at once.
         world_size: Ranks.
+        activation_checkpointing: Keep the layers' inputs, and compute the rest again in backward.
     """
     model = deepcopy(objective).to("meta").train()
-    blank = partial(_blank, duration_s=segment_duration, max_window_length=max_window_length, n_channels=n_channels)
+    blank = partial(
+        blank_batch, duration_s=segment_duration, max_window_length=max_window_length, n_channels=n_channels
+    )
     segments = [_segment(model, rate, blank(1, rate)) for rate in rates_hz]
     costliest = max(segments, key=itemgetter("tokens"))
     return {
@@ -70,7 +70,10 @@ def describe(
         "memory": {
             "micro_batch_size": micro_batch_size,
             "world_size": world_size,
-            "rows": _memory(model, blank(micro_batch_size, costliest["rate_hz"]), world_size),
+            "activation_checkpointing": activation_checkpointing,
+            "rows": _memory(
+                model, blank(micro_batch_size, costliest["rate_hz"]), world_size, checkpointing=activation_checkpointing
+            ),
         },
     }
 
@@ -90,6 +93,7 @@ def describe_config(config: PretrainConfig, world_size: int) -> Description:
         max_window_length=config.data.max_window_length,
         micro_batch_size=micro_batch_size,
         world_size=world_size,
+        activation_checkpointing=config.deepspeed.activation_checkpointing,
     )
 
 
@@ -108,7 +112,7 @@ def _count(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
-def _blank(
+def blank_batch(
     size: int, rate_hz: float, *, duration_s: float, max_window_length: int, n_channels: int, device: str = "meta"
 ) -> SegmentBatch:
     """Fully recorded segments of zeros; the meta device cannot be asked how long they are."""
@@ -143,52 +147,24 @@ def _segment(model: Objective, rate_hz: float, batch: SegmentBatch) -> dict[str,
     }
 
 
-def _memory(model: Objective, batch: SegmentBatch, world_size: int) -> list[dict[str, Any]]:
+def _memory(model: Objective, batch: SegmentBatch, world_size: int, *, checkpointing: bool) -> list[dict[str, Any]]:
     rows = []
     for precision, dtype in PRECISIONS.items():
-        activations = kept_for_backward(model.to(dtype), batch)
-        for stage in ZERO_STAGES:
-            states = _states(_count(model), dtype.itemsize, stage, world_size)
-            total = sum(states.values()) + activations
-            rows.append(
-                {"precision": precision, "zero_stage": stage} | states | {"activations": activations, "total": total}
-            )
+        kept = activations(model.to(dtype), batch)[checkpointing]
+        for stage, offload in LAYOUTS:
+            of = states(_count(model), dtype.itemsize, stage, world_size, offload)
+            total = sum(of.values()) - of["host"] + kept
+            about = {"precision": precision, "zero_stage": stage, "offload": offload}
+            rows.append(about | of | {"activations": kept, "total": total})
     return rows
 
 
-def _states(n: int, itemsize: int, stage: int, world_size: int) -> dict[str, int]:
-    """Bytes on one rank: optimizer state is shared out from stage 1 on, gradients from 2, parameters at 3
-    (Rajbhandari et al. 2020, ZeRO, section 5)."""
-    share = -(-n // world_size)
-    master = MASTER_BYTES if stage > 0 or itemsize < 4 else 0
-    return {
-        "parameters": itemsize * (share if stage >= 3 else n),
-        "gradients": itemsize * (share if stage >= 2 else n),
-        "optimizer": (ADAM_BYTES + master) * (share if stage >= 1 else n),
-    }
-
-
-def kept_for_backward(model: Objective, batch: SegmentBatch) -> int:
-    """Bytes that a forward pass keeps for backward, parameters aside; each storage counted once."""
-    weights = {p.untyped_storage()._cdata for p in model.parameters()}
-    kept: dict[int, Any] = {}  # holds each storage, so that no address is used twice
-
-    def note(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        kept[storage._cdata] = storage
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        model(batch)
-    return sum(int(storage.nbytes()) for address, storage in kept.items() if address not in weights)
-
-
 def render(description: Description) -> str:
-    """Three tables, 80 characters wide."""
+    """Three tables, at most 100 characters wide."""
     parameters, memory = description["parameters"], description["memory"]
     rows = [*parameters["parts"].items(), *((name, parameters[name]) for name in ("backbone", "heads", "total"))]
-    model = _table("Parameters", ["part", "parameters"], [[name, f"{n:,}"] for name, n in rows])
-    segments = _table(
+    model = table("Parameters", ["part", "parameters"], [[name, f"{n:,}"] for name, n in rows])
+    segments = table(
         "One segment",
         ["rate", "samples x axes", "tokens", "forward", "forward + backward"],
         [
@@ -202,19 +178,24 @@ def render(description: Description) -> str:
             for s in description["segments"]
         ],
     )
-    columns = ("parameters", "gradients", "optimizer", "activations", "total")
-    states = _table(
-        f"Memory of one of {memory['world_size']} ranks, {memory['micro_batch_size']} segments at once (estimate)",
-        ["precision", "ZeRO", *columns],
-        [[r["precision"], str(r["zero_stage"]), *(human_bytes(r[c]) for c in columns)] for r in memory["rows"]],
+    columns = ("parameters", "gradients", "optimizer", "activations", "total", "host")
+    how = ", activation checkpointing" if memory["activation_checkpointing"] else ""
+    states = table(
+        f"Memory of one of {memory['world_size']} ranks, {memory['micro_batch_size']} segments at once{how} (estimate)",
+        ["", "ZeRO", "offload", *columns],
+        [
+            [r["precision"], str(r["zero_stage"]), r["offload"], *(human_bytes(r[c]) for c in columns)]
+            for r in memory["rows"]
+        ],
     )
-    console = Console(width=80)
+    console = Console(width=100)
     with console.capture() as capture:
         console.print(model, segments, states)
     return "".join(f"{line.rstrip()}\n" for line in capture.get().splitlines())
 
 
-def _table(title: str, columns: list[str], rows: list[list[str]]) -> Table:
+def table(title: str, columns: list[str], rows: list[list[str]]) -> Table:
+    """The first column to the left, numbers to the right."""
     table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
     for i, column in enumerate(columns):
         table.add_column(column, justify="left" if i == 0 else "right")

@@ -18,24 +18,25 @@ from torch.distributed import Store  # type: ignore[attr-defined]
 from aar_dist.base.errors import PassingError, one_line
 from aar_dist.training import environment
 from aar_dist.training.environment import muted
+from aar_dist.training.health.config import HealthConfig
 from aar_dist.training.meeting.meeting import attend
 from aar_dist.training.ranks import Ranks, barrier
 
 log = logging.getLogger(__name__)
 
 LOST_PEER_EXIT = 3
-COLLECTIVE_TIMEOUT = timedelta(minutes=30)
+COLLECTIVE_TIMEOUT = HealthConfig().collective_timeout
 
 
 @contextmanager
-def process_group(ranks: Ranks) -> Iterator[torch.device]:
+def process_group(ranks: Ranks, timeout: timedelta = COLLECTIVE_TIMEOUT) -> Iterator[torch.device]:
     """This process's place in the group, and the device it computes on. Ends with a barrier and a proper farewell:
     without them some finished runs aborted."""
     with attend() as met:
-        yield from _group(ranks, met.group_store())
+        yield from _group(ranks, met.group_store(), timeout)
 
 
-def _group(ranks: Ranks, store: Store) -> Iterator[torch.device]:
+def _group(ranks: Ranks, store: Store, timeout: timedelta) -> Iterator[torch.device]:
     environment.prepare(ranks)
     _alone_if_no_launcher(ranks)
     with muted():
@@ -45,8 +46,8 @@ def _group(ranks: Ranks, store: Store) -> Iterator[torch.device]:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     with muted():
-        _join(ranks, store, device)
-        deepspeed.init_distributed(verbose=False, timeout=COLLECTIVE_TIMEOUT)
+        _join(ranks, store, device, timeout)
+        deepspeed.init_distributed(verbose=False, timeout=timeout)
     barrier()
     environment.remove_shared_buffers(ranks)
     try:
@@ -60,7 +61,7 @@ def _group(ranks: Ranks, store: Store) -> Iterator[torch.device]:
     deepspeed.comm.destroy_process_group()
 
 
-def _join(ranks: Ranks, store: Store, device: torch.device) -> None:
+def _join(ranks: Ranks, store: Store, device: torch.device, timeout: timedelta) -> None:
     """Make the group over the store of the meeting, as DeepSpeed would over one of its own; it takes what it finds."""
     from deepspeed.accelerator import get_accelerator
 
@@ -69,7 +70,7 @@ def _join(ranks: Ranks, store: Store, device: torch.device) -> None:
         store=store,
         rank=ranks.rank,
         world_size=ranks.world_size,
-        timeout=COLLECTIVE_TIMEOUT,
+        timeout=timeout,
         device_id=device if device.type == "cuda" and ranks.world_size > 1 else None,
     )
 
@@ -98,6 +99,15 @@ def _alone_if_no_launcher(ranks: Ranks) -> None:
     if "RANK" not in os.environ:
         alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
         os.environ.update(alone)
+
+
+def compile_helper() -> None:
+    """Compile DeepSpeed's all-reduce for CPUs, if it is not there, as the first start of a run would."""
+    environment.prepare(Ranks(0, 1, 0, 1))
+    with muted():
+        from deepspeed.comm.torch import build_shm_op
+
+        build_shm_op()
 
 
 def _quiet() -> None:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from aar_dist.base.cli import Parser
+from aar_dist.base.cli import Parser, joined
 from aar_dist.base.errors import ConfigError, user_entry
 from aar_dist.base.remote import is_url
 from aar_dist.shards.format import INFO, MANIFEST
@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--picture", type=Path, help="shard set: write its figure to this .png or .svg")
     parser.add_argument("--world_size", type=int, default=2, help="configuration: ranks (%(default)s)")
     parser.add_argument("--store", help="root of the store that store:// speaks of")
-    args, overrides = parser.parse_known_args(_joined(parser, sys.argv[1:] if argv is None else argv))
+    args, overrides = parser.parse_known_args(joined(parser, sys.argv[1:] if argv is None else argv))
     if args.world_size < 1:
         raise ConfigError(f"--world_size must be 1 or more, got {args.world_size}")
     if args.picture and args.picture.suffix not in PICTURES:
@@ -45,20 +45,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(_model(args.path, args.store, args.json), end="")
     else:
         print(_shards(path, args.json, args.picture), end="")
-
-
-def _joined(parser: Parser, argv: Sequence[str]) -> list[str]:
-    """The arguments with ``--key value`` of a configuration in one piece, so that no value is taken for the path."""
-    own = {option for action in parser._actions for option in action.option_strings}
-    joined: list[str] = []
-    open_key = False
-    for argument in argv:
-        if open_key and not argument.startswith("--"):
-            joined[-1] += f"={argument}"
-        else:
-            joined.append(argument)
-        open_key = argument.startswith("--") and "=" not in argument and argument not in own
-    return joined
 
 
 def _shards(location: Path | str, as_json: bool, picture: Path | None) -> str:

@@ -28,6 +28,7 @@ from aar_dist.training.run_directory import RunDirectory
 from aar_dist.training.sizes.peak import matmul_tflops
 from aar_dist.training.stopping.stopper import Stopper
 from aar_dist.training.tracking import Run
+from aar_dist.training.tracking.nodes import Nodes
 from aar_dist.training.validation import validate
 
 DROPOUT = word("dropout")
@@ -53,6 +54,8 @@ class Job:
     val_every: int
     """Steps between two validations; the first and the last step have one as well."""
     save_every: int
+    nodes: Nodes
+    """The machines, and how busy they are."""
     pictures: int = 0
     """Segments drawn with their reconstruction at each validation."""
     patience: Patience = field(default_factory=lambda: Patience(None))
@@ -104,7 +107,7 @@ def _catch_up(job: Job, progress: Progress, stopper: Stopper) -> None:
     row = _validate(job, progress, stopper)
     if row and progress.step:
         job.patience.see(row["val/loss"])
-        from_main(lambda: saving.learn(job.directory, progress.step, row["val/loss"], job.config.train.keep_last))
+        from_main(lambda: saving.learn(job.directory, progress.step, row["val/loss"], job.config.train.retention))
 
 
 def _is_validated(job: Job, step: int) -> bool:
@@ -135,8 +138,8 @@ def _save(job: Job, progress: Progress, val_loss: float | None, stopper: Stopper
         return
     before = time.perf_counter()
     job.health.pulse.beat("saving", progress.step)
-    keep_last = job.config.train.keep_last
-    saving.save(job.engine, job.directory, job.ranks, progress, val_loss, keep_last, job.file)
+    retention = job.config.train.retention
+    saving.save(job.engine, job.directory, job.ranks, progress, val_loss, retention, job.file)
     stopper.saved(time.perf_counter() - before)
 
 
@@ -171,7 +174,7 @@ def _log(job: Job, progress: Progress, result: StepResult, lr: float, meter: Met
     row["skipped_steps"] = progress.skipped
     speaks = progress.step % job.config.train.log_every == 0 or progress.step in (1, job.total_steps)
     if speaks:
-        row |= clock.take() | {"memory_gb": memory_gb(job.engine.device)}
+        row |= clock.take() | {"memory_gb": memory_gb(job.engine.device)} | job.nodes.take()
     job.record(row | job.health.looked_at(row))
     if speaks:
         job.console.step(row)

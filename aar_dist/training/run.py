@@ -31,6 +31,7 @@ from aar_dist.training.run_directory import RunDirectory
 from aar_dist.training.stopping.deadline import Deadline
 from aar_dist.training.stopping.launcher import Launcher
 from aar_dist.training.stopping.stopper import Stopper
+from aar_dist.training.tracking.nodes import Nodes
 
 WEIGHTS = word("weights")
 
@@ -55,6 +56,9 @@ class Plan:
     patience: int | None = None
     """Validations in a row without a better loss that end the run; None: none do."""
     warnings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        self.config.train.retention.check_reached(self.save_every)
 
 
 def place_of(config: RunConfig) -> tuple[Ranks, RunDirectory]:
@@ -81,7 +85,7 @@ def carry_out(plan: Plan, ranks: Ranks, directory: RunDirectory, finish: Callabl
         met = stack.enter_context(attend())
         streams = [stream for stream in (plan.train_stream, plan.val_stream) if stream]
         met.agree(plan.text, [stream.identity for stream in streams], plan.config.data.shards, directory.root)
-        device = stack.enter_context(process_group(ranks))
+        device = stack.enter_context(process_group(ranks, plan.config.health.collective_timeout))
         check_zero_options(plan.config.deepspeed)
         stack.enter_context(lost_peer(ranks, directory.root))
         launcher = stack.enter_context(closing(Launcher().watch()))
@@ -141,6 +145,7 @@ def compose(
         total_steps=total_steps,
         val_every=plan.val_every,
         save_every=plan.save_every,
+        nodes=Nodes(ranks, device),
         pictures=plan.pictures,
         patience=from_main(lambda: Patience(plan.patience, past_validations(directory, progress))),
     )
@@ -203,5 +208,6 @@ def announce(job: Job, plan: Plan, progress: Progress, found: saving.Found) -> N
         f"{job.config.train.batch_size} segments, {job.ranks.world_size} rank(s) on {job.engine.device.type}, ZeRO-"
         f"{job.config.deepspeed.zero_stage}, {job.engine.layout['precision']}; {plan.about}"
     )
-    for warning in filter(None, (*plan.warnings, job.config.train.crumbs(job.ranks.world_size))):
+    room = saving.room_ahead(job.engine, job.directory.checkpoints, job.config.train.retention, job.total_steps)
+    for warning in filter(None, (*plan.warnings, job.config.train.crumbs(job.ranks.world_size), room)):
         job.console.warn(warning)

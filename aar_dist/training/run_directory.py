@@ -2,8 +2,8 @@
 
 config.yaml      resolved            log/rank_k.log   what each rank had to say
 metrics.jsonl    every number        pictures/        originals and reconstructions
-events.jsonl     what happened to it
-checkpoints/     for resuming        wandb/           the offline mirror
+events.jsonl     what happened to it  reconstructions/ the same in numbers
+checkpoints/     for resuming        wandb/           what the tracker is told, and its offline copy
 finished         written last: this file alone means that the run is done
 """
 

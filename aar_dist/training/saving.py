@@ -15,12 +15,14 @@ from typing import Any
 import torch
 
 from aar_dist.base import storage
+from aar_dist.base.cli import human_bytes
 from aar_dist.base.errors import StorageError
 from aar_dist.objectives.base import Objective
 from aar_dist.training import checkpoints
 from aar_dist.training.checkpoints import Saved
 from aar_dist.training.config import RunConfig
 from aar_dist.training.engine import Engine, parameter_shapes
+from aar_dist.training.health.retention import Retention
 from aar_dist.training.metrics import MetricsFile
 from aar_dist.training.options import layout_of
 from aar_dist.training.progress import Progress
@@ -52,7 +54,7 @@ def save(
     ranks: Ranks,
     progress: Progress,
     val_loss: float | None,
-    keep_last: int,
+    retention: Retention,
     file: MetricsFile | None,
 ) -> Path:
     """Write a checkpoint; every rank must call it. Raises ``StorageError``: what was saved before is left as it was."""
@@ -73,7 +75,7 @@ def save(
         "progress": progress.to_dict(),
         "val_loss": val_loss,
     }
-    return from_main(lambda: _publish(staging, final, about, keep_last, file))
+    return from_main(lambda: _publish(staging, final, about, retention, file))
 
 
 def _room_for(engine: Engine, final: Path) -> Path:
@@ -87,22 +89,36 @@ def _room_for(engine: Engine, final: Path) -> Path:
     return storage.staging_name(final)
 
 
-def _publish(staging: Path, final: Path, about: dict[str, Any], keep_last: int, file: MetricsFile | None) -> Path:
+def room_ahead(engine: Engine, folder: Path, retention: Retention, total_steps: int) -> str | None:
+    """What to say, if all the checkpoints that a run will keep do not fit on the disk."""
+    there = len(checkpoints.complete(folder))
+    most = retention.most(total_steps)
+    more, free = max(0, most - there) * engine.checkpoint_bytes, shutil.disk_usage(folder).free
+    if free >= more:
+        return None
+    return (
+        f"up to {most} checkpoints of {human_bytes(engine.checkpoint_bytes)} will be in {folder} at one time: "
+        f"{human_bytes(more)} more, and {human_bytes(free)} are free; free space there, keep fewer (train.keep_last, "
+        "train.keep_every), or the run will end when the disk is full"
+    )
+
+
+def _publish(staging: Path, final: Path, about: dict[str, Any], retention: Retention, file: MetricsFile | None) -> Path:
     with storage.one_line_errors(final, staging):
         if file:
             file.sync()
         checkpoints.write_manifest(staging, about)
     checkpoints.publish(staging, final)
-    removed = checkpoints.prune(final.parent, keep_last)
+    removed = checkpoints.prune(final.parent, retention)
     log.info("saved %s, removed %s", final.name, ", ".join(p.name for p in removed) or "none")
     return final
 
 
-def learn(directory: RunDirectory, step: int, val_loss: float | None, keep_last: int) -> None:
+def learn(directory: RunDirectory, step: int, val_loss: float | None, retention: Retention) -> None:
     """Tell the checkpoint of this step, if it is there, the validation loss that came later (rank 0)."""
     if directory.holds(step):
         checkpoints.learn(directory.checkpoints / checkpoints.name_of(step), val_loss)
-        checkpoints.prune(directory.checkpoints, keep_last)
+        checkpoints.prune(directory.checkpoints, retention)
 
 
 def check_continues(saved: Saved, start: Progress, objective: Objective) -> None:

@@ -4,10 +4,13 @@ evaluation tape -> engine (no dropout) -> means for each data set, val/<metric>/
                 -> the first segments -> reconstruction -> a picture
 """
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
+
+import torch
 
 from aar_dist.base.plots import reconstruction_figure, save_figure
 from aar_dist.objectives.masked import Reconstruction
@@ -18,6 +21,7 @@ from aar_dist.training.engine import Engine
 from aar_dist.training.metrics import Meter, Row
 from aar_dist.training.ranks import Ranks
 from aar_dist.training.stopping.stopper import Stopper
+from aar_dist.training.tracking.tables import write_table
 
 
 @runtime_checkable
@@ -38,7 +42,7 @@ def validate(
     stopper: Stopper,
     beat: Callable[[], None],
 ) -> Row | None:
-    """Metrics of the whole validation tape; rank 0 draws its first ``n_drawn`` segments to ``picture``. None if all
+    """Metrics of the whole validation tape; rank 0 draws ``n_drawn`` of its first segments to ``picture``. None if all
     ranks agreed to stop on the way. Every rank must call it; it beats at each batch."""
     micro, _ = train.micro_batches(ranks.world_size)
     meter = Meter(stream.datasets)
@@ -48,7 +52,7 @@ def validate(
         meter.add(engine.evaluate(batch), batch.dataset, weight)
         if not drawn and n_drawn and isinstance(engine.objective, Reconstructs):
             # Under ZeRO-3 every rank takes part, whoever draws.
-            shown = first(batch, n_drawn)
+            shown = some_of_each(batch, n_drawn)
             made = engine.objective.reconstruct(shown)
             if ranks.main:
                 draw(shown, made, stream, picture)
@@ -58,21 +62,34 @@ def validate(
     return {f"val/{name}": value for name, value in meter.take().items()}
 
 
-def first(batch: SegmentBatch, n: int) -> SegmentBatch:
-    """The first n segments of a batch."""
-    cut = {f.name: getattr(batch, f.name) for f in fields(batch)}
-    return replace(batch, **{name: value[:n] for name, value in cut.items() if value is not None})
+def some_of_each(batch: SegmentBatch, n: int) -> SegmentBatch:
+    """n segments of a batch, the first of each data set first."""
+    seen: Counter[int] = Counter()
+    ranked = []
+    for i, dataset in enumerate(batch.dataset.tolist()):
+        ranked.append((seen[dataset], dataset, i))
+        seen[dataset] += 1
+    chosen = [i for _, _, i in sorted(ranked)[:n]]
+    told = {f.name: getattr(batch, f.name) for f in fields(batch)}
+    cut: dict[str, Any] = {
+        name: value[chosen] if torch.is_tensor(value) else tuple(value[i] for i in chosen)
+        for name, value in told.items()
+        if value is not None
+    }
+    return replace(batch, **cut)
 
 
 def draw(batch: SegmentBatch, made: Reconstruction, stream: SegmentStream, picture: Path) -> None:
-    """Original against reconstruction, one segment below the other."""
-    names = [stream.channels[i] if i >= 0 else "" for i in batch.channel[0].tolist()]
+    """Original against reconstruction: drawn one segment below the other, and in numbers for the tracker's table."""
+    channels = [stream.channels[i] if i >= 0 else "" for i in batch.channel[0].tolist()]
+    datasets = [stream.datasets[i] for i in batch.dataset.tolist()]
+    values, prediction = (x.float().cpu().numpy() for x in (made.values, made.prediction))
+    masked, valid = (x.cpu().numpy() for x in (made.masked, made.valid))
+    rate_hz = made.rate_hz.tolist()
     figure = reconstruction_figure(
-        *(x.float().cpu().numpy() for x in (made.values, made.prediction)),
-        *(x.cpu().numpy() for x in (made.masked, made.valid)),
-        rate_hz=made.rate_hz.tolist(),
-        titles=[stream.datasets[i] for i in batch.dataset.tolist()],
-        channels=names,
+        values, prediction, masked, valid, rate_hz=rate_hz, titles=datasets, channels=channels
     )
     picture.parent.mkdir(parents=True, exist_ok=True)
     save_figure(figure, picture)
+    table = picture.parents[1] / "reconstructions" / f"{picture.stem}.json"
+    write_table(table, values, prediction, masked, valid, rate_hz=rate_hz, datasets=datasets, channels=channels)

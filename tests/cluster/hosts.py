@@ -49,17 +49,18 @@ hostname {name}
 ip link set lo up
 ip addr add {address}/24 dev eth0
 ip link set eth0 up
-exec 9</                                 # the shared folders, before /tmp hides them
 mount -t tmpfs tmpfs /dev/shm
 mount -t tmpfs tmpfs /run
 mkdir /run/sshd /run/all
-mount --bind / /run/all
+mount --bind / /run/all                  # the shared folders, before /tmp hides them
 mount -t tmpfs tmpfs /tmp
 for folder in {shared}; do
     case $folder in /tmp/*) mkdir -p "$folder"; mount --bind "/run/all$folder" "$folder";; esac
 done
 umount /run/all
-exec 9<&-
+# As Debian has it: a host knows its own name as the loopback.
+{{ echo "127.0.1.1 {name}"; grep -v " {name}$" {folder}/hosts; }} >/run/hosts
+mount --bind /run/hosts /etc/hosts
 "$(command -v sshd)" -f {folder}/sshd_config
 echo ready
 read -r _ || true
@@ -159,6 +160,8 @@ class Host:
             os.kill(int(pid), signal.SIGKILL)
         self._space.close()
         self._space = None
+        # The kernel keeps a network until the last of its connections has timed out.
+        self._world.start(["ip", "link", "del", self.link]).communicate()
         _wait(lambda: not self._world.has(self.link), f"{self.name} does not go")
 
     def cut(self) -> None:
@@ -178,11 +181,11 @@ class Host:
 
     def processes(self) -> dict[int, list[str]]:
         """Command lines by process id, the id being that of this machine: ``os.kill`` takes it."""
-        inside = os.readlink(f"/proc/{self.init}/ns/pid")
+        inside, outside = os.readlink(f"/proc/{self.init}/ns/net"), os.readlink("/proc/self/ns/pid")
         found = {}
         for folder in Path("/proc").glob("[0-9]*"):
             try:
-                if os.readlink(folder / "ns" / "pid") == inside:
+                if os.readlink(folder / "ns" / "net") == inside and os.readlink(folder / "ns" / "pid") != outside:
                     found[int(folder.name)] = (folder / "cmdline").read_text().split("\0")[:-1]
             except OSError:
                 continue  # it has just ended
@@ -261,7 +264,7 @@ class Hosts(list[Host]):
         subprocess.run(key, check=True)
         (self.folder / "ssh_config").write_text(SSH.format(folder=self.folder))
         (self.folder / "sshd_config").write_text(SSHD.format(folder=self.folder))
-        self.env_file.write_text("DS_ACCELERATOR=cpu\nOMP_NUM_THREADS=1\nGLOO_SOCKET_IFNAME=eth0\n")
+        self.env_file.write_text("DS_ACCELERATOR=cpu\nOMP_NUM_THREADS=1\n")
         users = Path("/etc/passwd").read_text()
         if "\nsshd:" not in users:
             users += "sshd:x:65533:65534::/run/sshd:/usr/sbin/nologin\n"

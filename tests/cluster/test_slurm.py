@@ -1,13 +1,14 @@
 """The job scripts on a SLURM of two nodes."""
 
+import os
+import signal
 import sys
 import time
 from pathlib import Path
 
 import pytest
-from hosts import two_hosts
 from launching import ROOT, TINY, environment, flags, losses, run
-from slurm import Slurm, slurm_on
+from slurm import Slurm
 
 from aar_dist.training.metrics import read_rows
 
@@ -15,13 +16,6 @@ pytestmark = [pytest.mark.launch, pytest.mark.slow]
 
 LONG = TINY | {"train.max_steps": 120, "train.val_every": 60, "train.save_every": 40}
 CPU_NODES = ["--ntasks-per-node=1", "--gpus-per-node=0", "--cpus-per-task=1"]
-
-
-@pytest.fixture(scope="module")
-def slurm(tmp_path_factory):
-    shared = tmp_path_factory.getbasetemp().parent
-    with two_hosts(tmp_path_factory.mktemp("slurm"), shared, ROOT) as hosts, slurm_on(hosts) as slurm:
-        yield slurm
 
 
 @pytest.fixture(scope="module")
@@ -68,3 +62,32 @@ def test_a_preempted_run_is_requeued_and_goes_on(slurm, alone, shard_set, tmp_pa
     assert said["Restarts"] == "1"
     assert "goes on from step" in log
     assert losses(tmp_path / "run") == alone
+
+
+def test_a_mistake_is_told_once_and_not_requeued(slurm, shard_set, tmp_path):
+    job = submit(slurm, tmp_path / "run", shard_set, LONG | {"train.batch_size": 33})
+    said = slurm.wait(job, "FAILED", "COMPLETED")
+    assert (said["JobState"], said["ExitCode"], said["Restarts"]) == ("FAILED", "2:0", "0")
+    lines = (tmp_path / "run.log").read_text().splitlines()
+    (told,) = [line for line in lines if line.startswith("error")]
+    assert "train.batch_size 33 is not a multiple of 2 ranks" in told
+    assert not list(ROOT.glob("pretrain-*"))
+
+
+def test_a_rank_that_is_killed_costs_no_turn_in_the_queue(slurm, alone, shard_set, tmp_path):
+    """… and a cancelled job stays cancelled."""
+    job = submit(slurm, tmp_path / "run", shard_set, LONG)
+    wait_for_step(tmp_path / "run", 45)
+    os.kill(slurm.hosts[1].ranks()[1], signal.SIGKILL)
+    deadline = time.monotonic() + 120
+    while "going on from there" not in (tmp_path / "run.log").read_text():
+        assert time.monotonic() < deadline, (tmp_path / "run.log").read_text()
+        time.sleep(0.2)
+    wait_for_step(tmp_path / "run", 70)
+    slurm.command("scancel", str(job))
+    said = slurm.wait(job, "CANCELLED", "COMPLETED", "FAILED")
+    assert said["JobState"] == "CANCELLED"
+    time.sleep(3)
+    assert slurm.job(job)["JobState"] == "CANCELLED"
+    assert losses(tmp_path / "run") == alone[: len(losses(tmp_path / "run"))]
+    assert len(losses(tmp_path / "run")) >= 70

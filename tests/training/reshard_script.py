@@ -1,7 +1,7 @@
 """Run with and without the launcher by test_resharding.py: one short run after another, what each did as JSON.
 
-argv: output folder, shard set, then runs NAME=STAGE:OFFLOAD:PRECISION[<FROM]. A run saves at step 3 and ends at step 6;
-FROM names the run from whose third step it goes on. Written: NAME.json, which is an error's line if it was refused
+argv: output folder, shard set, then runs NAME=SHAPE[<FROM]. SHAPE is the ZeRO stage with letters of ``Shape``, what is
+offloaded, the precision. A run saves at step 3 and ends at step 6; FROM names the run from whose third step it goes on
 """
 
 import hashlib
@@ -16,11 +16,15 @@ import torch.distributed as dist
 from launching import TINY, flags
 
 from aar_dist.base.config import load
-from aar_dist.base.errors import AarError, run_door
+from aar_dist.base.errors import run_door
+from aar_dist.objectives.base import Objective
 from aar_dist.stream.loader import open_stream
 from aar_dist.training import checkpoints, saving
-from aar_dist.training.config import SCHEMA, recipe
-from aar_dist.training.engine import Engine, process_group
+from aar_dist.training.config import SCHEMA, PretrainConfig, recipe
+from aar_dist.training.engine import Engine
+from aar_dist.training.freezing import FreezeConfig, freeze
+from aar_dist.training.group import process_group
+from aar_dist.training.health.retention import Retention
 from aar_dist.training.pretrain import initial_objective
 from aar_dist.training.progress import Progress
 from aar_dist.training.ranks import Ranks, barrier, from_main, mean_ranks
@@ -39,12 +43,34 @@ SETTINGS = TINY | {
 }
 
 
-def trial(name: str, shape: str, source: str, ranks: Ranks, device: torch.device, out: Path, shards: str) -> dict:
+ZERO_OPTIONS = {
+    "s": {"stage3_param_persistence_threshold": 0, "sub_group_size": 20_000},
+    "r": {"round_robin_gradients": True},
+}
+"""Small groups of shared-out parameters; parameters in another order."""
+
+
+def made_of(shape: str, shards: str, directory: RunDirectory) -> tuple[PretrainConfig, Objective]:
+    """Letters after the stage: ``ZERO_OPTIONS``, f frozen but for its last layer, t a module under two names, b with
+    running statistics."""
     stage, offload, precision = shape.split(":")
-    layout = {"deepspeed.zero_stage": stage, "deepspeed.offload": offload, "deepspeed.precision": precision}
-    config = load(SCHEMA, flags(SETTINGS | layout | {"data.shards": shards}))
-    directory = RunDirectory(out / name)
+    options = {key: value for letter in stage[1:] for key, value in ZERO_OPTIONS.get(letter, {}).items()}
+    layout = {"zero_stage": stage[0], "offload": offload, "precision": precision, "zero_options": json.dumps(options)}
+    settings = SETTINGS | {f"deepspeed.{key}": value for key, value in layout.items()} | {"data.shards": shards}
+    if "b" in stage:
+        settings |= {"model.embedding_type": "conv", "model.faithful": True, "model.patch_size": 25}
+    config = load(SCHEMA, flags(settings))
     objective = initial_objective(config, directory)
+    if "f" in stage:
+        freeze(objective, FreezeConfig(unlocked_layers=1))
+    if "t" in stage:
+        objective.twin = objective.head
+    return config, objective
+
+
+def trial(name: str, shape: str, source: str, ranks: Ranks, device: torch.device, out: Path, shards: str) -> dict:
+    directory = RunDirectory(out / name)
+    config, objective = made_of(shape, shards, directory)
     with closing(open_stream(config.data, "train", ranks.rank, ranks.world_size)) as stream:
         progress = Progress.start(stream.identity, config.data, config.train.seed, recipe(config))
         saved = checkpoints.read(out / source / "checkpoints" / checkpoints.name_of(SAVED_AT)) if source else None
@@ -71,15 +97,16 @@ def trial(name: str, shape: str, source: str, ranks: Ranks, device: torch.device
             loss = float(mean_ranks(torch.stack(losses).mean()))
             said["steps"].append({"loss": loss, "norm": result.grad_norm, "segments": of_all(keys, ranks)})
             if progress.step in (SAVED_AT, LAST):
+                engine.average_statistics()
                 save(engine, directory, ranks, progress)
-        said["weights"] = from_main(lambda: fingerprint(engine, directory.checkpoints))
+        said |= from_main(lambda: weights_of(engine, directory.checkpoints))
         engine.close()
     return said
 
 
 def save(engine: Engine, directory: RunDirectory, ranks: Ranks, progress: Progress) -> None:
     from_main(lambda: directory.checkpoints.mkdir(parents=True, exist_ok=True))
-    saving.save(engine, directory, ranks, progress, None, 9, None)
+    saving.save(engine, directory, ranks, progress, None, Retention(keep_last=9), None)
 
 
 def of_all(keys: list[int], ranks: Ranks) -> list[int]:
@@ -95,14 +122,17 @@ def carried(old: Path, new: Path) -> bool:
     """True if two checkpoints hold the same numbers, to the bit."""
     one, other = Source(old), Source(new)
     wanted = [Piece(name, 0, shape.numel(), 0, 0) for name, shape in one.shapes.items()]
-    same = all(torch.equal(one.read(k, p), other.read(k, p)) for p in wanted for k in (WEIGHT, *MOMENTS))
+    same = one.buffers.keys() == other.buffers.keys()
+    same &= all(torch.equal(value, other.buffers[name]) for name, value in one.buffers.items())
+    same &= all(torch.equal(one.read(k, p), other.read(k, p)) for p in wanted for k in (WEIGHT, *MOMENTS))
     return same and one.shapes == other.shapes and one.step == other.step == SAVED_AT
 
 
-def fingerprint(engine: Engine, folder: Path) -> str:
-    """Of the weights at the end."""
+def weights_of(engine: Engine, folder: Path) -> dict:
+    """The weights at the end."""
     made = engine.consolidate(folder, checkpoints.name_of(LAST))
-    return hashlib.sha256(b"".join(made[name].numpy().tobytes() for name in sorted(made))).hexdigest()
+    whole = hashlib.sha256(b"".join(made[name].numpy().tobytes() for name in sorted(made))).hexdigest()
+    return {"weights": whole, "names": sorted(made), "finite": all(bool(w.isfinite().all()) for w in made.values())}
 
 
 def main() -> None:
@@ -111,10 +141,7 @@ def main() -> None:
     with process_group(ranks) as device:
         for text in trials:
             name, shape, source = re.fullmatch(r"([^=]+)=([^<]+)<?(.*)", text).groups()
-            try:
-                said = trial(name, shape, source, ranks, device, Path(out), shards)
-            except AarError as error:
-                said = {"error": str(error)}
+            said = trial(name, shape, source, ranks, device, Path(out), shards)
             if ranks.main:
                 (Path(out) / f"{name}.json").write_text(json.dumps(said))
             barrier()

@@ -1,7 +1,7 @@
 """One process trains without and with stops in the middle of things: ``python stopping_script.py SHARDS FOLDER``.
 
-FOLDER/whole is not disturbed; FOLDER/broken is asked to stop in its first validation, within a step, in the validation
-of step 4 and in its last one, each time followed by the same command.
+FOLDER/whole is not disturbed; FOLDER/broken stops in its first validation for its time limit and for a signal, within a
+step, in the validation of step 4 and in its last one, each time followed by the same command.
 """
 
 import os
@@ -51,12 +51,13 @@ def disturbed_micro_step(self, batch):
 SegmentStream.evaluation, Engine.micro_step = disturbed_evaluation, disturbed_micro_step
 
 
-def run(name: str, **when: int) -> None:
+def run(name: str, *more: str, **when: int) -> None:
     due.update(when)
-    main([*flags(SETTINGS), f"--out={sys.argv[2]}/{name}"])
+    main([*flags(SETTINGS), f"--out={sys.argv[2]}/{name}", *more])
 
 
 run("whole")
+run("broken", "--train.time_limit_min=0.01")
 for when in (
     {"validation": 1},
     {"validation": 0, "micro-batch": 2 * MICRO_BATCHES + 2},

@@ -12,6 +12,7 @@ from aar_dist.base.errors import CheckpointError, StorageError
 from aar_dist.stream.config import DataConfig
 from aar_dist.training import checkpoints, saving
 from aar_dist.training.config import SCHEMA, recipe
+from aar_dist.training.health.retention import Retention
 from aar_dist.training.progress import Progress
 from aar_dist.training.ranks import Ranks
 from aar_dist.training.run_directory import RunDirectory
@@ -80,7 +81,7 @@ def test_prune_keeps_the_last_the_best_and_the_pinned(tmp_path):
     for step, loss in enumerate([5.0, 1.0, None, 3.0, 2.0, 4.0], start=1):
         write(tmp_path, step, loss)
     (tmp_path / checkpoints.PINNED).write_text("step_00000001\n")
-    removed = checkpoints.prune(tmp_path, keep_last=2)
+    removed = checkpoints.prune(tmp_path, Retention(2))
     assert [p.name[-1] for p in removed] == ["3", "4"]
     assert [p.name[-1] for p in checkpoints.complete(tmp_path)] == ["1", "2", "5", "6"]
 
@@ -88,8 +89,8 @@ def test_prune_keeps_the_last_the_best_and_the_pinned(tmp_path):
 def test_a_validation_loss_that_is_not_finite_is_not_the_best(tmp_path):
     for step, loss in enumerate([math.nan, 1.0, math.nan, 3.0], start=1):
         write(tmp_path, step, loss)
-    checkpoints.prune(tmp_path, keep_last=1)
-    assert [p.name[-1] for p in checkpoints.complete(tmp_path)] == ["2", "4"]
+    assert [p.name[-1] for p in checkpoints.prune(tmp_path, Retention(2))] == ["1"]
+    assert checkpoints.best(tmp_path).name == "step_00000002"
 
 
 def test_another_architecture_is_named(tmp_path):
@@ -172,7 +173,7 @@ def test_a_disk_that_fills_while_saving_leaves_the_old_ones(tmp_path, error):
     write(directory.checkpoints, 1)
     progress = Progress(**START.to_dict() | {"step": 2})
     with pytest.raises(StorageError, match="disk is full"):
-        saving.save(FullDisk(error), directory, Ranks(0, 1, 0, 1), progress, None, 2, None)
+        saving.save(FullDisk(error), directory, Ranks(0, 1, 0, 1), progress, None, Retention(2), None)
     assert [p.name for p in directory.checkpoints.iterdir()] == ["step_00000001"]
     assert checkpoints.newest_whole(directory.checkpoints)[0].step == 1
 
@@ -183,4 +184,4 @@ def test_a_disk_without_room_is_found_before_writing(tmp_path):
     engine = FullDisk(AssertionError("must not write"))
     engine.checkpoint_bytes = 1 << 60
     with pytest.raises(StorageError, match="disk is full"):
-        saving.save(engine, directory, Ranks(0, 1, 0, 1), START, None, 2, None)
+        saving.save(engine, directory, Ranks(0, 1, 0, 1), START, None, Retention(2), None)

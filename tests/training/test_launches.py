@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from launching import DEEPSPEED, ROOT, TINY, environment, finish, flags, free_port, losses, run, start, validations
-from test_tracking import summary
+from wandb_log import summary
 
 from aar_dist.base.storage import hash_tree
 from aar_dist.store.registry import Store, resolve

@@ -34,8 +34,11 @@ def stopped(shard_set, tmp_path_factory) -> tuple[Path, list[str]]:
 
 def test_it_stopped_where_it_was_asked_to(stopped):
     said = [line for line in stopped[1] if line.startswith("stopped")]
-    because = "as rank 0 got SIGUSR1; the same command goes on from there"
-    assert said == [f"stopped at step {step} and saved, {because}" for step in (0, 2, 4, 8)]
+    then = "the same command goes on from there"
+    assert said == [
+        f"stopped at step 0 and saved, as its time limit is near; {then}",
+        *(f"stopped at step {step} and saved, as rank 0 got SIGUSR1; {then}" for step in (0, 2, 4, 8)),
+    ]
 
 
 def test_the_run_equals_an_undisturbed_one(stopped):

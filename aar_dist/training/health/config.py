@@ -1,6 +1,7 @@
 """What counts as unwell."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 from aar_dist.base.errors import ConfigError
 
@@ -17,6 +18,11 @@ class HealthConfig:
     """Steps whose losses a step's loss is compared with."""
     spike_sigma: float = 6.0
     """Standard deviations above their mean that make a loss spike; 0: none is looked for."""
+
+    @property
+    def collective_timeout(self) -> timedelta:
+        """When a collective gives up: long after a hang has been found, since all that it could say is that."""
+        return timedelta(seconds=max(1800.0, self.slow_timeout_s + 600.0))
 
     def __post_init__(self) -> None:
         for name, rule, holds in (

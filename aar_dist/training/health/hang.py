@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 
 import psutil
 
+from aar_dist.base.last_word import LastWord
 from aar_dist.training.health.bounded import Bounded
 from aar_dist.training.health.config import HealthConfig
 from aar_dist.training.health.pulse import Pulse, Standing
@@ -103,6 +104,8 @@ class Watch:
 
     def _judge(self, mine: Standing, quiet_s: float) -> None:
         """Rank 0's part; that of the others if rank 0 does not answer. Returns if another rank speaks."""
+        if self._talk and self._talk.verdict(ANSWER_S):
+            return
         # Where the others stand, only rank 0's store could tell.
         others = {place.rank: mine for place in self._places if place.rank > 0}
         standings = self._gathered(mine) if self._ranks.main else others
@@ -115,12 +118,13 @@ class Watch:
         first = self._settle(found)
         if first is None:
             self._wake(found)  # perhaps rank 0: then its store answers now
+            if self._talk:
+                self._talk.recover(ANSWER_S)
             first = self._settle(found)
         if first == found or (first is None and (self._ranks.rank == 1 or self._ranks.local_rank == 0)):
             self._speak(found)
             self._wake(found)
             time.sleep(WAKE_S)
-            sys.stdout.flush()
         if first in (found, None):
             self._leave()
 
@@ -164,20 +168,28 @@ class Watch:
 
     def _speak(self, found: Found) -> None:
         text = f"{found['text']}. Stacks of all ranks: {self._stacks.path.parent}/stacks_rank_*.txt"
+        LastWord("Hang", found["text"], may_pass=True).leave()
         print(f"error: {text}; the same command resumes from the last checkpoint", file=sys.stderr, flush=True)
+        _mute()
         Bounded(lambda: log.error("%s", text)).wait(ANSWER_S)
         Bounded(lambda: self.tell(found["text"], found["step"])).wait(ANSWER_S)
 
     def _leave(self) -> NoReturn:
         """Rank 0 first: the collectives that break when a rank leaves would be all that it has to tell of."""
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        for number in (1, 2):  # torch prints a page about a store that is gone
-            os.dup2(nowhere, number)
+        _mute()
         deadline = time.monotonic() + WAKE_S + ANSWER_S
         while self._talk and not self._ranks.main and time.monotonic() < deadline and self._talk.verdict(ANSWER_S):
             time.sleep(0.1)
         Bounded(logging.shutdown).wait(ANSWER_S)
         os._exit(HANG_EXIT)
+
+
+def _mute() -> None:
+    """All is said: torch prints a page about a store that is gone, and the loop a line about a lost rank."""
+    sys.stdout.flush()
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for number in (1, 2):
+        os.dup2(nowhere, number)
 
 
 @contextmanager

@@ -64,14 +64,22 @@ class Talk:
 
     def settle(self, found: dict[str, Any], seconds: float) -> dict[str, Any] | None:
         """Publish what was found; returns what was first published, by whomever. None: the store does not answer."""
-        return self._ask(lambda store: json.loads(store.compare_set(VERDICT, "", json.dumps(found))), seconds)
+
+        def say(store: Store) -> dict[str, Any]:
+            first: dict[str, Any] = json.loads(store.compare_set(VERDICT, "", json.dumps(found)))
+            store.set(ASKED, "1")  # a rank that was stopped looks for this
+            return first
+
+        return self._ask(say, seconds)
+
+    def recover(self, seconds: float) -> None:
+        """Wait until the store has answered what it was asked before."""
+        if self._last:
+            self._last.wait(seconds)
 
     def _ask(self, question: Callable[[Store], T], seconds: float) -> T | None:
         """The answer, or None after so many seconds, or if the store is gone."""
-        if self._last is not None:  # the connection answers one question at a time
-            self._last.wait(seconds)
-            if not self._last.done:
-                return None
-        question_asked = Bounded(lambda: question(self._store))
-        self._last = question_asked
-        return question_asked.wait(seconds)
+        if self._last is not None and not self._last.done:
+            return None  # the connection answers one question at a time, and has been waited for
+        self._last = asked = Bounded(lambda: question(self._store))
+        return asked.wait(seconds)

@@ -46,7 +46,7 @@ def _differ(facts: Sequence[Facts], value: Callable[[Facts], Any], said: str, re
         if value(each) != value(first):
             others.setdefault(value(each), []).append(each)
     for found, who in others.items():
-        yield f"{group(who)} {said.format(found)}, {first.who} {said.format(value(first))}; {remedy}"
+        yield f"{group(who)} {said.format(found)}, but {first.who} {said.format(value(first))}; {remedy}"
 
 
 def group(who: Sequence[Facts]) -> str:

@@ -69,7 +69,7 @@ def launcher_flags(command: Sequence[str]) -> tuple[str, ...] | None:
     """What stands between ``deepspeed`` and the program; None of another command."""
     names = [Path(word).name for word in command[:4]]
     at = next((i for i, name in enumerate(names) if name in RUNNERS), None)
-    if at is None or (at > 0 and not names[0].startswith("python")):
+    if at is None or any(not word.startswith("-") for word in names[1:at]) or (at and "python" not in names[0]):
         return None
     rest = command[at + 1 :]
     program = next((i for i, word in enumerate(rest) if word.endswith(".py") or word == "--module"), len(rest))

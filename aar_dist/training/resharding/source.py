@@ -41,8 +41,8 @@ class Source:
             self._open()
         except (OSError, RuntimeError, ValueError, TypeError, LookupError, pickle.UnpicklingError) as error:
             raise CheckpointError(
-                f"{path} cannot be read by another number of ranks or ZeRO stage ({one_line(error)[:120]}); resume "
-                "with those it was written with"
+                f"{path}: DeepSpeed's files there are not understood ({one_line(error)[:120]}); go on with the ranks "
+                "and the ZeRO stage that its manifest.json names"
             ) from None
 
     def _open(self) -> None:

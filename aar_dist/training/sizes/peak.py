@@ -32,7 +32,8 @@ sheets. The first name that fits as a whole word counts."""
 OTHERWISE = re.compile(r"\b(MIG|Laptop|Max-Q)\b|Mobile")
 """A part of a GPU, or one with less power than the name says."""
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "autocast": torch.bfloat16}
+"""Of the matrices that are multiplied."""
 SIZES = {"cpu": (256, 512, 1024), "cuda": (4096, 8192)}
 SECONDS = 0.1
 """For each size; the best one counts."""
@@ -43,7 +44,7 @@ def matmul_tflops(device: torch.device, precision: str) -> float:
 
     Args:
         device: Of this rank; a CPU is measured with the threads torch has been given.
-        precision: ``fp32`` or ``bf16``.
+        precision: ``fp32``, ``bf16`` or ``autocast``.
     """
     found = published(torch.cuda.get_device_name(device), precision) if device.type == "cuda" else None
     barrier()
@@ -56,7 +57,7 @@ def published(name: str, precision: str) -> float | None:
         return None
     for pattern, bf16, fp32 in PUBLISHED:
         if re.search(rf"\b({pattern})\b", name):
-            return bf16 if precision == "bf16" else fp32
+            return fp32 if precision == "fp32" else bf16
     return None
 
 

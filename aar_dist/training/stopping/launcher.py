@@ -8,8 +8,9 @@ the launcher, leaves the ranks to the init process.
 
 import logging
 import os
+import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -26,10 +27,11 @@ LAUNCH = "deepspeed.launcher.launch"
 class Launcher:
     """Watches the processes that launched this one, if DeepSpeed's launcher did."""
 
-    def __init__(self, environ: Mapping[str, str] = os.environ, last_s: float = LAST_S) -> None:
+    def __init__(self, argv: Sequence[str] = sys.argv, last_s: float = LAST_S) -> None:
         self._parent = os.getppid()
-        # DeepSpeed's launcher tells its ranks so: one that is none of its children has lost it before now.
-        self._lost = "CROSS_RANK" in environ and LAUNCH not in _command(self._parent)
+        # DeepSpeed's launcher gives its ranks this flag: one that is none of its children has lost it before now.
+        launched = any(word.startswith("--local_rank=") for word in argv)
+        self._lost = launched and LAUNCH not in _command(self._parent)
         self._runner = _runner(self._parent)
         self._over, self._last_s = threading.Event(), last_s
 

@@ -8,13 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from aar_dist.base import last_word
+from aar_dist.base.carried import LAUNCHERS, PRIVATE, exports, kept, travelling, written_by_hand
 from aar_dist.training.supervision.hosts import Host
 from aar_dist.training.supervision.leftovers import MARK
 
-TRAVELS = ("AAR_DIST_", "CUDA_", "DS_", "GLOO_", "HF_", "NCCL_", "OMP_", "TORCH", "WANDB_")
-"""Beginnings of the variables that the ranks of other hosts must see. DeepSpeed hands on PYTHON… itself."""
 ENV_FILE = "DS_ENV_FILE"
-USERS_ENV_FILES = (Path(".deepspeed_env"), Path.home() / ".deepspeed_env")
 
 
 def command(script: Sequence[str], *, hostfile: Path | None, first: str, ranks: int, port: int) -> list[str]:
@@ -29,7 +27,7 @@ def command(script: Sequence[str], *, hostfile: Path | None, first: str, ranks: 
     launcher = [str(Path(sys.executable).with_name("deepspeed")), "--master_port", str(port), "--log_level", "warning"]
     if hostfile:
         # Without --force_multi a single host that is left would be taken for this machine.
-        launcher += ["--hostfile", str(hostfile), "--force_multi", "--master_addr", first]
+        launcher += ["--hostfile", str(hostfile), "--force_multi", "--no_ssh_check", "--master_addr", first]
     else:
         launcher += ["--num_accelerators", str(ranks)]
     return [*launcher, *script]
@@ -40,18 +38,16 @@ def marks(run: Path, said: Path) -> dict[str, str]:
     return {MARK: str(run), last_word.VARIABLE: str(said)}
 
 
-def env_file(environ: Mapping[str, str], marked: Mapping[str, str]) -> str:
-    """What DeepSpeed exports on every host: the user's own .deepspeed_env, what travels, our marks; no blank line,
-    on which the launcher would break."""
-    lines = {}
-    users = [Path(environ[ENV_FILE])] if ENV_FILE in environ else USERS_ENV_FILES
-    for file in users:
-        for line in file.read_text().splitlines() if file.is_file() else []:
-            name, equals, value = line.partition("=")
-            if equals:
-                lines[name.strip()] = value.strip()
-    travelling = {k: v for k, v in environ.items() if k.startswith(TRAVELS) and k != ENV_FILE and v}
-    return "".join(f"{name}={value}\n" for name, value in {**travelling, **lines, **marked}.items())
+def env_file(environ: Mapping[str, str], marked: Mapping[str, str], private: Path) -> str:
+    """What DeepSpeed exports on every host of an attempt: the user's own .deepspeed_env, our marks, and where the ranks
+    find all else that travels, which is written to ``private``. Raises ``ConfigError`` for what cannot be handed on."""
+    files = [Path(environ[ENV_FILE])] if ENV_FILE in environ else [Path.home() / LAUNCHERS, Path(LAUNCHERS)]
+    own: dict[str, str] = {}
+    for file in files:
+        own |= written_by_hand(file, file.with_name(PRIVATE))
+    variables = {**kept(files[-1].with_name(PRIVATE)), **travelling(environ)}
+    found = exports({name: value for name, value in variables.items() if name not in own}, private, marked)
+    return "".join(f"{name}={value}\n" for name, value in (own | found).items())
 
 
 def of_hosts(hosts: Sequence[Host]) -> str:

@@ -3,7 +3,6 @@
 hostfile -> [Host] -> answering (ssh, all at once) -> spread(ranks) -> [Host] of this attempt
 """
 
-import re
 import shlex
 import subprocess
 from collections.abc import Callable, Iterable, Sequence
@@ -11,9 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from aar_dist.base.errors import ConfigError
+from aar_dist.training.meeting.hostfile import read_hostfile
 
-LINE = re.compile(r"(?P<name>\S+)\s+slots=(?P<slots>\d+)\s*(#.*)?")
 AT_ONCE = 64
 CONNECT_S = 5
 
@@ -26,24 +24,9 @@ class Host:
     slots: int
 
 
-def read_hostfile(path: str | Path) -> list[Host]:
-    """The hosts of a file of lines ``name slots=N``. Raises ``ConfigError``."""
-    try:
-        lines = Path(path).read_text().splitlines()
-    except OSError as error:
-        raise ConfigError(f"--hostfile {path}: {error.strerror}; expected lines NAME slots=N") from None
-    hosts = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip() or line.strip().startswith("#"):
-            continue
-        match = LINE.fullmatch(line.strip())
-        if not match or not int(match["slots"]):
-            raise ConfigError(f"{path}, line {number}: expected NAME slots=N, found {line.strip()!r}")
-        hosts.append(Host(match["name"], int(match["slots"])))
-    names = [host.name for host in hosts]
-    if not hosts or len({*names}) < len(names):
-        raise ConfigError(f"{path}: " + ("a host is named twice" if hosts else "no host in it; expected NAME slots=N"))
-    return hosts
+def hosts_of(path: str | Path) -> list[Host]:
+    """The hosts of a hostfile. Raises ``ConfigError``."""
+    return [Host(name, slots) for name, slots in read_hostfile(path).items()]
 
 
 def answering(hosts: Sequence[Host], timeout_s: float) -> list[Host]:

@@ -12,7 +12,7 @@ from aar_dist.training.config import RunConfig
 from aar_dist.training.run_directory import RunDirectory
 from aar_dist.training.supervision import attempts
 from aar_dist.training.supervision.cluster import Cluster
-from aar_dist.training.supervision.hosts import read_hostfile
+from aar_dist.training.supervision.hosts import hosts_of
 from aar_dist.training.supervision.launching import Patience
 from aar_dist.training.supervision.supervisor import supervise
 
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not given.script:
         raise ConfigError(f"the training script is missing; expected: {USAGE}")
     config = configuration(given.script)
-    hosts = read_hostfile(given.hostfile) if given.hostfile else []
+    hosts = hosts_of(given.hostfile) if given.hostfile else []
     _not_for_slurm(given.hostfile)
     directory = RunDirectory.of(config.out)
     cluster = Cluster(hosts, given.num_accelerators or _accelerators(), directory.root, given.probe_s)

@@ -21,6 +21,7 @@ from typing import Any, Protocol
 
 import aar_dist
 from aar_dist.base.errors import one_line
+from aar_dist.training.supervision.leftovers import MARK
 from aar_dist.training.tracking.code import code_version
 from aar_dist.training.tracking.config import TrackingConfig, mode_of
 from aar_dist.training.tracking.privacy import environment, scrubbed, without_secrets
@@ -95,7 +96,7 @@ class Tracker(NoTracker):
     def __init__(self, config: TrackingConfig, root: Path, attempt: Attempt, warn: Callable[[str], None]) -> None:
         super().__init__(root)
         self.config, self.attempt, self.warn = config, attempt, warn
-        self._failed = False
+        self._connected = self._failed = False
         self._process = _follower(root, mode_of(config), attempt.number)
         if self._process:
             threading.Thread(target=self._listen, daemon=True, name="tracking").start()
@@ -134,9 +135,10 @@ class Tracker(NoTracker):
             if not self._failed:
                 process.wait(self.config.finish_timeout_s)
         except subprocess.TimeoutExpired:
+            what = "W&B has not answered yet" if not self._connected else "W&B is still being sent the end of the run"
             self.warn(
-                f"W&B: process {process.pid} still sends, and ends by itself; what it cannot send, "
-                f"aar-dist sync {self.record.root} sends later"
+                f"{what}; process {process.pid} goes on for a moment and ends by itself, and "
+                f"aar-dist sync {self.record.root} sends what it could not"
             )
 
     def _listen(self) -> None:
@@ -144,6 +146,7 @@ class Tracker(NoTracker):
         assert self._process.stdout
         for line in self._process.stdout:
             what, _, text = line.strip().partition(": ")
+            self._connected = self._connected or what == "connected"
             if what == "failed":
                 self._failed = True
                 self.warn(
@@ -165,6 +168,7 @@ def _follower(root: Path, mode: str, attempt: int) -> subprocess.Popen[str] | No
             stdout=subprocess.PIPE,
             stderr=told,
             text=True,
-            env=os.environ | {"PYTHONPATH": paths},
+            # Without the mark: a supervisor that ends the rest of an attempt leaves it to send what there is.
+            env={name: value for name, value in os.environ.items() if name != MARK} | {"PYTHONPATH": paths},
             start_new_session=True,  # Ctrl-C is for the run; the follower sees it end
         )

@@ -8,6 +8,7 @@ Everything here may take its time or fail: it runs in a process of its own, neve
 import contextlib
 import logging
 import os
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +22,6 @@ from aar_dist.training.tracking.record import Alert
 log = logging.getLogger(__name__)
 
 FINISH_PATIENCE_S = 60.0
-SUMMARIES = {"loss": "min", "val/loss": "min", "val/loss/*": "min", "grad_norm": "max", "skipped_steps": "max"}
-"""Number -> what of it the table of runs shows."""
 
 
 class TrackingError(AarError):
@@ -95,7 +94,7 @@ class Mirror:
             x_stats_pid=watches or os.getpid(),
             x_update_finish_state=ends,
         )
-        online = mode == "online"
+        self._online = online = mode == "online"
         with _named("did not start"):
             self._run = wandb.init(
                 project=identity.project,
@@ -110,13 +109,11 @@ class Mirror:
                 settings=settings,
             )
         self.path = "/".join((self._run.entity, self._run.project, identity.id)) if online else ""
-        self.url: str | None = self._run.url
+        self.url: str | None = self._run.url if online else None
         self.place = Path(self._run.dir).parent
         self.last_step = self._run.starting_step - 1
         """Last step that the server has."""
         self._run.config.update(dict(config), allow_val_change=True)
-        for name, what in SUMMARIES.items():
-            self._run.define_metric(name, summary=f"{what},last")
 
     def send(self, step: int, row: Mapping[str, Any], picture: Path | None, table: Mapping[str, Any] | None) -> None:
         """One step, whole: the server takes no second row of it."""
@@ -147,7 +144,7 @@ class Mirror:
                 file.write(text)
         for name, path in made.files.items():
             artifact.add_file(path, name=name)
-        if made.read:
+        if made.read and self._online:  # offline there is nobody to say which version it is
             self._run.use_artifact(artifact)
         else:
             self._run.log_artifact(artifact)
@@ -162,10 +159,24 @@ class Mirror:
             self._run.mark_preempting()
         self._run.finish(exit_code=1 if failed or paused else 0)
 
-    def arrived(self, timeout_s: float) -> int:
-        """Last step that the server has now, as it says itself. Raises ``TrackingError``."""
+    def arrived(self, step: int, timeout_s: float) -> int:
+        """Last step that the server has, as it says itself; it is given some time to have this one. Raises
+        ``TrackingError``."""
+        deadline = time.monotonic() + timeout_s
         with _named("does not say what it has"):
-            return int(wandb.Api(timeout=max(1, round(timeout_s))).run(self.path).lastHistoryStep)
+            api = wandb.Api(timeout=max(1, round(timeout_s)))
+            while True:
+                there = int(api.run(self.path).lastHistoryStep)
+                if there >= step or time.monotonic() > deadline:
+                    return there
+                api.flush()
+                time.sleep(1)
+
+
+def default_entity(timeout_s: float = 30.0) -> str:
+    """Who the account is. Raises ``TrackingError``."""
+    with _named("does not say whose key this is"):
+        return str(wandb.Api(timeout=round(timeout_s)).default_entity)
 
 
 def forget() -> None:

@@ -125,7 +125,7 @@ def _shard_set(told: Mapping[str, Any]) -> ArtifactFile:
         name=f"shards-{name}",
         type="shard-set",
         metadata={"identity": identity, "url": url, "shards": len(told["shards"])},
-        references={identity[:12] or "shards": url if is_url(url) else Path(url).as_uri()},
+        references={identity[:12]: url} if is_url(url) else {},
         texts={"shards.json": json.dumps({**told, "url": url}, indent=1, sort_keys=True)},
         files={},
         read=True,
@@ -142,7 +142,7 @@ def _model(record: Record, finished: Mapping[str, Any]) -> ArtifactFile:
         type="model",
         metadata={"reference": finished["model"], "path": str(place), "scores": _read(place / "metrics.json") or {}}
         | {key: value for key, value in manifest.items() if key != "files"},
-        references={} if files else {f"{name}-{manifest.get('version', 0)}": place.as_uri()},
+        references={},
         texts={} if files else {"manifest.json": json.dumps(manifest, indent=1, sort_keys=True)},
         files=files,
         read=False,
