@@ -54,7 +54,10 @@ class Alarm:
     def raise_(self, error: AarError) -> None:
         """Tell all ranks that this one has failed, and wait until they know. Where another rank had failed before,
         this process ends here with that one's line."""
-        if not self._tell(one_line(error), error_line(error, self._name), USER_ERROR_EXIT):
+        alone = self._tell(one_line(error), error_line(error, self._name), USER_ERROR_EXIT)
+        if not alone:
+            # Rank 0 has it too, and prints it; no launcher ends the ranks of other hosts before they do.
+            error.told = alone is False and not self._ranks.main and not self._own_terminal()
             return
         error.alone = True
         with suppress(RuntimeError):
@@ -66,11 +69,12 @@ class Alarm:
         text = f"{type(error).__name__}: {one_line(error)}"
         self._tell(text, f"error: {self._name or 'rank 0'} crashed: {text} (its traceback tells where)", CRASH_EXIT)
 
-    def _tell(self, text: str, line: str, exit_code: int) -> bool:
-        """True if others end because of this rank, and all of them know."""
+    def _tell(self, text: str, line: str, exit_code: int) -> bool | None:
+        """True if others end because of this rank, and all of them know; False if rank 0 has the same error; None if
+        there is no saying."""
         self._over.set()
         if self._store is None:
-            return False
+            return None
         with suppress(RuntimeError):  # rank 0 is gone, and the store with it
             mine = {"rank": self._ranks.rank, "text": text, "line": line, "exit": exit_code}
             said = json.loads(self._store.compare_set(SAID, "", json.dumps(mine)))
@@ -79,7 +83,8 @@ class Alarm:
             if said["rank"] == self._ranks.rank:
                 return self._told()
             self._count(SHARED)
-        return False
+            return False
+        return None
 
     def look(self) -> None:
         """End this process with the line of the rank that has failed, if there is one."""

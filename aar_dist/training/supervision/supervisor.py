@@ -65,6 +65,7 @@ def attempt(
     # Ranks that only lost their launcher can still save; those that wait for a lost rank cannot.
     cluster.sweep(hosts, 0.0 if noticed.hopeless else patience.grace_s)
     watch.end()
+    launching.forget()
     progressed = newest_step(directory) > watch.from_step
     finished = directory.finished() is not None
     end = End(
