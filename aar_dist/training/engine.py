@@ -107,7 +107,7 @@ class Engine:
         """DeepSpeed makes its fp32 masters from weights it has rounded to bf16: put the true ones there."""
         if given:
             for tensor, pieces in self._held():
-                place.fill(tensor, pieces, lambda p: given[p.name].view(-1)[p.start : p.start + p.count])
+                place.fill(tensor, pieces, lambda p: given[p.name].flatten()[p.start : p.stop])
 
     def _held(self) -> place.Held:
         return place.held(self._ds.optimizer, self.config.zero_stage, self._names, self._ranks)
