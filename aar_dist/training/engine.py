@@ -87,8 +87,7 @@ class Engine:
             betas=(optim.beta1, optim.beta2),
             eps=optim.eps,
             weight_decay=optim.weight_decay,
-            # Offloaded, it steps on the CPU: fused passes once over what there is.
-            fused=device.type == "cuda" or config.offload != "none",
+            fused=True,
         )
         names = {p: name for name, p in objective.named_parameters()}
         self._names = {p: names[p] for group in optimizer.param_groups for p in group["params"]}
