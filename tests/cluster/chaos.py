@@ -89,7 +89,7 @@ def chaos(folder: Path, shards: Path, kinds: list[str], seed: int, publishings: 
         "train.val_every": 40,
         "train.log_every": 50,
     }
-    with two_hosts(folder, folder, ROOT) as hosts:
+    with two_hosts(folder, folder, shards, ROOT) as hosts:
         disk = _mount(hosts)
         extensions = _extensions(folder)
         whole = folder / "whole"
