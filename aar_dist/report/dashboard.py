@@ -127,7 +127,7 @@ def _short(key: str, keys: Sequence[str]) -> str:
 
 
 def _attempt(attempt: Attempt, record: Record) -> dict[str, Any]:
-    commit = attempt.code.get("commit") or attempt.code.get("sha256") or ""
+    commit = attempt.code.get("commit") or attempt.code.get("hash") or ""
     return {
         "number": attempt.number,
         "started": _when(attempt.started_s),

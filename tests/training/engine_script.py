@@ -1,7 +1,7 @@
 """Run under the launcher by test_deepspeed_facts.py: one engine after another, what each did as JSON.
 
-argv: output folder, then STAGE:PRECISION:CLIPPING:OFFLOAD …; step 3 of each has an infinite sample on the last rank, step
-5 a loss there that is infinite while its gradients are not
+argv: output folder, then STAGE:PRECISION:CLIPPING:OFFLOAD …; step 3 of each has an infinite sample on the last rank,
+step 5 a loss there that is infinite while its gradients are not
 """
 
 import json

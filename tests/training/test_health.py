@@ -102,13 +102,20 @@ def test_a_step_that_was_left_out_is_explained(tmp_path, capsys):
     assert [level for *_, level in run.tracker.alerts] == ["warn"]
 
 
+def test_a_long_row_is_told_now_and_then(tmp_path, capsys):
+    run = Run(tmp_path, "--train.max_skipped_steps=99").go(30, broken=range(1, 31))
+    told = [line.split()[2] for line in capsys.readouterr().err.splitlines()]
+    assert told == ["1", "2", "3", "10", "20", "30"]
+    assert len(run.events()) == 30
+
+
 def test_too_many_in_a_row_end_the_run_with_the_worst_recording(tmp_path):
     run = Run(tmp_path, "--train.max_skipped_steps=3")
     with pytest.raises(ConfigError, match=r"3 steps in a row .* worst: cows/bad acc in 3 of 3; look for damaged"):
         run.go(9, broken={2, 4, 5, 6})
     assert run.progress.step == 6
     assert [event["kind"] for event in run.events()] == ["skipped"] * 4 + ["gave_up"]
-    assert len(run.tracker.alerts) == 3  # a row of steps is told once
+    assert len(run.tracker.alerts) == 2  # of a row of steps the first
 
 
 @pytest.mark.parametrize("saved", [3, 5])
