@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from launching import DEEPSPEED, ROOT, environment, finish
 
 from aar_dist.training.ranks import free_port
 
@@ -41,8 +42,6 @@ def test_ranks_that_agree_go_on_and_leave_nothing(tmp_path):
     ("other", "said"),
     [
         ({"code": "0ther"}, "rank 1 on HOST runs aar_dist of code 0ther, but rank 0 on HOST runs aar_dist of code "),
-        ({"config": "train: {seed: 2, lr: 3}"}, "rank 1 on HOST has another configuration than rank 0 on HOST: "
-         "train.lr 3 instead of None, train.seed 2 instead of 1;"),
         ({"out": "ELSEWHERE"}, "rank 1 on HOST: ELSEWHERE is not the run directory of rank 0 on HOST "),
     ],
 )  # fmt: skip
@@ -95,3 +94,20 @@ def test_a_port_in_use_is_one_line(tmp_path):
     assert done.stderr == (
         f"error: port {port} is in use on this machine; give the launcher another one: deepspeed --master_port N\n"
     )
+
+
+@pytest.mark.launch
+def test_a_hostfile_that_is_missing_is_no_launch_on_one_machine(tmp_path):
+    """DeepSpeed itself only warns, and would train here alone."""
+    launcher = [DEEPSPEED, "--hostfile", "no/hosts", "--num_accelerators", "2", "--master_port", str(free_port())]
+    launch = subprocess.Popen(
+        [*launcher, "launch/pretrain.py", "--out", str(tmp_path / "run")],
+        cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    code, said = finish(launch)
+    assert code == 2
+    assert said == (
+        f"error: hostfile {ROOT}/no/hosts: there is no such file, and deepspeed would train on this machine alone; "
+        "mend the path, or leave --hostfile out"
+    )
+    assert not (tmp_path / "run").exists()

@@ -3,24 +3,31 @@
 import base64
 import dataclasses
 import json
+import logging
 import shutil
+import time
 from collections import namedtuple
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.distributed import HashStore
 
-from aar_dist.base.errors import ConfigError
+from aar_dist.base.errors import ConfigError, StorageError
+from aar_dist.training.alarm import PULSE
 from aar_dist.training.config import DeepSpeedConfig
-from aar_dist.training.meeting.agreement import Terms, config_hash, disagreements, token
+from aar_dist.training.meeting.agreement import Terms, clock_warnings, config_hash, disagreements, strangers, token
 from aar_dist.training.meeting.compare import changed_keys, complaints, one_complaint, remarks
 from aar_dist.training.meeting.facts import Facts, code_hash
 from aar_dist.training.meeting.hostfile import parse_hostfile, read_hostfile
 from aar_dist.training.meeting.launcher import Launcher, check_hostfile, find_launcher, launcher_flags
 from aar_dist.training.meeting.machine import file_system, shm_problem
+from aar_dist.training.meeting.meeting import meeting
+from aar_dist.training.meeting.rollcall import Life
 from aar_dist.training.meeting.store import patience_s
 from aar_dist.training.ranks import Ranks
+from aar_dist.training.run_directory import RunDirectory
 
 
 def ranks(n: int, **changed) -> list[Facts]:
@@ -75,7 +82,7 @@ def test_the_code_hash_knows_names_and_bytes_and_not_the_place(tmp_path):
 
 
 TERMS = Terms(
-    who="rank 0 on n0", config="c", shards=("aaaa",), places=("S",), out="RUN", sees_token=True, clock_s=0.0
+    who="rank 0 on n0", config="c", shards=("aaaa",), places=("S",), out="RUN", clock_s=0.0
 )  # fmt: skip
 
 
@@ -83,13 +90,18 @@ def test_disagreements_name_the_key_the_shards_and_the_folder():
     texts = {"c": "a: {b: 1}", "d": "a: {b: 2, c: 3, d: 4, e: 5}"}
     others = [
         dataclasses.replace(TERMS, who="rank 1 on n1", **changed)
-        for changed in ({"config": "d"}, {"shards": ("bbbb",)}, {"sees_token": False})
+        for changed in ({"config": "d"}, {"shards": ("bbbb",)}, {"clock_s": -9.0})
     ]
     found = list(disagreements([TERMS, *others], texts.__getitem__))
-    assert len(found) == 3
+    assert len(found) == 2
     assert ": a.b 2 instead of 1, a.c 3 instead of None, a.d 4 instead of None and 1 more; give" in found[0]
     assert ": bbbb in S, there aaaa in S;" in found[1]
-    assert found[2].startswith("rank 1 on n1: RUN is not the run directory of rank 0 on n0 (RUN);")
+    assert next(clock_warnings([TERMS, *others])).startswith(
+        "the clock of rank 1 on n1 is 9 s behind that of rank 0 on n0"
+    )
+    assert list(clock_warnings([TERMS, *others[:2]])) == []
+    (said,) = strangers([TERMS, *others[:2]], [True, False, True])
+    assert said.startswith("rank 1 on n1: RUN is not the run directory of rank 0 on n0 (RUN);")
 
 
 def test_places_may_differ_between_hosts():
@@ -109,6 +121,37 @@ def test_a_token_leaves_no_folder_behind_a_refusal(tmp_path):
     with pytest.raises(ConfigError):
         refused()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_directory_that_cannot_be_made_is_one_line(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match=r"file/run: Not a directory"), token(tmp_path / "file" / "run"):
+        pass
+
+
+def test_a_rank_whose_pulse_stands_still_is_lost():
+    store = HashStore()
+    life = Life(store)
+    assert life.lost([1, 2], 0.05) == []
+    time.sleep(0.1)
+    store.add(f"{PULSE}/1", 1)
+    assert life.lost([1, 2], 0.05) == [2]
+
+
+def test_what_is_said_before_there_is_a_log_is_in_it(tmp_path, monkeypatch):
+    monkeypatch.delenv("RANK", raising=False)
+    kept = list(logging.root.handlers)
+    try:
+        with meeting():
+            logging.getLogger("aar_dist.early").warning("said early")
+            RunDirectory(tmp_path).open_log(Ranks(0, 1, 0, 1))
+            logging.getLogger("aar_dist.late").warning("said late")
+    finally:
+        logging.root.handlers[:] = kept
+    early, own, late = (tmp_path / "log" / "rank_0.log").read_text().splitlines()
+    assert early.endswith("aar_dist.early: said early")
+    assert "rank 0 is process" in own
+    assert late.endswith("said late")
 
 
 def test_a_hostfile_is_read_as_deepspeed_reads_it(tmp_path):

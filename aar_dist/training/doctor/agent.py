@@ -6,7 +6,7 @@ One process for all questions, because importing torch takes longer than all of 
 """
 
 import json
-import os
+import secrets
 import socket
 import sys
 import threading
@@ -14,10 +14,13 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 from aar_dist.base.errors import one_line
+from aar_dist.base.storage import STAGING_MARK
 from aar_dist.training.doctor.finding import Finding, Wanted, problem
+from aar_dist.training.meeting.agreement import sees
 
 READY = "aar_dist doctor"
 """First word of the agent: what a login shell prints comes before it."""
@@ -31,14 +34,7 @@ def check(wanted: Wanted) -> list[Finding]:
     from aar_dist.training.doctor.services import services
     from aar_dist.training.doctor.software import software
 
-    os.environ.setdefault("DS_ACCELERATOR", "cpu") if not _has_gpu() else None
     return list(chain(*(_whole(checks, wanted) for checks in (software, hardware, services))))
-
-
-def _has_gpu() -> bool:
-    import torch
-
-    return bool(torch.cuda.is_available())
 
 
 def _whole(checks: Callable[[Wanted], Iterator[Finding]], wanted: Wanted) -> Iterator[Finding]:
@@ -68,7 +64,7 @@ def first_address() -> str:
 
 
 class Listener:
-    """Takes one connection after another and counts what comes."""
+    """Takes connections and counts what comes, until this process ends."""
 
     def __init__(self, port: int) -> None:
         self._server = socket.create_server(("", port))
@@ -77,10 +73,7 @@ class Listener:
 
     def _serve(self) -> None:
         while True:
-            try:
-                connection, _ = self._server.accept()
-            except OSError:  # closed
-                return
+            connection, _ = self._server.accept()
             threading.Thread(target=self._drain, args=(connection,), daemon=True).start()
 
     def _drain(self, connection: socket.socket) -> None:
@@ -89,10 +82,6 @@ class Listener:
             while block := connection.recv(len(BLOCK)):
                 received += len(block)
             connection.sendall(str(received).encode())
-
-    def close(self) -> None:
-        """Give the port back."""
-        self._server.close()
 
 
 def send(address: str, port: int, seconds: float = PROBE_S) -> float:
@@ -106,6 +95,19 @@ def send(address: str, port: int, seconds: float = PROBE_S) -> float:
         return received / max(time.monotonic() - began, 1e-9)
 
 
+def there(folder: Path) -> Path:
+    """The folder, or what of its path exists."""
+    folder = folder.absolute()
+    return next(each for each in (folder, *folder.parents) if each.is_dir())
+
+
+def mark(folder: Path) -> str:
+    """Leave a file for the other hosts to look for; its name."""
+    name = f"doctor{STAGING_MARK}{secrets.token_hex(8)}"
+    (there(folder) / name).touch()
+    return name
+
+
 def answer(said: dict[str, Any], listeners: list[Listener]) -> dict[str, Any]:
     """The answer to one question."""
     match said.pop("do"):
@@ -117,6 +119,13 @@ def answer(said: dict[str, Any], listeners: list[Listener]) -> dict[str, Any]:
         case "listen":
             listeners.append(Listener(said["port"]))
             return {"port": listeners[-1].port}
+        case "mark":
+            return {"name": mark(Path(said["folder"]))}
+        case "see":
+            return {"seen": sees(there(Path(said["folder"])), said["name"])}
+        case "unmark":
+            (there(Path(said["folder"])) / said["name"]).unlink()
+            return {}
         case "send":
             return {"bytes_per_s": send(**said)}
         case unknown:

@@ -84,6 +84,8 @@ def _of_patients(patients: Sequence[Patient], slots: dict[str, int], wanted: Wan
         addresses = {name: each["address"] or name for name, each in facts.items()}
         yield from (Found(*each) for each in network.alike(facts))
         yield from (Found(*each) for each in network.clocks(there))
+        if wanted.run:
+            yield from (Found(*each) for each in network.shared(there, wanted.run))
         if there[0].name == first:
             yield from (Found(*each) for each in network.reachable(there, addresses, wanted.port))
         yield from (Found(*each) for each in network.bandwidth(there, addresses))

@@ -13,7 +13,7 @@ import torch
 from aar_dist.base.cli import human_bytes
 from aar_dist.training import environment
 from aar_dist.training.doctor.finding import Finding, Wanted, ok, problem, warning
-from aar_dist.training.meeting.machine import OF_THIS_MACHINE, SHM, file_system, leftovers, shm_problem
+from aar_dist.training.meeting.machine import SHM, file_system, leftovers, shm_problem
 
 MEMORY_PER_RANK = 2e9
 DISK_LOW, DISK_NONE = 20e9, 1e9
@@ -26,7 +26,7 @@ def hardware(wanted: Wanted) -> Iterator[Finding]:
     yield _cores(wanted)
     yield _memory(wanted)
     yield from _shm(wanted)
-    yield _disk(Path(wanted.run or "."), named=bool(wanted.run), hosts=wanted.hosts)
+    yield _disk(Path(wanted.run or "."), named=bool(wanted.run))
     if wanted.first:
         yield _port(wanted.port)
     if wanted.hosts > 1:
@@ -42,7 +42,7 @@ def _cores(wanted: Wanted) -> Finding:
     cores, slots = len(os.sched_getaffinity(0)), slots_of(wanted)
     told = os.environ.get("OMP_NUM_THREADS", "")
     threads = int(told) if told.isdigit() else max(1, cores // slots)
-    said = f"{cores} cores, {slots} ranks of {threads} thread(s)" + (" (OMP_NUM_THREADS)" if told.isdigit() else "")
+    said = f"{cores} cores, {slots} rank(s) of {threads} thread(s)" + (" (OMP_NUM_THREADS)" if told.isdigit() else "")
     if not environment.on_cpu() and slots > torch.cuda.device_count():
         return problem("cores", f"{slots} slots, {torch.cuda.device_count()} GPUs", "lower slots= in the hostfile")
     if slots * threads > cores:
@@ -80,7 +80,7 @@ def _shm(wanted: Wanted) -> Iterator[Finding]:
         )
 
 
-def _disk(path: Path, *, named: bool, hosts: int) -> Finding:
+def _disk(path: Path, *, named: bool) -> Finding:
     path = path.absolute()
     there = next(each for each in (path, *path.parents) if each.is_dir())
     free, kind = shutil.disk_usage(there).free, file_system(path)
@@ -91,10 +91,6 @@ def _disk(path: Path, *, named: bool, hosts: int) -> Finding:
         return problem("disk", f"{path} is a file", "choose another --out")
     if named and free < DISK_NONE:
         return problem("disk", said, "no checkpoint fits: free space or choose another --out")
-    if named and hosts > 1 and kind in OF_THIS_MACHINE:
-        return warning(
-            "disk", f"{said}, which looks like a disk of this host alone", "out must be a folder that all hosts share"
-        )
     if free < DISK_LOW:
         return warning("disk", said, "a checkpoint takes 16 bytes a parameter: free space")
     return ok("disk", said)

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from aar_dist.base.carried import of_launcher
@@ -23,8 +24,8 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 CONNECT_S = 10
-START_S, ANSWER_S = 90.0, 60.0
-"""Longest wait for a host to start Python, and for an answer."""
+START_S, ANSWER_S, FAREWELL_S = 90.0, 60.0, 5.0
+"""Longest wait for a host to start Python, for an answer, for it to end."""
 SSH = ("ssh", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={CONNECT_S}")
 AT_ONCE = 64
 
@@ -63,16 +64,23 @@ class Patient:
         return said
 
     def close(self) -> None:
-        """End the agent."""
-        self._process.kill()
-        self._process.wait()
+        """End the agent, and wait until it has given back its ports."""
+        assert self._process.stdin is not None
+        with suppress(OSError):
+            self._process.stdin.close()
+        try:
+            self._process.wait(FAREWELL_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
     def _wait_ready(self) -> None:
         try:
             while self._line(START_S).strip() != READY:
                 pass  # a greeting of the login shell
         except Unreachable:
-            self.close()
+            self._process.kill()
+            self._process.wait()
             raise
 
     def _line(self, timeout_s: float) -> str:

@@ -30,7 +30,7 @@ def launch() -> Iterator[Finding]:
     left = [name for name in travelling(os.environ) if name not in carried and POINTER not in carried]
     if left:
         yield warning(
-            "environment", f"{some(left)} stay on this machine", "aar-dist env lets them travel to the other hosts"
+            "environment", f"only on this machine: {some(left)}", "aar-dist env lets them travel to the other hosts"
         )
     elif not blank:
         yield ok("environment", f"{file} travels" if file else "nothing is set that the other hosts need")

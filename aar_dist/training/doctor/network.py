@@ -62,6 +62,24 @@ def _rate(bytes_per_s: float) -> str:
     return f"{bytes_per_s * 8 / 1e9:.1f} Gbit/s"
 
 
+def shared(patients: Sequence[Patient], folder: str) -> Iterator[tuple[str, Finding]]:
+    """Whether the run directory, or what of its path exists, is the same folder on every host."""
+    first, *others = patients
+    remedy = "out must be a folder that all hosts share (NFS or alike)"
+    try:
+        name = first.ask({"do": "mark", "folder": folder})["name"]
+    except Unreachable as error:
+        yield first.name, problem("shared", f"{folder}: {error}", remedy)
+        return
+    found = on_all(lambda each: each.ask({"do": "see", "folder": folder, "name": name}, 100)["seen"], others)
+    first.ask({"do": "unmark", "folder": folder, "name": name})
+    for patient, seen in zip(others, found, strict=True):
+        if seen is True:
+            yield patient.name, ok("shared", f"{folder} is that of {first.name}")
+        else:
+            yield patient.name, problem("shared", f"{folder} is not that of {first.name}", remedy)
+
+
 def clocks(patients: Sequence[Patient]) -> Iterator[tuple[str, Finding]]:
     """Against the first host."""
     found = [said if not isinstance(said, Unreachable) else None for said in on_all(clock_ahead_s, patients)]

@@ -42,8 +42,8 @@ def grouped(found: Sequence[Found]) -> list[tuple[Finding, str]]:
 
 def summary(found: Sequence[Found]) -> str:
     """How it stands in a line."""
-    problems = sum(each.finding.state == "problem" for each in found)
-    warnings = sum(each.finding.state == "warning" for each in found)
+    states = [each.state for each in dict.fromkeys(each.finding for each in found)]
+    problems, warnings = states.count("problem"), states.count("warning")
     if problems:
         return f"{problems} problem(s), {warnings} warning(s): a launch would fail"
     return f"fit for training, {warnings} warning(s)" if warnings else "fit for training"

@@ -38,8 +38,6 @@ class Terms:
     """Where it reads them."""
     out: str
     """Its run directory."""
-    sees_token: bool
-    """True if the run directory is the one of rank 0."""
     clock_s: float
     """How far its clock is ahead of rank 0's [s]."""
 
@@ -64,11 +62,6 @@ def disagreements(terms: Sequence[Terms], text_of: Callable[[str], str]) -> Iter
     """What forbids to go on; rank 0 is the measure. ``text_of`` gives the configuration of a hash."""
     first = terms[0]
     for each in terms[1:]:
-        if not each.sees_token:
-            yield (
-                f"{each.who}: {each.out} is not the run directory of {first.who} ({first.out}); "
-                "out must be a folder that all hosts share (NFS or alike)"
-            )
         if each.shards != first.shards:
             yield (
                 f"{each.who} reads other shards than {first.who}: {_shards(each)}, there {_shards(first)}; give every "
@@ -81,16 +74,25 @@ def disagreements(terms: Sequence[Terms], text_of: Callable[[str], str]) -> Iter
             )
 
 
-def clock_warning(terms: Sequence[Terms]) -> str | None:
-    """A word on clocks that are far apart."""
+def strangers(terms: Sequence[Terms], seen: Sequence[bool]) -> Iterator[str]:
+    """Complaints of the ranks that did not see the token of rank 0."""
+    for each, saw in zip(terms, seen, strict=True):
+        if not saw:
+            yield (
+                f"{each.who}: {each.out} is not the run directory of {terms[0].who} ({terms[0].out}); "
+                "out must be a folder that all hosts share (NFS or alike)"
+            )
+
+
+def clock_warnings(terms: Sequence[Terms]) -> Iterator[str]:
+    """A word on the clock that is furthest off."""
     worst = max(terms, key=lambda each: abs(each.clock_s))
-    if abs(worst.clock_s) < CLOCKS_APART_S:
-        return None
-    side = "ahead of" if worst.clock_s > 0 else "behind"
-    return (
-        f"the clock of {worst.who} is {abs(worst.clock_s):.0f} s {side} that of {terms[0].who}: logs and W&B will not "
-        "fit together; let both follow a time server (chrony)"
-    )
+    if abs(worst.clock_s) > CLOCKS_APART_S:
+        side = "ahead of" if worst.clock_s > 0 else "behind"
+        yield (
+            f"the clock of {worst.who} is {abs(worst.clock_s):.0f} s {side} that of {terms[0].who}: logs and W&B will "
+            "not fit together; let both follow a time server (chrony)"
+        )
 
 
 def _shards(terms: Terms) -> str:

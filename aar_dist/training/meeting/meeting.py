@@ -6,7 +6,7 @@
         attend()                    … .agree(...): configuration, shard set, run directory compared
             process_group(ranks)    over the same store
 
-Two rounds through the store, both in one go for all ranks: 1,000 of them take a second.
+Three rounds through the store, each in one go for all ranks: 30 ms for two, a second for 200 that share two cores.
 """
 
 import functools
@@ -36,7 +36,10 @@ from aar_dist.training.ranks import Ranks
 P = ParamSpec("P")
 R = TypeVar("R")
 
-OPENED, AGREED = "aar_dist/meeting/opened", "aar_dist/meeting/agreed"
+OPENED, CONFIG, TOKEN, AGREED, PARTED = (
+    f"aar_dist/meeting/{name}" for name in ("opened", "config", "token", "agreed", "parted")
+)
+PART_S = 10.0
 GONE_S = 60.0
 """A rank that came and of which nothing is heard for so long has died, or stands still."""
 
@@ -63,7 +66,8 @@ class Meeting:
             self._alarm.look()
 
     def roll_call(self, facts: Facts) -> None:
-        """Wait for all ranks and compare what they are; rank 0 raises ``ConfigError``, and the alarm ends the rest."""
+        """Wait for all ranks and compare what they are. Rank 0 raises ``PassingError`` (who did not come) or
+        ``ConfigError`` (what differs), and the alarm ends the rest."""
         if self._store is None:
             return
         patience = patience_s(self.ranks)
@@ -77,10 +81,19 @@ class Meeting:
         if found is not None:
             self._facts = [Facts.from_json(each) for each in found]
             self._refuse(complaints(self._facts))
-            for text in remarks(self._facts):
-                self._warn(text)
+            self._warn(*remarks(self._facts))
             self._store.set(OPENED, json.dumps({"time": time.time()}))
         self._clock_s = time.time() - json.loads(wait_for(self._store, OPENED))["time"]
+
+    def part(self) -> None:
+        """Rank 0, which holds the store, leaves last: the others may be reading its last word."""
+        deadline = time.monotonic() + PART_S
+        with suppress(RuntimeError):  # it has left without: all is done
+            self._there.add(PARTED, 1)
+            while self.ranks.main and self._there.add(PARTED, 0) < self.ranks.world_size:
+                if time.monotonic() > deadline:
+                    return
+                time.sleep(0.02)
 
     def of_main(self, make: Callable[[], R]) -> R:
         """What ``make`` returns on rank 0 (JSON), on every rank; before there is a process group."""
@@ -98,46 +111,42 @@ class Meeting:
         where they are, the run directory. Raises ``ConfigError`` on rank 0; the alarm ends the rest."""
         if self._store is None:
             return
-        if not self.ranks.main:
-            self._store.set(f"aar_dist/meeting/config/{agreement.config_hash(config)}", config)
-            self._say_terms(config, shards, places, out, wait_for(self._store, "aar_dist/meeting/token"))
-            wait_for(self._store, AGREED)
-            return
-        with agreement.token(out) as name:
-            self._store.set(f"aar_dist/meeting/config/{agreement.config_hash(config)}", config)
-            self._store.set("aar_dist/meeting/token", name)
-            found = self._say_terms(config, shards, places, out, name)
-            terms = [agreement.Terms.from_json(each) for each in found or ()]
-            self._refuse(agreement.disagreements(terms, self._config_of))
-        late = agreement.clock_warning(terms)
-        if late:
-            self._warn(late)
-        self._store.set(AGREED, "1")
-
-    def _say_terms(
-        self, config: str, shards: Sequence[str], places: Sequence[str], out: Path, token: str
-    ) -> list[bytes] | None:
-        assert self._store is not None, "there are others"
         terms = agreement.Terms(
             who=f"rank {self.ranks.rank} on {platform.node()}",
             config=agreement.config_hash(config),
             shards=tuple(shards),
             places=tuple(places),
             out=str(out),
-            sees_token=agreement.sees(out, token),
             clock_s=self._clock_s,
         )
+        self._store.set(f"{CONFIG}/{terms.config}", config)
+        found = [agreement.Terms.from_json(each) for each in self._all_say("terms", terms.to_json()) or ()]
+        if found:
+            self._refuse(agreement.disagreements(found, lambda digest: wait_for(self._there, f"{CONFIG}/{digest}")))
+            self._warn(*agreement.clock_warnings(found))
+            with agreement.token(out) as name:  # now that nobody fails any more: it would be left behind
+                self._store.set(TOKEN, name)
+                seen = self._all_say("seen", "yes") or ()
+                self._refuse(agreement.strangers(found, [each == b"yes" for each in seen]))
+            self._store.set(AGREED, "1")
+        else:
+            self._all_say("seen", "yes" if agreement.sees(out, wait_for(self._store, TOKEN)) else "no")
+            wait_for(self._store, AGREED)
+
+    def _all_say(self, name: str, said: str) -> list[bytes] | None:
+        """One round, in which a rank may take its time as long as it lives."""
         try:
-            return gather(self._store, self.ranks, "terms", terms.to_json(), GONE_S, self._arrived, pulses=True)
+            return gather(self._there, self.ranks, name, said, GONE_S, self._arrived, pulses=True)
         except Absent as absent:
             raise PassingError(
                 f"{self._arrived(absent.ranks)}: not heard of for {GONE_S:g} s, so it has died or stands still; see "
                 "what its host prints"
             ) from None
 
-    def _config_of(self, digest: str) -> str:
+    @property
+    def _there(self) -> TCPStore:
         assert self._store is not None, "there are others"
-        return wait_for(self._store, f"aar_dist/meeting/config/{digest}")
+        return self._store
 
     def _expected(self, ranks: Sequence[int]) -> str:
         return f"{named(ranks, self._launcher.host_of)} of {self.ranks.world_size}"
@@ -150,9 +159,10 @@ class Meeting:
         if said:
             raise ConfigError(said)
 
-    def _warn(self, text: str) -> None:
-        log.warning(text)
-        print(f"WARNING: {text}", file=sys.stderr, flush=True)
+    def _warn(self, *texts: str) -> None:
+        for text in texts:
+            log.warning(text)
+            print(f"WARNING: {text}", file=sys.stderr, flush=True)
 
 
 _here: list[Meeting] = []
@@ -170,7 +180,8 @@ def attend() -> Iterator[Meeting]:
 
 @contextmanager
 def meeting() -> Iterator[Meeting]:
-    """Meet the other ranks, and watch over each other until the end of the context. Raises ``ConfigError``."""
+    """Meet the other ranks, and watch over each other until the end of the context. Raises ``ConfigError``, or
+    ``PassingError`` where the same launch may succeed later."""
     ranks = Ranks.from_environment()
     launcher = find_launcher()
     with _kept_for_the_log():
@@ -185,6 +196,7 @@ def meeting() -> Iterator[Meeting]:
             met = Meeting(ranks, store, watched, launcher)
             met.roll_call(facts)
             yield from _as_here(met)
+            met.part()
 
 
 def meets(main: Callable[P, R]) -> Callable[P, R]:

@@ -70,7 +70,7 @@ class Launching:
         ``ConfigError`` for a batch that cannot be shared."""
         since = time.monotonic()
         while True:
-            present = self._cluster.sweep(self._cluster.present(), self._patience.grace_s)
+            present = self._cluster.ready(self._patience.grace_s)
             missing = [host.name for host in self._cluster.hosts if host not in present]
             if not missing or self._request or time.monotonic() - since >= self._patience.wait_s:
                 break
@@ -80,6 +80,8 @@ class Launching:
         ranks = ranks_for(slots, self._fits)
         if slots and not ranks:
             raise ConfigError(f"train.batch_size cannot be shared among {slots} ranks, nor among fewer")
+        if ranks < slots:
+            say(f"{slots} slots, but train.batch_size can only be shared among {ranks} of them")
         return spread(present, ranks)
 
     def wait_for_lock(self) -> None:
