@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import platform
+import signal
 import sys
 import threading
 import time
@@ -54,11 +55,17 @@ class Alarm:
     def raise_(self, error: AarError) -> None:
         """Tell all ranks that this one has failed, and wait until they know. Where another rank had failed before,
         this process ends here with that one's line."""
-        if not self._tell(one_line(error), error_line(error, self._name), USER_ERROR_EXIT):
+        error.alone = self._tell(one_line(error), error_line(error, self._name), USER_ERROR_EXIT)
+        if not error.alone and not self._ranks.main:
             return
-        error.alone = True
         with suppress(RuntimeError):
             error.told = self._store is not None and self._store.check([PRINTED]) and not self._own_terminal()
+
+    def _print(self, line: str) -> None:
+        """On the terminal, and tell the others that it stands there."""
+        os.write(self._terminal, f"{line}\n".encode())
+        if self._ranks.main and self._store is not None:
+            self._store.set(PRINTED, "1")
 
     def crashed(self, error: Exception) -> None:
         """Tell all ranks of our own mistake; its traceback is this rank's to print."""
@@ -71,11 +78,15 @@ class Alarm:
         self._over.set()
         if self._store is None:
             return False
+        with suppress(ValueError):  # we leave anyway, and have something to say; (not in the main thread)
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
         with suppress(RuntimeError):  # rank 0 is gone, and the store with it
             mine = {"rank": self._ranks.rank, "text": text, "line": line, "exit": exit_code}
             said = json.loads(self._store.compare_set(SAID, "", json.dumps(mine)))
             if said["text"] != text:
                 self._end(said)
+            if self._ranks.main:
+                self._print(line)  # before the others leave: the launcher ends all when one has left
             if said["rank"] == self._ranks.rank:
                 return self._told()
             self._count(SHARED)
@@ -136,9 +147,7 @@ class Alarm:
         log.error("%s", said["line"])
         with suppress(RuntimeError):
             if self._ranks.main or (self._ranks.local_rank == 0 and self._own_terminal()):
-                os.write(self._terminal, f"{said['line']}\n".encode())
-            if self._ranks.main and self._store is not None:
-                self._store.set(PRINTED, "1")
+                self._print(said["line"])
             self._count(HEARD)
         sys.stdout.flush()
         logging.shutdown()
