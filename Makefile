@@ -9,7 +9,7 @@ OUT ?= out
 export OMP_NUM_THREADS ?= 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: quickstart real test test-all cluster-test check format bench-peers clean
+.PHONY: quickstart real test test-all cluster-test chaos check format bench-peers clean
 
 quickstart: $(VENV)/core        ## simulated herd -> HDF5 -> shards -> pretraining on 2 ranks -> store -> folds -> page
 	launch/quickstart.sh $(OUT)/quickstart
@@ -25,6 +25,9 @@ test-all: $(VENV)/dev
 
 cluster-test: $(VENV)/dev       ## two hosts and a SLURM of two nodes on this machine (needs root); part of test-all
 	$(BIN)/pytest -m "" -n 1 tests/cluster
+
+chaos: $(VENV)/dev              ## fifty faults over one run on two hosts of this machine, at most an hour (needs root)
+	$(BIN)/python tests/cluster/chaos.py --faults 50 --json $(OUT)/chaos.json
 
 check: $(VENV)/dev
 	$(BIN)/ruff format --check .

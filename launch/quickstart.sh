@@ -29,7 +29,7 @@ Everything is in $out (the recordings are SIMULATED: nothing here says anything 
   report.html          the page: open it in a browser
   recordings/          HDF5, one contiguous recording a file
   shards/              tar shards and their Parquet manifest      aar-dist inspect $out/shards
-  run/                 pretraining: every number, pictures        wandb leet inspect --summary $out/run/wandb/latest-run
+  run/                 pretraining: every number, pictures        aar-dist dashboard $out/run
   folds/               predictions and scores of every fold       $out/folds/results.md
   store/               the models                                 aar-dist inspect store://quickstart@latest --store $out/store
 

@@ -56,6 +56,8 @@ class WandbServer:
     url: str = ""
     runs: dict[str, StoredRun] = field(default_factory=dict)
     artifacts: list[dict[str, Any]] = field(default_factory=list)
+    views: list[dict[str, Any]] = field(default_factory=list)
+    """Saved workspaces."""
     uploads: dict[str, bytes] = field(default_factory=dict)
     received: list[bytes] = field(default_factory=list)
     """Bodies of all requests."""
@@ -138,6 +140,10 @@ class WandbServer:
     def _NotifyScriptableRunAlert(self, given: dict[str, Any]) -> dict[str, Any]:
         self.runs[given["runName"]].alerts.append(given)
         return {"notifyScriptableRunAlert": {"success": True}}
+
+    def _UpsertView2(self, given: dict[str, Any]) -> dict[str, Any]:
+        self.views.append(given)
+        return {"upsertView": {"view": {"id": f"W{len(self.views)}", "name": given["name"]}, "inserted": True}}
 
     def _ArtifactType(self, given: dict[str, Any]) -> dict[str, Any]:
         return {"project": {"artifact": None}}

@@ -71,6 +71,8 @@ class Patches:
     """(B, C, P, S) bool: samples that count in a loss."""
     present: Tensor
     """(B, C, P) bool: patches that take part, those with at least one valid sample."""
+    counts: tuple[int, ...] | None = None
+    """Patches of each segment, on the host; those beyond are not present. None: not known there."""
 
 
 class PatchBackbone(Backbone):
@@ -85,8 +87,9 @@ class PatchBackbone(Backbone):
         """The batch as this backbone cuts it."""
 
     @abstractmethod
-    def encode_patches(self, values: Tensor, present: Tensor) -> Tensor:
-        """Values (B, C, P, S) and patches that take part (B, C, P) -> tokens (B, C, P, d), 0 where not present."""
+    def encode_patches(self, values: Tensor, present: Tensor, counts: tuple[int, ...] | None = None) -> Tensor:
+        """Values (B, C, P, S) and patches that take part (B, C, P) -> tokens (B, C, P, d), 0 where not present.
+        ``counts`` as in :class:`Patches`."""
 
     def check_duration(self, duration_s: float) -> None:
         """Patches of seconds: no more of them than there are positions."""
@@ -96,7 +99,7 @@ class PatchBackbone(Backbone):
     def encode(self, batch: SegmentBatch) -> Tensor:
         """(B, C * P, d), channel by channel."""
         patches = self.patches(batch)
-        return self.encode_patches(patches.values, patches.present).flatten(1, 2)
+        return self.encode_patches(patches.values, patches.present, patches.counts).flatten(1, 2)
 
     def n_tokens(self, batch: SegmentBatch) -> Tensor:
         """(B, C) float64, one sequence for each channel."""

@@ -8,11 +8,14 @@ called once whatever the number of buckets (which ZeRO-3 needs: ranks must call 
 attention goes through the buckets one by one.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 
 import torch
 from torch import Tensor
+
+from aar_dist.stream.buffers import send
 
 # Bucket lengths are P/4, P/2, 3P/4 and P: the usual rates (25, 50, 100 Hz) fall on them without padding.
 N_BUCKETS = 4
@@ -81,21 +84,30 @@ def unmasked(n: int, p: int) -> Layout:
     return Layout((n, p), (Bucket(n, p, None),), None)
 
 
-def bucketed(present: Tensor) -> Layout:
-    """Buckets by the last present patch. Reads ``present`` (N, P) on the host: for tensors on the CPU."""
+def bucketed(present: Tensor, counts: Sequence[int] | None = None) -> Layout:
+    """Buckets by the last present patch; or by ``counts`` of (segments,), N a multiple of them, beyond which nothing
+    is present. Without ``counts`` it reads ``present`` (N, P) on the host: for tensors on the CPU."""
     n, p = present.shape
     places, step = torch.arange(p), ceil(p / N_BUCKETS)
-    bucket_of = (present * places).amax(1) // step
-    rows = [(bucket_of == b).nonzero()[:, 0] for b in range(N_BUCKETS)]
+    last = (present * places).amax(1) if counts is None else _last(counts, n).clamp(max=p - 1)
+    rows = [(last // step == b).nonzero()[:, 0] for b in range(N_BUCKETS)]
     filled = [(row, min((b + 1) * step, p)) for b, row in enumerate(rows) if len(row)]
-    buckets = tuple(_bucket(present[row, :length]) for row, length in filled)
     if len(filled) == 1 and filled[0][1] == p:
-        return Layout((n, p), buckets, None)
-    return Layout(
-        (n, p), buckets, torch.cat([(row[:, None] * p + places[:length]).flatten() for row, length in filled])
+        return Layout((n, p), (_bucket(present, waits=counts is None),), None)
+    index = torch.cat([(row[:, None] * p + places[:length]).flatten() for row, length in filled])
+    *there, index = send([*(row for row, _ in filled), index], present.device)
+    buckets = (
+        _bucket(present[row, :length], waits=counts is None) for row, (_, length) in zip(there, filled, strict=True)
     )
+    return Layout((n, p), tuple(buckets), index)
 
 
-def _bucket(present: Tensor) -> Bucket:
+def _last(counts: Sequence[int], n: int) -> Tensor:
+    """(n,) place of the last patch of each sequence, on the host."""
+    return (torch.tensor(counts) - 1).clamp(min=0).repeat_interleave(n // len(counts))
+
+
+def _bucket(present: Tensor, *, waits: bool) -> Bucket:
+    """With no mask where all is present, if that may be asked."""
     keys = attention_keys(present)
-    return Bucket(present.shape[0], present.shape[1], None if bool(keys.all()) else keys)
+    return Bucket(present.shape[0], present.shape[1], None if waits and bool(keys.all()) else keys)

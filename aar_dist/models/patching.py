@@ -81,6 +81,18 @@ class Patching:
         valid = F.pad(batch.valid, (0, 0, 0, -length % self.size))
         return valid.reshape(n, -1, self.size, n_channels).any(2).sum(1, dtype=torch.float64)
 
+    def counts(self, batch: SegmentBatch) -> tuple[int, ...] | None:
+        """Patches of each segment, absent ones included, where the host knows the lengths."""
+        known = batch.n_samples if self.seconds is None else batch.duration_s
+        if known is None:
+            return None
+        of = {x: self.of_samples(int(x)) if self.seconds is None else self.of_duration(x) for x in set(known)}
+        return tuple(self.limit if self.whole_window else of[x] for x in known)
+
+    def of_samples(self, length: int) -> int:
+        """Patches of so many samples; at least one."""
+        return max(1, min(ceil(length / self.size), self.limit))
+
     def of_duration(self, duration_s: float) -> int:
         """Patches of a segment of this duration [s].
 
@@ -109,7 +121,7 @@ class Patching:
                 f"model.max_window_length is {self.max_window_length} but a segment has {length} samples; "
                 f"raise it to {length}, or lower data.max_window_length or data.segment_duration"
             )
-        return min(ceil(length / self.size), self.limit)
+        return self.of_samples(length)
 
     def _by_seconds(self, batch: SegmentBatch) -> int:
         if batch.duration_s is not None:

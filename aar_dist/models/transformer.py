@@ -98,22 +98,24 @@ class AAREncoder(PatchBackbone):
         values, valid = self.patching.cut(batch)
         if self.faithful:
             valid = torch.ones_like(valid)
-        return Patches(values, valid, valid.any(-1))
+        return Patches(values, valid, valid.any(-1), self.patching.counts(batch))
 
-    def encode_patches(self, values: Tensor, present: Tensor) -> Tensor:
+    def encode_patches(self, values: Tensor, present: Tensor, counts: tuple[int, ...] | None = None) -> Tensor:
         """(B, C, P, S), (B, C, P) -> (B, C, P, d)."""
-        layout = self._layout(present.flatten(0, 1))
+        layout = self._layout(present.flatten(0, 1), counts)
         x = self.embedding(layout.pack(values.flatten(0, 1)).to(self.norm.weight.dtype), layout)
         for layer in self.layers:
             x = layer(x, layout)
         tokens = layout.unpack(self.norm(x)).view(*present.shape, -1)
         return tokens if self.faithful else tokens * present[..., None]
 
-    def _layout(self, present: Tensor) -> Layout:
-        """Buckets where lengths can be read without waiting for a device."""
+    def _layout(self, present: Tensor, counts: tuple[int, ...] | None) -> Layout:
+        """Buckets where lengths are known without waiting for a device."""
         if self.faithful:
             return unmasked(*present.shape)
-        return bucketed(present) if present.device.type == "cpu" else padded(present)
+        if present.device.type == "cpu":
+            return bucketed(present)
+        return padded(present) if counts is None or present.is_meta else bucketed(present, counts)
 
 
 def _check(d: int, n_layers: int, dropout: float, embedding_type: str, patching: Patching) -> None:

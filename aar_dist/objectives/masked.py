@@ -77,10 +77,9 @@ class MaskedReconstruction(Objective):
         """Loss and metrics ``loss``, ``masked_mse``, ``unmasked_mse``; in eval mode the references too."""
         patches = self.backbone.patches(batch)
         masked = self.mask(batch, patches.present)
-        error = (self._predict(patches, masked) - patches.values).square()
-        hidden, visible = masked[..., None] & patches.valid, ~masked[..., None] & patches.valid
-        mse, scored = self._mean(error, hidden)
-        visible_mse, seen = self._mean(error, visible)
+        error, count = _of_patches(self._predict(patches, masked), patches)
+        mse, scored = self._mean(error, count, masked)
+        visible_mse, seen = self._mean(error, count, ~masked)
         losses = (mse + self.unmasked_loss_weight * visible_mse) * scored
         metrics = {
             "loss": _per_segment(losses, scored),
@@ -119,7 +118,7 @@ class MaskedReconstruction(Objective):
     def _predict(self, patches: Patches, masked: Tensor) -> Tensor:
         """(B, C, P, S) float32."""
         visible = patches.values.masked_fill(masked[..., None], 0.0)
-        prediction: Tensor = self.head(self.backbone.encode_patches(visible, patches.present))
+        prediction: Tensor = self.head(self.backbone.encode_patches(visible, patches.present, patches.counts))
         return prediction.float()
 
     @torch.no_grad()
@@ -127,14 +126,21 @@ class MaskedReconstruction(Objective):
         hidden = masked[..., None] & patches.valid
         line = interpolate(patches.values.flatten(2), (patches.valid & ~hidden).flatten(2)).view_as(patches.values)
         predictions = {"zero_mse": torch.zeros_like(line), "interpolation_mse": line}
-        errors = {name: (p - patches.values).square() for name, p in predictions.items()}
-        return {name: _per_segment(*self._mean(error, hidden)) for name, error in errors.items()}
+        errors = {name: _of_patches(prediction, patches) for name, prediction in predictions.items()}
+        return {name: _per_segment(*self._mean(*error, masked)) for name, error in errors.items()}
 
-    def _mean(self, error: Tensor, where: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean of the error where it counts and whether it counts anywhere: (B,), or (B, C) in ``single`` mode."""
-        dims = (2, 3) if self.backbone.input_mode == "single" else (1, 2, 3)
-        count = where.sum(dims)
-        return (error * where).sum(dims) / count.clamp(min=1), count > 0
+    def _mean(self, error: Tensor, count: Tensor, where: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean error of the samples of these patches, and whether there are any: (B,), or (B, C) in ``single`` mode.
+        All (B, C, P): sums over each patch, samples in it, patches that count."""
+        dims = (2,) if self.backbone.input_mode == "single" else (1, 2)
+        samples = (count * where).sum(dims)
+        return (error * where).sum(dims) / samples.clamp(min=1), samples > 0
+
+
+def _of_patches(prediction: Tensor, patches: Patches) -> tuple[Tensor, Tensor]:
+    """Squared error, summed over the valid samples of each patch, and their number: (B, C, P) float32 each."""
+    valid = patches.valid.float()  # once: sums over booleans are slow
+    return ((prediction - patches.values).square() * valid).sum(3), valid.sum(3)
 
 
 def _per_segment(score: Tensor, defined: Tensor) -> Tensor:

@@ -39,7 +39,7 @@ def run_part(run: Run) -> dict[str, Any]:
         "leaks": 0,
         "sets": sets,
         "panels": run_panels(run),
-        "pictures": _newest_picture(run.path / "pictures"),
+        "pictures": newest_picture(run.path / "pictures"),
         **_tested(run),
         "reproduce": _reproduce(run, sets, stored),
     }
@@ -113,7 +113,8 @@ def _remarks(run: Run) -> list[str]:
     return said
 
 
-def _newest_picture(folder: Path) -> dict[str, str] | None:
+def newest_picture(folder: Path) -> dict[str, str] | None:
+    """Name and data of the last one; None if there is none."""
     found = sorted(folder.glob("*.png")) if folder.is_dir() else []
     if not found:
         return None

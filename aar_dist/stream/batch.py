@@ -41,6 +41,9 @@ class SegmentBatch:
     """One for each segment, on request."""
     duration_s: tuple[float, ...] | None = None
     """Length of each segment [s] before it was rounded to samples, on the host; None: to be found from ``valid``."""
+    n_samples: tuple[int, ...] | None = None
+    """Samples of each segment, valid or not, on the host; what follows them is padding. None: to be found from
+    ``valid``."""
 
     def __len__(self) -> int:
         return self.values.shape[0]

@@ -69,6 +69,8 @@ class BatchPlan:
     key: torch.Tensor
     label: torch.Tensor | None
     duration_s: tuple[float, ...]
+    lengths: tuple[int, ...]
+    """Samples of each segment."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +106,8 @@ class Planner:
         channel = torch.from_numpy(channels_of(s, part_rows)).view(*item.shape, -1)
         rate_hz, dataset = (torch.from_numpy(x) for x in (self._rate_hz[lead], s.items.dataset[item]))
         key = torch.from_numpy(np.stack([r.key for r in refs]).view(np.int64))
-        durations = [_floats(row) for row in s.rows.duration_s[lead]]
+        durations = [_numbers(row) for row in s.rows.duration_s[lead]]
+        lengths = [_numbers(row) for row in s.rows.window[lead]]
         return [
             BatchPlan(
                 refs=ref,
@@ -116,6 +119,7 @@ class Planner:
                 key=key[i],
                 label=None if ref.label is None else torch.from_numpy(ref.label),
                 duration_s=durations[i],
+                lengths=lengths[i],
             )
             for i, ref in enumerate(refs)
         ]
@@ -176,9 +180,9 @@ def _order(group: Ints, shard: Ints) -> tuple[Ints, bool]:
     return by_group, True
 
 
-def _floats(values: NDArray[np.float64]) -> tuple[float, ...]:
+def _numbers(values: NDArray[Any]) -> tuple[Any, ...]:
     """As Python's numbers; most often all are alike."""
-    return (float(values[0]),) * len(values) if (values == values[0]).all() else tuple(values.tolist())
+    return (values[0].item(),) * len(values) if (values == values[0]).all() else tuple(values.tolist())
 
 
 def sent(plan: BatchPlan, device: torch.device) -> BatchPlan:

@@ -143,6 +143,7 @@ def assemble(raw: RawBatch, n_columns: int, device: torch.device, normalize: Nor
         key=plan.key,
         label=plan.label,
         duration_s=plan.duration_s,
+        n_samples=plan.lengths,
         origin=raw.origin,
     )
 

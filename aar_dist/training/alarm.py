@@ -55,11 +55,11 @@ class Alarm:
     def raise_(self, error: AarError) -> None:
         """Tell all ranks that this one has failed, and wait until they know. Where another rank had failed before,
         this process ends here with that one's line."""
-        error.alone = self._tell(one_line(error), error_line(error, self._name), USER_ERROR_EXIT)
-        if not error.alone and not self._ranks.main:
-            return
+        alone = self._tell(one_line(error), error_line(error, self._name), USER_ERROR_EXIT)
+        error.alone, printed = bool(alone), alone is False
         with suppress(RuntimeError):
-            error.told = self._store is not None and self._store.check([PRINTED]) and not self._own_terminal()
+            printed |= self._store is not None and self._store.check([PRINTED])
+        error.told = printed and not self._own_terminal()
 
     def _print(self, line: str) -> None:
         """On the terminal, and tell the others that it stands there."""
@@ -73,11 +73,12 @@ class Alarm:
         text = f"{type(error).__name__}: {one_line(error)}"
         self._tell(text, f"error: {self._name or 'rank 0'} crashed: {text} (its traceback tells where)", CRASH_EXIT)
 
-    def _tell(self, text: str, line: str, exit_code: int) -> bool:
-        """True if others end because of this rank, and all of them know."""
+    def _tell(self, text: str, line: str, exit_code: int) -> bool | None:
+        """True if others end because of this rank, and all of them know; False if another has told of the same error,
+        which rank 0 prints; None if there is no saying."""
         self._over.set()
         if self._store is None:
-            return False
+            return None
         with suppress(ValueError):  # we leave anyway, and have something to say; (not in the main thread)
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
         with suppress(RuntimeError):  # rank 0 is gone, and the store with it
@@ -90,7 +91,8 @@ class Alarm:
             if said["rank"] == self._ranks.rank:
                 return self._told()
             self._count(SHARED)
-        return False
+            return False
+        return None
 
     def look(self) -> None:
         """End this process with the line of the rank that has failed, if there is one."""

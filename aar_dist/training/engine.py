@@ -87,8 +87,7 @@ class Engine:
             betas=(optim.beta1, optim.beta2),
             eps=optim.eps,
             weight_decay=optim.weight_decay,
-            # Offloaded, it steps on the CPU: fused passes once over what there is.
-            fused=device.type == "cuda" or config.offload != "none",
+            fused=True,
         )
         names = {p: name for name, p in objective.named_parameters()}
         self._names = {p: names[p] for group in optimizer.param_groups for p in group["params"]}
@@ -108,7 +107,7 @@ class Engine:
         """DeepSpeed makes its fp32 masters from weights it has rounded to bf16: put the true ones there."""
         if given:
             for tensor, pieces in self._held():
-                place.fill(tensor, pieces, lambda p: given[p.name].view(-1)[p.start : p.start + p.count])
+                place.fill(tensor, pieces, lambda p: given[p.name].flatten()[p.start : p.stop])
 
     def _held(self) -> place.Held:
         return place.held(self._ds.optimizer, self.config.zero_stage, self._names, self._ranks)

@@ -95,6 +95,7 @@ def carry_out(plan: Plan, ranks: Ranks, directory: RunDirectory, finish: Callabl
         progress = train(job, progress, stopper)
         job.health.pulse.beat("publishing", progress.step)
         if stopper.reason:
+            job.health.stopped(progress.step, stopper.reason)
             LastWord(stopper.kind, stopper.reason, may_pass=True).leave()
             job.console.say(
                 f"stopped at step {progress.step} and saved, as {stopper.reason}; the same command goes on from there"

@@ -14,7 +14,8 @@ from aar_dist.objectives.base import Objective
 from aar_dist.store.checkpoint import build_objective
 from aar_dist.stream.loader import SegmentStream, open_stream
 from aar_dist.training.config import SCHEMA, PretrainConfig
-from aar_dist.training.engine import Engine, process_group
+from aar_dist.training.engine import Engine
+from aar_dist.training.group import process_group
 from aar_dist.training.loop import DROPOUT
 from aar_dist.training.metrics import Meter
 from aar_dist.training.options import precision_of

@@ -27,7 +27,7 @@ class PlainModel(nn.Module):
     def forward(self, values: Tensor) -> Tensor:
         """(n, 3, T) -> mean squared error of the hidden patches."""
         patches = values.reshape(-1, self.positions.shape[0], PATCH)
-        order = torch.rand(patches.shape[:2]).argsort(1)
+        order = torch.rand(patches.shape[:2], device=values.device).argsort(1)
         hidden = (order >= int(order.shape[1] * VISIBLE_SHARE))[..., None]
         tokens = self.embedding(patches.masked_fill(hidden, 0.0)) + self.positions
         error = (self.head(self.encoder(tokens)) - patches).square()

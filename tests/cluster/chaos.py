@@ -44,6 +44,8 @@ DISK = Path("/media")
 """Where the run's own disk is mounted, in the namespace of the hosts alone."""
 DISK_BYTES = 64_000_000
 RECOVERS_S = 400.0
+DISTURBS_S = 50 * 60.0
+"""No fault begins later than this: the whole must end within an hour."""
 PUBLISHINGS = 3
 """Kills while the model is being published, after all other faults."""
 
@@ -87,7 +89,7 @@ def chaos(folder: Path, shards: Path, kinds: list[str], seed: int, publishings: 
         "train.val_every": 40,
         "train.log_every": 50,
     }
-    with two_hosts(folder, folder, ROOT) as hosts:
+    with two_hosts(folder, folder, shards, ROOT) as hosts:
         disk = _mount(hosts)
         extensions = _extensions(folder)
         whole = folder / "whole"
@@ -125,7 +127,11 @@ def _disturb(victim: Victim, kinds: list[str], supervisor: subprocess.Popen, rep
     def ended() -> int:
         return len(attempts.read(victim.run))
 
+    began = time.monotonic()
     for number, kind in enumerate(kinds):
+        if time.monotonic() - began > DISTURBS_S:
+            report.problems.append(f"only {number} of {len(kinds)} faults in {DISTURBS_S / 60:.0f} minutes")
+            break
         at = STEPS_A_FAULT * number + victim.random.randrange(2, STEPS_A_FAULT)
         until(lambda at=at: victim.step >= at, f"step {at}")
         step, before = victim.step, ended()
@@ -233,8 +239,9 @@ def main() -> None:
     say(f"{given.faults} faults, seed {given.seed}, in {folder}")
     report = chaos(folder, tiny_shards(folder), kinds, given.seed, PUBLISHINGS)
     said = {"table": report.table(), **vars(report)}
+    print("| fault | times | median seconds lost | longest |\n|---|---|---|---|")
     for row in said["table"]:
-        print(f"{row['kind']:40} {row['n']:3} x   median {row['median_s']:5.1f} s   longest {row['longest_s']:5.1f} s")
+        print(f"| {row['kind']} | {row['n']} | {row['median_s']:.0f} | {row['longest_s']:.0f} |")
     if given.json:
         given.json.parent.mkdir(parents=True, exist_ok=True)
         storage.write_json(given.json, {"seed": given.seed, **said})

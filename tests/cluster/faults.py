@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
+import psutil
 from hosts import Hosts
 
 from aar_dist.base.storage import STAGING_MARK
@@ -57,6 +58,12 @@ class Victim:
         while not holds():
             assert time.monotonic() < deadline, f"waited {seconds:.0f} s for {what}"
             time.sleep(0.001)
+
+    def compiling(self) -> bool:
+        """True while a compiler of the run is at work."""
+        with contextlib.suppress(psutil.Error):
+            return any(process.name() in ("ninja", "cc1plus") for process in leftovers.marked(self.mark))
+        return True
 
     def saving(self) -> bool:
         """True while a checkpoint is being written."""
@@ -153,9 +160,10 @@ def killed_in_an_op_build(on: Victim) -> None:
     on.until((folder / "lock").exists, "the build")
     time.sleep(on.random.uniform(0, 2))
     _kill(on.ranks().values())
-    for file in kept.iterdir():
-        shutil.copy2(file, folder)
     assert (folder / "lock").exists(), "the killed build left no lock"
+    on.until(lambda: not on.compiling(), "the end of the build's processes")
+    for file in kept.iterdir():  # so that the next build takes no minute
+        shutil.copy2(file, folder)
 
 
 # False from one that the run may survive without another attempt.
@@ -179,7 +187,8 @@ def killed_in_publishing(on: Victim, over: Callable[[], bool]) -> bool:
     folder = on.run / "store" / "models" / "aar"
     on.until(lambda: over() or 0 in on.ranks(), "rank 0")
     victim = on.ranks().get(0)
-    on.until(lambda: over() or _any(folder, lambda name: STAGING_MARK in name), "the publishing")
+    before = set(os.listdir(folder))
+    on.until(lambda: over() or _any(folder, lambda name: STAGING_MARK in name and name not in before), "the publishing")
     if over() or victim is None:
         return False
     time.sleep(on.random.uniform(0, 0.005))

@@ -160,8 +160,8 @@ class Host:
             os.kill(int(pid), signal.SIGKILL)
         self._space.close()
         self._space = None
-        # Connections with something left to say keep the network of a dead host for minutes; its cable need not wait.
-        self._world.start(["ip", "link", "del", self.link]).wait()
+        # The kernel keeps a network until the last of its connections has timed out.
+        self._world.start(["ip", "link", "del", self.link]).communicate()
         _wait(lambda: not self._world.has(self.link), f"{self.name} does not go")
 
     def cut(self) -> None:
@@ -181,11 +181,11 @@ class Host:
 
     def processes(self) -> dict[int, list[str]]:
         """Command lines by process id, the id being that of this machine: ``os.kill`` takes it."""
-        inside = os.readlink(f"/proc/{self.init}/ns/pid")
+        inside, outside = os.readlink(f"/proc/{self.init}/ns/net"), os.readlink("/proc/self/ns/pid")
         found = {}
         for folder in Path("/proc").glob("[0-9]*"):
             try:
-                if os.readlink(folder / "ns" / "pid") == inside:
+                if os.readlink(folder / "ns" / "net") == inside and os.readlink(folder / "ns" / "pid") != outside:
                     found[int(folder.name)] = (folder / "cmdline").read_text().split("\0")[:-1]
             except OSError:
                 continue  # it has just ended

@@ -6,18 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from hosts import PORT, Hosts, two_hosts
+from hosts import PORT, Hosts
 from launching import DEEPSPEED, ROOT, TINY, environment, finish, flags, losses, run
 
 SHORT = TINY | {"train.max_steps": 8, "train.val_every": 4, "optim.warmup_steps": 5}
 KEY = "a-key-that-is-nobody-elses"
-
-
-@pytest.fixture(scope="module")
-def hosts(tmp_path_factory):
-    shared = tmp_path_factory.getbasetemp().parent
-    with two_hosts(tmp_path_factory.mktemp("two"), shared, ROOT) as hosts:
-        yield hosts
 
 
 @pytest.fixture(scope="module")

@@ -73,6 +73,7 @@ def test_segments_equal_their_recordings(data, recordings):
             assert np.allclose(batch.values[i, :n].numpy(), expected, rtol=1e-6)
             assert batch.valid[i, :n].all()
             assert not batch.valid[i, n:].any()
+            assert batch.n_samples[i] == n
             assert not batch.values[i, n:].any()
             assert origin.dataset == ("fast", "slow")[batch.dataset[i]]
 

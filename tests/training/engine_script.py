@@ -1,6 +1,7 @@
 """Run under the launcher by test_deepspeed_facts.py: one engine after another, what each did as JSON.
 
-argv: output folder, then STAGE:PRECISION:CLIPPING:OFFLOAD …; step 3 of each has an infinite sample on the last rank
+argv: output folder, then STAGE:PRECISION:CLIPPING:OFFLOAD …; step 3 of each has an infinite sample on the last rank,
+step 5 a loss there that is infinite while its gradients are not
 """
 
 import json
@@ -11,6 +12,7 @@ import torch
 
 from aar_dist.base.errors import run_door
 from aar_dist.models.transformer import AAREncoder
+from aar_dist.objectives.base import Metrics
 from aar_dist.objectives.masked import MaskedReconstruction
 from aar_dist.stream.batch import SegmentBatch
 from aar_dist.training.config import DeepSpeedConfig, OptimConfig, TrainConfig
@@ -21,12 +23,20 @@ from aar_dist.training.ranks import Ranks, barrier
 BATCH, MICRO, SAMPLES = 8, 2, 50
 
 
+class Overflowing(MaskedReconstruction):
+    """Its loss, and nothing else, is infinite for a segment with a negative key."""
+
+    def forward(self, batch: SegmentBatch) -> tuple[torch.Tensor, Metrics]:
+        loss, metrics = super().forward(batch)
+        return (loss + torch.inf if (batch.key < 0).any() else loss), metrics
+
+
 def objective() -> MaskedReconstruction:
     torch.manual_seed(1)
-    return MaskedReconstruction(AAREncoder(d_embedding=64, n_layers=1, max_window_length=SAMPLES, patch_size=10))
+    return Overflowing(AAREncoder(d_embedding=64, n_layers=1, max_window_length=SAMPLES, patch_size=10))
 
 
-def batch(number: int, *, broken: bool = False) -> SegmentBatch:
+def batch(number: int, *, broken: bool = False, overflows: bool = False) -> SegmentBatch:
     values = torch.randn(MICRO, SAMPLES, 3, generator=torch.Generator().manual_seed(number))
     if broken:
         values[0, 0, 0] = float("inf")
@@ -36,7 +46,7 @@ def batch(number: int, *, broken: bool = False) -> SegmentBatch:
         rate_hz=torch.full((MICRO,), 50.0),
         dataset=torch.zeros(MICRO, dtype=torch.int64),
         channel=torch.arange(3).expand(MICRO, 3),
-        key=torch.arange(MICRO) + number * MICRO,
+        key=(torch.arange(MICRO) + number * MICRO) * (-1 if overflows else 1),
     )
 
 
@@ -57,11 +67,12 @@ def trial(config: DeepSpeedConfig, ranks: Ranks, device: torch.device, folder: P
 
     start = weights("start")
     said["starts_from_given"] = start.keys() == given.keys() and all(torch.equal(start[n], given[n]) for n in given)
-    for step in range(1, 5):
+    for step in range(1, 6):
         before = weights(f"before{step}")
         for i in range(engine.accumulation):
             number = 100 * step + 10 * i + ranks.rank
-            engine.micro_step(batch(number, broken=step == 3 and ranks.rank == ranks.world_size - 1))
+            last = ranks.rank == ranks.world_size - 1
+            engine.micro_step(batch(number, broken=step == 3 and last, overflows=step == 5 and last))
             result = engine.step(1e-2, last=i == engine.accumulation - 1)
         after = weights(f"after{step}")
         said["steps"].append(

@@ -8,13 +8,20 @@ from pathlib import Path
 
 import torch.distributed as dist
 
+from aar_dist.base import last_word
 from aar_dist.training.health.config import HealthConfig
 from aar_dist.training.health.hang import watched
 from aar_dist.training.ranks import Ranks, any_rank
 
 rank, world, port = (int(text) for text in sys.argv[1:4])
 folder, what = Path(sys.argv[4]), sys.argv[5]
-os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+os.environ |= {
+    last_word.VARIABLE: str(folder / "last_word.json"),
+    "RANK": str(rank),
+    "WORLD_SIZE": str(world),
+    "MASTER_ADDR": "127.0.0.1",
+    "MASTER_PORT": str(port),
+}
 
 
 def wait_for_data_that_never_comes() -> None:

@@ -17,7 +17,8 @@ from aar_dist.base.errors import run_door
 from aar_dist.models.transformer import AAREncoder
 from aar_dist.objectives.masked import MaskedReconstruction
 from aar_dist.training.config import DeepSpeedConfig, OptimConfig, TrainConfig
-from aar_dist.training.engine import Engine, process_group
+from aar_dist.training.engine import Engine
+from aar_dist.training.group import process_group
 from aar_dist.training.ranks import Ranks, barrier
 
 

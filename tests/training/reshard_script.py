@@ -21,8 +21,10 @@ from aar_dist.objectives.base import Objective
 from aar_dist.stream.loader import open_stream
 from aar_dist.training import checkpoints, saving
 from aar_dist.training.config import SCHEMA, PretrainConfig, recipe
-from aar_dist.training.engine import Engine, process_group
+from aar_dist.training.engine import Engine
 from aar_dist.training.freezing import FreezeConfig, freeze
+from aar_dist.training.group import process_group
+from aar_dist.training.health.retention import Retention
 from aar_dist.training.pretrain import initial_objective
 from aar_dist.training.progress import Progress
 from aar_dist.training.ranks import Ranks, barrier, from_main, mean_ranks
@@ -104,7 +106,7 @@ def trial(name: str, shape: str, source: str, ranks: Ranks, device: torch.device
 
 def save(engine: Engine, directory: RunDirectory, ranks: Ranks, progress: Progress) -> None:
     from_main(lambda: directory.checkpoints.mkdir(parents=True, exist_ok=True))
-    saving.save(engine, directory, ranks, progress, None, 9, None)
+    saving.save(engine, directory, ranks, progress, None, Retention(keep_last=9), None)
 
 
 def of_all(keys: list[int], ranks: Ranks) -> list[int]:

@@ -13,6 +13,9 @@ import psutil
 import pytest
 from launching import finish, rank_process, signal_at_step, start
 
+from aar_dist.base import last_word
+from aar_dist.base.errors import ConfigError
+from aar_dist.training.health.config import HealthConfig
 from aar_dist.training.health.events import Events
 from aar_dist.training.health.hang import HANG_EXIT
 from aar_dist.training.health.pulse import Standing
@@ -48,6 +51,26 @@ BEFORE = Standing(14, 7, "waiting for data")
 )
 def test_who_holds_up_the_others(standings, said):
     assert verdict(PLACES, standings, 600.4) == f"no progress for 600 s: {said}"
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"hang_timeout_s": 0.0}, r"health\.hang_timeout_s must be positive, or null for never, got 0"),
+        ({"hang_timeout_s": 9000.0}, r"health\.slow_timeout_s must be no less than health\.hang_timeout_s, 9000"),
+        ({"spike_window": 2}, r"health\.spike_window must be 8 or more"),
+        ({"spike_sigma": -1.0}, r"health\.spike_sigma must be 0 or more"),
+    ],
+)
+def test_settings_that_cannot_be(settings, said):
+    with pytest.raises(ConfigError, match=said):
+        HealthConfig(**settings)
+
+
+@pytest.mark.parametrize("slow_timeout_s", [600.0, 3600.0, 36000.0])
+def test_a_collective_outlives_the_search_for_a_hang(slow_timeout_s):
+    config = HealthConfig(slow_timeout_s=slow_timeout_s)
+    assert config.collective_timeout.total_seconds() >= slow_timeout_s + 300
 
 
 def test_one_rank_alone():
@@ -95,6 +118,9 @@ def test_a_stream_that_gives_nothing_is_named(tmp_path):
     assert ["wait_for_data_that_never_comes" in text for text in stacks] == [False, True, False]
     assert ["any_rank" in text for text in stacks] == [True, False, True]
     assert (tmp_path / "told.txt").read_text().startswith("7: no progress")
+    said = last_word.read(tmp_path / "last_word.json")
+    assert (said.kind, said.may_pass) == ("Hang", True)  # so that a supervisor starts it again
+    assert said.text in line
 
 
 @pytest.mark.parametrize(("rank", "world"), [(0, 2), pytest.param(1, 3, marks=pytest.mark.slow)])

@@ -21,21 +21,25 @@ def masked(n_layers=3, **encoder) -> MaskedReconstruction:
     return MaskedReconstruction(AAREncoder(d_embedding=64, n_layers=n_layers, transformer_dropout=0.5, **encoder))
 
 
-def trained(objective, batch):
+def trained(objective, batch, *, autocast=False):
     """Loss, gradients, and the next random number."""
     torch.manual_seed(5)
-    loss, _ = objective(batch)
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        loss, _ = objective(batch)
     loss.backward()
     return loss, {name: p.grad for name, p in objective.named_parameters()}, torch.rand(1)
 
 
+@pytest.mark.parametrize("autocast", [False, True])
 @pytest.mark.parametrize("encoder", [{}, {"embedding_type": "conv", "faithful": True}, {"patch_seconds": 1.0}], ids=str)
-def test_loss_and_gradients_are_the_same_to_the_bit_with_dropout(segments, encoder):
+def test_loss_and_gradients_are_the_same_to_the_bit_with_dropout(segments, encoder, autocast):
     batch = segments(1000, 250, 60)
     plain, changed = masked(**encoder), masked(**encoder)
     assert recompute(changed) == 3
     assert list(changed.state_dict()) == list(plain.state_dict())
-    (loss, gradients, drawn), (loss_again, gradients_again, drawn_again) = (trained(m, batch) for m in (plain, changed))
+    (loss, gradients, drawn), (loss_again, gradients_again, drawn_again) = (
+        trained(m, batch, autocast=autocast) for m in (plain, changed)
+    )
     assert torch.equal(loss, loss_again)
     assert torch.equal(drawn, drawn_again)
     assert all(torch.equal(gradients[name], gradients_again[name]) for name in gradients)

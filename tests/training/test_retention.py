@@ -7,10 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_checkpoints import write
 
+from aar_dist.base import storage
+from aar_dist.base.config import load
 from aar_dist.base.errors import ConfigError
 from aar_dist.training import checkpoints, saving
-from aar_dist.training.config import TrainConfig
+from aar_dist.training.config import SCHEMA, TrainConfig
 from aar_dist.training.health.retention import Retention, best
+from aar_dist.training.run import Plan
+from aar_dist.training.run_directory import RunDirectory
 
 LOSSES = st.one_of(st.none(), st.floats(0, 10), st.just(float("nan")), st.just(float("inf")))
 RUNS = st.dictionaries(st.integers(1, 60), LOSSES, max_size=30)
@@ -71,6 +75,24 @@ def test_steps_that_are_no_checkpoints_cannot_be_kept(keep_every, nearest):
     with pytest.raises(ConfigError, match=rf"train\.keep_every {keep_every} .* nearest that is: {nearest}"):
         replace(TrainConfig(), keep_every=keep_every).retention.check_reached(500)
     replace(TrainConfig(), keep_every=nearest).retention.check_reached(500)
+
+
+def test_a_plan_with_such_steps_is_refused():
+    config = load(SCHEMA, ["--train.keep_every=30", "--train.save_every=20"])
+    streams = {"train_stream": None, "val_stream": None, "val_every": 20, "save_every": config.train.save_every}
+    with pytest.raises(ConfigError, match="keep_every 30"):
+        Plan(config=config, text="", objective=None, recipe={}, about="", **streams)
+
+
+def test_unfinished_work_of_a_killed_run_is_cleared_at_its_next_start(tmp_path):
+    directory = RunDirectory(tmp_path)
+    directory.prepare("")
+    write(directory.checkpoints, 4)
+    staging = storage.staging_name(directory.checkpoints / checkpoints.name_of(8))
+    staging.mkdir()
+    (staging / "rank_0.pt").write_bytes(b"half")
+    directory.prepare("")
+    assert [path.name for path in directory.checkpoints.iterdir()] == ["step_00000004"]
 
 
 class SmallEngine:

@@ -252,7 +252,7 @@ def test_the_code_is_known_by_commit_where_git_tracks_it(tmp_path):
     (package / "__init__.py").write_text("x = 2\n")
     changed = code_version(package)
     assert (changed.commit, changed.dirty) == (clean.commit, True)
-    assert changed.sha256 != clean.sha256 == installed.sha256
+    assert changed.hash != clean.hash == installed.hash
 
 
 def test_every_node_is_seen_by_name(monkeypatch):

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -17,7 +18,7 @@ from wandb_log import history, summary
 from wandb_server import wandb_server
 
 from aar_dist.cli import main as aar_dist
-from aar_dist.training.tracking import mirror
+from aar_dist.training.tracking import follower, mirror
 from aar_dist.training.tracking.record import Record
 
 SCRIPT = Path(__file__).with_name("tracked_script.py")
@@ -99,7 +100,7 @@ def test_a_run_that_is_followed_arrives_whole_and_without_secrets(root, server):
         "shards-herd": "shard-set",
         "model": "model",
     }
-    assert run.shown("code")["sha256"]
+    assert run.shown("code")["hash"] == "0a1b"
     assert run.shown("data") == {"shards": ["s3://bucket/herd"]}
     assert b"hunter2" not in b"".join(server.received)
     (root / "config.yaml").unlink()  # the user's own
@@ -122,6 +123,7 @@ def test_a_run_whose_machine_dies_is_completed_by_sync_and_by_the_next_launch(ro
     assert (server.run.steps, server.run.overwritten) == (list(range(41)), 0)
 
 
+@pytest.mark.slow
 def test_a_killed_rank_is_told_of_by_who_followed_it(root, server):
     process = launch(root, 0, 9, hold_s=90)
     wait(lambda: server.runs and len(server.run.steps) > 3, "nothing arrives")
@@ -132,6 +134,7 @@ def test_a_killed_rank_is_told_of_by_who_followed_it(root, server):
     assert Record(root).end_of(1) == "failed"
 
 
+@pytest.mark.slow
 def test_an_offline_run_is_synced_while_it_goes_on_and_its_folder_is_whole(root, server, capsys):
     process = launch(root, 0, 20, pause_s=0.02, hold_s=8, WANDB_MODE="offline")
     wait(lambda: (root / "metrics.jsonl").exists() and len((root / "metrics.jsonl").read_text()) > 300, "no steps")
@@ -188,3 +191,30 @@ def test_a_wrong_key_is_told_once_and_the_run_goes_on(root, server):
     assert f"aar-dist sync {root}" in line
     assert server.runs == {}
     assert len((root / "metrics.jsonl").read_text().splitlines()) == 48
+
+
+class Watched(follower.Follower):
+    """Asked whether its run has left, it asks ``has_left``."""
+
+    has_left: Callable[[], bool]
+
+    def _has_left(self) -> bool:
+        time.sleep(0.1)
+        return self.has_left()
+
+
+@pytest.mark.slow
+def test_a_server_that_comes_back_is_sent_everything(root, server, monkeypatch, capsys):
+    finish(launch(root, 0, 30, WANDB_MODE="disabled"))
+    (root / "config.yaml").write_text("tracking: {init_timeout_s: 1.0}\n")
+    monkeypatch.setattr(follower, "RETRY_S", (0.2,))
+    server.silent = True
+    follows = Watched(Record(root), "online", 1, watches=os.getpid())
+
+    def has_left() -> bool:
+        server.silent = "failed: " not in capsys.readouterr().out and server.silent
+        return bool(server.runs) and len(server.run.steps) >= 30
+
+    follows.has_left = has_left
+    follows.run()
+    assert (server.run.steps, server.run.overwritten) == (list(range(31)), 0)

@@ -15,7 +15,7 @@ from aar_dist.base import storage
 from aar_dist.training.metrics import Row, read_rows
 from aar_dist.training.tracking import Run
 
-Kind = Literal["skipped", "spike", "gave_up", "hang"]
+Kind = Literal["skipped", "spike", "gave_up", "hang", "stopped"]
 Level = Literal["info", "warn", "error"]
 
 OF_STEPS: tuple[Kind, ...] = ("skipped", "spike")

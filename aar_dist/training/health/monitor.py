@@ -27,6 +27,8 @@ from aar_dist.training.ranks import from_main, to_main
 from aar_dist.training.run_directory import RunDirectory
 from aar_dist.training.tracking import Run
 
+TOLD, TOLD_EVERY = 3, 10
+"""Of a row of steps that were left out, the first few and then some are told on the terminal."""
 Origins = Callable[[int, int], Sequence[Origin]]
 """(position, batch size) -> where this rank's segments of that global batch were recorded."""
 
@@ -97,9 +99,15 @@ class Health:
         self._events.tell("spike", "Loss spike", f"step {row['step']}: {text}", step=row["step"], height=height)
         return {"spike": height}
 
+    def stopped(self, step: int, reason: str) -> None:
+        """All ranks stop at this step, and the run is to go on later."""
+        if self._events:
+            self._events.tell("stopped", "Stopped", f"step {step}: {reason}", level="info", step=step, alert=False)
+
     def _tell(self, step: int, found: Finding) -> None:
         assert self._events is not None, "rank 0 tells"
-        self._console.warn(f"step {step} was left out: {found.text}")
+        if self._in_a_row <= TOLD or self._in_a_row % TOLD_EVERY == 0:
+            self._console.warn(f"step {step} was left out: {found.text}")
         about: dict[str, Any] = {"n_segments": found.n_segments, "n_broken": found.n_broken, "segments": found.segments}
         # Of a row of steps the first is news.
         news = self._in_a_row == 1
@@ -114,7 +122,7 @@ class Health:
             f"{worst_recording(row)}; look for damaged values there ({self._events.path.name} names all), or "
             f"{self._config.optim.slower}, set deepspeed.gradient_clipping"
         )
-        self._events.tell("gave_up", "Gave up", text, level="error", step=step)
+        self._events.tell("gave_up", "Gave up", text, level="error", step=step, alert=False)  # the error itself is
         raise ConfigError(text)
 
     def _streak(self, step: int) -> int:

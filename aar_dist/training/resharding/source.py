@@ -23,6 +23,17 @@ WEIGHT, MOMENTS = "weight", ("exp_avg", "exp_avg_sq")
 OPTIMIZED = "optimized"
 """Entry of the client state: names of the parameters that are trained, in the optimizer's order."""
 
+UNREADABLE = (
+    OSError,
+    EOFError,
+    RuntimeError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    pickle.UnpicklingError,
+)
+
 Flats = dict[str, list[Tensor]]
 """WEIGHT or moment -> a rank's tensors."""
 Place = tuple[Flats, Piece]
@@ -39,7 +50,7 @@ class Source:
         self.path = path
         try:
             self._open()
-        except (OSError, RuntimeError, ValueError, TypeError, LookupError, pickle.UnpicklingError) as error:
+        except UNREADABLE as error:
             raise CheckpointError(
                 f"{path}: DeepSpeed's files there are not understood ({one_line(error)[:120]}); go on with the ranks "
                 "and the ZeRO stage that its manifest.json names"
@@ -86,7 +97,7 @@ class Source:
             low, high = max(wanted.start, piece.start), min(wanted.stop, piece.stop)
             if low < high:
                 begin = piece.offset + low - piece.start
-                found = flats[key][piece.group].detach().view(-1)[begin : begin + high - low]
+                found = flats[key][piece.group].detach().reshape(-1)[begin : begin + high - low]
                 made[low - wanted.start : high - wanted.start] = found
         return made
 
@@ -98,7 +109,7 @@ class Source:
     def weights(self) -> dict[str, Tensor]:
         """All that was trained, under every name that it has, and the buffers; float32."""
         made = {name: self.weight(name) for name in self.shapes}
-        made |= {alias: made[name] for alias, name in self._aliases.items() if name in made}
+        made |= {alias: made[name].clone() for alias, name in self._aliases.items() if name in made}
         return made | {name: value.float() for name, value in self.buffers.items()}
 
     @torch.no_grad()

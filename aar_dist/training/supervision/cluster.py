@@ -1,6 +1,6 @@
 """The hosts that a run may use, and what it leaves on them.
 
-present -> swept of leftovers -> (launch) -> lost? asked to stop? -> swept
+answering, swept of leftovers -> (launch) -> lost? asked to stop? -> swept
 """
 
 import os
@@ -32,19 +32,23 @@ class Cluster:
     def __init__(self, hosts: Sequence[Host], here: int, run: Path, probe_s: float) -> None:
         self.hosts, self.remote = list(hosts) or [Host(HERE, here)], bool(hosts)
         self._run, self._probe_s = str(run), probe_s
+        self._swept: set[Host] = set()
         self._looked, self._missed = time.monotonic(), dict.fromkeys((host.name for host in self.hosts), 0)
 
-    def present(self) -> list[Host]:
-        """The hosts that answer."""
-        return answering(self.hosts, ANSWER_S) if self.remote else self.hosts
+    def ready(self, grace_s: float) -> list[Host]:
+        """The hosts that answer, and on which nothing is left of the run; its ranks have this time to save."""
+        present = answering(self.hosts, ANSWER_S) if self.remote else self.hosts
+        self.sweep([host for host in present if host not in self._swept], grace_s)
+        return [host for host in present if host in self._swept]
 
-    def sweep(self, hosts: Sequence[Host], grace_s: float) -> list[Host]:
-        """End what is left of the run on these hosts, its ranks having this time to save; returns those done."""
-        if not self.remote:
+    def sweep(self, hosts: Sequence[Host], grace_s: float) -> None:
+        """End what is left of the run on these hosts, as far as they answer."""
+        if self.remote:
+            said = on_each(hosts, leftovers_command(self._run, f"--grace={grace_s}"), grace_s + 2 * ANSWER_S)
+            self._swept |= {host for host in self.hosts if said.get(host.name) is not None}
+        elif hosts:
             leftovers.end(self._run, grace_s)
-            return list(hosts)
-        said = on_each(hosts, leftovers_command(self._run, f"--grace={grace_s}"), grace_s + 2 * ANSWER_S)
-        return [host for host in hosts if said[host.name] is not None]
+            self._swept = set(self.hosts)
 
     def ask(self, hosts: Sequence[Host]) -> None:
         """Ask all ranks to stop."""
@@ -55,6 +59,7 @@ class Cluster:
 
     def launched(self) -> None:
         """An attempt begins."""
+        self._swept = set()
         self._looked, self._missed = time.monotonic(), dict.fromkeys(self._missed, 0)
 
     def lost(self, hosts: Sequence[Host]) -> list[str]:

@@ -62,6 +62,7 @@ class Launching:
         log = directory.root / "log"
         self.said = log / "last_word.json"
         self._hostfile, self._env_file = log / "hostfile", log / "deepspeed_env"
+        self._private = log / PRIVATE
         self._asked = self._asked_again = 0.0
 
     def hosts(self) -> list[Host]:
@@ -69,7 +70,7 @@ class Launching:
         ``ConfigError`` for a batch that cannot be shared."""
         since = time.monotonic()
         while True:
-            present = self._cluster.sweep(self._cluster.present(), self._patience.grace_s)
+            present = self._cluster.ready(self._patience.grace_s)
             missing = [host.name for host in self._cluster.hosts if host not in present]
             if not missing or self._request or time.monotonic() - since >= self._patience.wait_s:
                 break
@@ -79,6 +80,8 @@ class Launching:
         ranks = ranks_for(slots, self._fits)
         if slots and not ranks:
             raise ConfigError(f"train.batch_size cannot be shared among {slots} ranks, nor among fewer")
+        if ranks < slots:
+            say(f"{slots} slots, but train.batch_size can only be shared among {ranks} of them")
         return spread(present, ranks)
 
     def wait_for_lock(self) -> None:
@@ -97,7 +100,7 @@ class Launching:
         remote = self._cluster.remote
         if remote:
             storage.write_text(self._hostfile, hostfile(hosts))
-            storage.write_text(self._env_file, env_file(os.environ, marked, self._env_file.with_name(PRIVATE)))
+            storage.write_text(self._env_file, env_file(os.environ, marked, self._private))
             marked[ENV_FILE] = str(self._env_file)
         ranks = sum(host.slots for host in hosts)
         file = self._hostfile if remote else None
@@ -107,6 +110,10 @@ class Launching:
         watch = Watch(words, {**os.environ, **marked}, self._directory, self.said, log)
         say(f"attempt {number}: {ranks} rank(s) on {of_hosts(hosts)}, from step {watch.from_step}")
         return watch
+
+    def forget(self) -> None:
+        """Leave no keys behind, once an attempt is over."""
+        storage.remove(self._private)
 
     def look(self, hosts: Sequence[Host]) -> Noticed | None:
         """What ends an attempt from outside. A wish to stop is handed on to the ranks."""

@@ -6,10 +6,9 @@ hosts -> lock -> launch -> watch -> leftovers ended -> recorded -> judged -> (wa
 import fcntl
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 
 from aar_dist.base import last_word, storage
-from aar_dist.base.errors import USER_ERROR_EXIT, PassingError
+from aar_dist.base.errors import USER_ERROR_EXIT, PassingError, StorageError, one_line
 from aar_dist.training.run_directory import RunDirectory
 from aar_dist.training.supervision import attempts
 from aar_dist.training.supervision.cluster import Cluster
@@ -20,7 +19,6 @@ from aar_dist.training.supervision.saying import say
 from aar_dist.training.supervision.watch import Noticed, newest_step
 
 GAVE_UP_EXIT = 1
-NO_HOST = End(finished=False, said=None, noticed="no host answers", asked="", progressed=False)
 
 
 def supervise(
@@ -43,8 +41,8 @@ def supervise(
             end = attempt(launching, directory, cluster, patience, request)
             verdict = judge(end, failures, patience.max_failures)
             failures = verdict.failures
-            if (code := _then(verdict, end, directory, patience)) is not None:
-                return code if not request else 128 + request.numbers[0]
+            if (code := _then(verdict, end, directory, patience, request)) is not None:
+                return code
             request.sleep(verdict.wait_s)
     say(f"{directory.root} is finished")
     return 0
@@ -55,15 +53,19 @@ def attempt(
 ) -> End:
     """One launch, from start to end, recorded."""
     hosts = launching.hosts()
-    if not hosts:
-        return replace(NO_HOST, asked=request.why)
     launching.wait_for_lock()
+    if request or not hosts:
+        return _not_begun("no host answers", request)
     number = max((made.number for made in attempts.read(directory.root)), default=0) + 1
-    watch = launching.launch(number, hosts)
+    try:
+        watch = launching.launch(number, hosts)
+    except StorageError as error:
+        return _not_begun(one_line(error), request)
     noticed: Noticed = watch.until_noticed(patience.stall_s, lambda: launching.look(hosts))
     # Ranks that only lost their launcher can still save; those that wait for a lost rank cannot.
     cluster.sweep(hosts, 0.0 if noticed.hopeless else patience.grace_s)
     watch.end()
+    launching.forget()
     progressed = newest_step(directory) > watch.from_step
     finished = directory.finished() is not None
     end = End(
@@ -82,19 +84,28 @@ def attempt(
     return end
 
 
-def _then(verdict: Verdict, end: End, directory: RunDirectory, patience: Patience) -> int | None:
+def _not_begun(why: str, request: Request) -> End:
+    return End(finished=False, said=None, noticed=why, asked=request.why, progressed=False)
+
+
+def _then(verdict: Verdict, end: End, directory: RunDirectory, patience: Patience, request: Request) -> int | None:
     """Say what follows; the exit code if nothing does."""
     match verdict.then:
+        case "again" if not verdict.failures:
+            say("again at once")
+            return None
         case "again":
-            row = f" (failure {verdict.failures} of {patience.max_failures} in a row)" if verdict.failures else ""
-            say(f"again in {verdict.wait_s:.0f} s{row}")
+            say(
+                f"{end.how}; again in {verdict.wait_s:.0f} s (failure {verdict.failures} of {patience.max_failures} in "
+                "a row without a newer checkpoint)"
+            )
             return None
         case "done":
             say(f"{directory.root} is finished")
             return 0
         case "stopped":
             say("stopped; the same command goes on")
-            return 0
+            return 128 + request.numbers[0] if request else 0
         case "mistake":
             say(f"no other attempt would end otherwise: {end.how}")
             return USER_ERROR_EXIT

@@ -3,6 +3,7 @@
 launch -> (first step) -> launcher ends | host does not answer | no step for too long | asked to stop -> noticed
 """
 
+import contextlib
 import os
 import re
 import signal
@@ -22,9 +23,11 @@ from aar_dist.training.run_directory import RunDirectory
 from aar_dist.training.supervision.attempts import Attempt
 
 LOOK_EVERY_S = 0.5
-NOISE = re.compile(rb"\[INFO\] \[(launch|runner)\.py:|^pdsh@\S+: .*command in progress")
+LEFT = re.compile(rb"pdsh@\S+: \S+: ssh exited with exit code")
+"""Told by pdsh of a host whose launcher failed. The ranks of other hosts may wait for it for long."""
+NOISE = re.compile(rb"Unable to find hostfile|\[INFO\] \[(launch|runner)\.py:|^pdsh@\S+: .*command in progress")
 """Told by DeepSpeed's launcher on other hosts whatever its log level, and by pdsh."""
-FAREWELL_S = 20.0
+FAREWELL_S = 10.0
 """A launcher that goes on for so long after the ranks' last word, or after the marker, waits for nobody."""
 
 
@@ -55,7 +58,7 @@ class Watch:
             start_new_session=True,  # signals of the terminal are for the supervisor
         )  # fmt: skip
         assert self._process.stdout is not None
-        threading.Thread(target=_copy, args=(self._process.stdout, log), name="output", daemon=True).start()
+        threading.Thread(target=self._copy, args=(self._process.stdout, log), name="output", daemon=True).start()
 
     def until_noticed(self, stall_s: float, look: Callable[[], Noticed | None]) -> Noticed:
         """Wait until something ends the attempt, and say what.
@@ -115,8 +118,20 @@ class Watch:
         if (step := newest_step(self._directory)) > self._saved:
             self._saved, self.saved = step, time.time()
 
+    def _copy(self, output: IO[bytes], log: Path) -> None:
+        """The launch's output to a file of its own, and what a person wants to see of it to the terminal."""
+        with output:
+            for line in output:
+                if not NOISE.search(line):
+                    sys.stdout.buffer.write(line)
+                    sys.stdout.flush()
+                if LEFT.match(line):
+                    self._over = self._over or time.time()
+                with contextlib.suppress(OSError), open(log, "ab") as file:  # a full disk: the terminal has it
+                    file.write(line)
+
     def _done_for(self, seconds: float) -> bool:
-        """True once the ranks have long had nothing more to say."""
+        """True once the ranks have long had their last word, or those of one host have failed."""
         if not self._over and (last_word.read(self._said) or self._directory.finished()):
             self._over = time.time()
         return bool(self._over) and time.time() - self._over > seconds
@@ -126,17 +141,3 @@ def newest_step(directory: RunDirectory) -> int:
     """Step of the newest complete checkpoint; 0 without one."""
     found = checkpoints.complete(directory.checkpoints)
     return int(found[-1].name.removeprefix("step_")) if found else 0
-
-
-def _copy(output: IO[bytes], log: Path) -> None:
-    """The launch's output to a file of its own, and what a person wants to see of it to the terminal."""
-    with output:
-        for line in output:
-            if not NOISE.search(line):
-                sys.stdout.buffer.write(line)
-                sys.stdout.flush()
-            try:
-                with open(log, "ab") as file:
-                    file.write(line)
-            except OSError:
-                continue  # a full disk: the terminal has it

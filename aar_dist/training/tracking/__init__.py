@@ -21,6 +21,7 @@ from typing import Any, Protocol
 
 import aar_dist
 from aar_dist.base.errors import one_line
+from aar_dist.training.supervision.leftovers import MARK
 from aar_dist.training.tracking.code import code_version
 from aar_dist.training.tracking.config import TrackingConfig, mode_of
 from aar_dist.training.tracking.privacy import environment, scrubbed, without_secrets
@@ -167,6 +168,7 @@ def _follower(root: Path, mode: str, attempt: int) -> subprocess.Popen[str] | No
             stdout=subprocess.PIPE,
             stderr=told,
             text=True,
-            env=os.environ | {"PYTHONPATH": paths},
+            # Without the mark: a supervisor that ends the rest of an attempt leaves it to send what there is.
+            env={name: value for name, value in os.environ.items() if name != MARK} | {"PYTHONPATH": paths},
             start_new_session=True,  # Ctrl-C is for the run; the follower sees it end
         )

@@ -1,6 +1,5 @@
 """Which code ran: version, commit, and a hash that tells two copies apart where there is no commit."""
 
-import hashlib
 import subprocess
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -19,8 +18,8 @@ class CodeVersion:
 
     version: str
     """Of the package."""
-    sha256: str
-    """Of the package's Python files."""
+    hash: str
+    """Of the package's sources, as the ranks compare it at the start."""
     commit: str | None
     """None where the package does not stand in a repository of its own."""
     dirty: bool | None
@@ -33,20 +32,14 @@ class CodeVersion:
 
 def code_version(package: Path = PACKAGE) -> CodeVersion:
     """The code in this folder."""
+    from aar_dist.training.meeting.facts import code_hash  # brings torch, which the follower has no use for
+
     try:
         number = version("aar_dist")
     except PackageNotFoundError:
         number = "unknown"
     commit, dirty = _commit(package)
-    return CodeVersion(number, _hash(package), commit, dirty)
-
-
-def _hash(package: Path) -> str:
-    digest = hashlib.sha256()
-    for file in sorted(package.rglob("*.py")):
-        content = hashlib.sha256(file.read_bytes()).hexdigest()
-        digest.update(f"{file.relative_to(package).as_posix()} {content}\n".encode())
-    return digest.hexdigest()
+    return CodeVersion(number, code_hash(package), commit, dirty)
 
 
 def _commit(package: Path) -> tuple[str | None, bool | None]:

@@ -59,3 +59,9 @@ def has_key(environ: Mapping[str, str] = os.environ) -> bool:
         return host in netrc.read_text()
     except OSError:
         return False
+
+
+def check_key() -> None:
+    """Raise ``ConfigError`` where nobody has logged in: W&B itself would ask at the terminal."""
+    if not has_key():
+        raise ConfigError("no W&B key found: set WANDB_API_KEY, or run `wandb login`")

@@ -173,6 +173,12 @@ class Mirror:
                 time.sleep(1)
 
 
+def default_entity(timeout_s: float = 30.0) -> str:
+    """Who the account is. Raises ``TrackingError``."""
+    with _named("does not say whose key this is"):
+        return str(wandb.Api(timeout=round(timeout_s)).default_entity)
+
+
 def forget() -> None:
     """End W&B's helper process, which keeps the id of a failed start in use."""
     with contextlib.suppress(Exception):

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from aar_dist.base.cli import Parser
 from aar_dist.base.errors import ConfigError, user_entry
-from aar_dist.training.tracking.config import has_key
+from aar_dist.training.tracking.config import check_key
 from aar_dist.training.tracking.record import Record
 
 
@@ -49,8 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     records = [_record(path) for path in args.runs]
     if args.timeout <= 0 or (args.every is not None and args.every <= 0):
         raise ConfigError("--timeout and --every must be positive")
-    if not has_key():
-        raise ConfigError("no W&B key found: set WANDB_API_KEY, or run `wandb login`")
+    check_key()
     while True:
         for record in records:
             print(_told(record, sync(record, everything=args.all, timeout_s=args.timeout)), flush=True)
