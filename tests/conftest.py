@@ -4,14 +4,13 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import settings
+from tiny_sets import LONGEST_S, write_dataset
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from aar_dist.recordings.write import SensorData, dataset_to_hdf5
 from aar_dist.shards.build import BuildOptions, build
 from aar_dist.stream.batch import SegmentBatch
 
@@ -19,41 +18,11 @@ settings.register_profile("any_machine", deadline=None)  # how long an example t
 settings.load_profile("any_machine")
 
 ROOT = Path(__file__).parents[1]
-LONGEST_S = 1.0
-CLASSES = ("rest", "walk", "run")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest file first, so that no worker is left with it at the end."""
     items.sort(key=lambda item: "test_resume" not in item.nodeid)
-
-
-def write_dataset(
-    root: Path, name: str, *, rate: float, seconds: dict[str, list[float]], dtype="<f4", gyr=False
-) -> None:
-    """Recordings of ``seconds[subject]`` each; every value tells its subject, recording and sample."""
-    rng = np.random.default_rng(sum(map(ord, name)))
-    for subject, durations in seconds.items():
-        for k, duration in enumerate(durations):
-            n = round(duration * rate)
-            values = rng.normal(size=(n, 3))
-            values = (values * 1000).astype(dtype) if dtype == "<i2" else values.astype(dtype)
-            scale = 0.001 if dtype == "<i2" else None
-            of = {"rate_hz": rate, "axes": ("x", "y", "z")}
-            sensors = {"acc": SensorData(values=values, units="g", scale=scale, **of)}
-            if gyr:
-                sensors["gyr"] = SensorData(values=rng.normal(size=(n, 3)).astype("<f4"), units="rad/s", **of)
-            labels = np.repeat(np.arange(-1, n // 37 + 1) % 4 - 1, 37)[:n]
-            dataset_to_hdf5(
-                root / name,
-                dataset=name,
-                species="cow",
-                subject=subject,
-                sensors=sensors,
-                label=labels.astype(np.int16),
-                classes=CLASSES,
-                first_index=k,
-            )
 
 
 @pytest.fixture(scope="session")

@@ -112,5 +112,15 @@ def losses(out: Path) -> list[tuple[int, float, float]]:
     return [(r["step"], r["loss"], r["grad_norm"]) for r in read_rows(out / "metrics.jsonl") if "loss" in r]
 
 
+MEASURED = ("segments_per_s", "hours_per_s", "loader_share", "memory_gb", "mfu", "matmul_tflops")
+"""What depends on the time of day."""
+
+
+def numbers(out: Path) -> list[dict]:
+    """Every row of metrics.jsonl without what was measured: that of a disturbed run equals an undisturbed one's."""
+    rows = read_rows(out / "metrics.jsonl")
+    return [{k: v for k, v in row.items() if k not in MEASURED and not k.startswith("system/")} for row in rows]
+
+
 def validations(out: Path) -> list[dict]:
     return [row for row in read_rows(out / "metrics.jsonl") if "val/loss" in row]

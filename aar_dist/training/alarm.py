@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import platform
+import signal
 import sys
 import threading
 import time
@@ -55,13 +56,16 @@ class Alarm:
         """Tell all ranks that this one has failed, and wait until they know. Where another rank had failed before,
         this process ends here with that one's line."""
         alone = self._tell(one_line(error), error_line(error, self._name), USER_ERROR_EXIT)
-        if not alone:
-            # Rank 0 has it too, and prints it; no launcher ends the ranks of other hosts before they do.
-            error.told = alone is False and not self._ranks.main and not self._own_terminal()
-            return
-        error.alone = True
+        error.alone, printed = bool(alone), alone is False
         with suppress(RuntimeError):
-            error.told = self._store is not None and self._store.check([PRINTED]) and not self._own_terminal()
+            printed |= self._store is not None and self._store.check([PRINTED])
+        error.told = printed and not self._own_terminal()
+
+    def _print(self, line: str) -> None:
+        """On the terminal, and tell the others that it stands there."""
+        os.write(self._terminal, f"{line}\n".encode())
+        if self._ranks.main and self._store is not None:
+            self._store.set(PRINTED, "1")
 
     def crashed(self, error: Exception) -> None:
         """Tell all ranks of our own mistake; its traceback is this rank's to print."""
@@ -70,16 +74,20 @@ class Alarm:
         self._tell(text, f"error: {self._name or 'rank 0'} crashed: {text} (its traceback tells where)", CRASH_EXIT)
 
     def _tell(self, text: str, line: str, exit_code: int) -> bool | None:
-        """True if others end because of this rank, and all of them know; False if rank 0 has the same error; None if
-        there is no saying."""
+        """True if others end because of this rank, and all of them know; False if another has told of the same error,
+        which rank 0 prints; None if there is no saying."""
         self._over.set()
         if self._store is None:
             return None
+        with suppress(ValueError):  # we leave anyway, and have something to say; (not in the main thread)
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
         with suppress(RuntimeError):  # rank 0 is gone, and the store with it
             mine = {"rank": self._ranks.rank, "text": text, "line": line, "exit": exit_code}
             said = json.loads(self._store.compare_set(SAID, "", json.dumps(mine)))
             if said["text"] != text:
                 self._end(said)
+            if self._ranks.main:
+                self._print(line)  # before the others leave: the launcher ends all when one has left
             if said["rank"] == self._ranks.rank:
                 return self._told()
             self._count(SHARED)
@@ -141,9 +149,7 @@ class Alarm:
         log.error("%s", said["line"])
         with suppress(RuntimeError):
             if self._ranks.main or (self._ranks.local_rank == 0 and self._own_terminal()):
-                os.write(self._terminal, f"{said['line']}\n".encode())
-            if self._ranks.main and self._store is not None:
-                self._store.set(PRINTED, "1")
+                self._print(said["line"])
             self._count(HEARD)
         sys.stdout.flush()
         logging.shutdown()

@@ -25,10 +25,10 @@ from pathlib import Path
 
 sys.path += [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 
-from conftest import LONGEST_S, write_dataset
 from faults import FAULTS, HELPER, Victim, killed_in_publishing
 from hosts import Hosts, two_hosts
 from launching import ROOT, TINY, environment, flags
+from tiny_sets import LONGEST_S, write_dataset
 from witness import Reader, differences
 
 from aar_dist.base import storage

@@ -4,15 +4,13 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+from launching import numbers
+
 from aar_dist.base import storage
 from aar_dist.base.errors import AarError
 from aar_dist.store.checkpoint import WEIGHTS, verified
 from aar_dist.store.registry import Store
 from aar_dist.training import checkpoints
-from aar_dist.training.metrics import read_rows
-
-MEASURED = ("segments_per_s", "hours_per_s", "loader_share", "memory_gb")
-"""What depends on the time of day."""
 
 
 class Reader(threading.Thread):
@@ -61,7 +59,7 @@ def differences(whole: Path, broken: Path) -> list[str]:
 
 
 def _results(whole: Path, broken: Path) -> Iterator[str]:
-    rows = [_rows(out / "metrics.jsonl") for out in (whole, broken)]
+    rows = [numbers(out) for out in (whole, broken)]
     if rows[0] != rows[1]:
         pairs = zip(*rows, strict=False)
         step = next((a["step"] for a, b in pairs if a != b), min(rows, key=len)[-1]["step"])
@@ -72,10 +70,6 @@ def _results(whole: Path, broken: Path) -> Iterator[str]:
     weights = [storage.sha256(out / "store" / "models" / "aar" / "1" / WEIGHTS) for out in (whole, broken)]
     if weights[0] != weights[1]:
         yield "the final weights differ"
-
-
-def _rows(path: Path) -> list[dict]:
-    return [{key: value for key, value in row.items() if key not in MEASURED} for row in read_rows(path)]
 
 
 def _segments(whole: Path, broken: Path) -> Iterator[str]:

@@ -6,16 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from launching import environment
+from launching import environment, numbers
 
 from aar_dist.base.storage import read_json, sha256
 from aar_dist.store.checkpoint import WEIGHTS
 from aar_dist.training.checkpoints import complete, read
-from aar_dist.training.metrics import read_rows
 
 pytestmark = pytest.mark.launch
-
-TIMES = ("segments_per_s", "hours_per_s", "loader_share", "memory_gb")
 
 
 @pytest.fixture(scope="module")
@@ -43,10 +40,7 @@ def test_it_stopped_where_it_was_asked_to(stopped):
 
 def test_the_run_equals_an_undisturbed_one(stopped):
     whole, broken = stopped[0] / "whole", stopped[0] / "broken"
-    rows = [
-        [{key: value for key, value in row.items() if key not in TIMES} for row in read_rows(out / "metrics.jsonl")]
-        for out in (whole, broken)
-    ]
+    rows = [numbers(out) for out in (whole, broken)]
     assert rows[1] == rows[0]
     assert len([row for row in rows[0] if "val/loss" in row]) == 3
     stored = [sha256(out / "store" / "models" / "aar" / "1" / WEIGHTS) for out in (whole, broken)]

@@ -107,9 +107,10 @@ def test_a_run_that_is_followed_arrives_whole_and_without_secrets(root, server):
     assert not [file for file in root.rglob("*") if file.is_file() and b"hunter2" in file.read_bytes()]
 
 
+@pytest.mark.slow  # the client sends every 15 s only
 def test_a_run_whose_machine_dies_is_completed_by_sync_and_by_the_next_launch(root, server, capsys):
     process = launch(root, 0, 20, pause_s=0.05, hold_s=90)
-    wait(lambda: server.runs and len(server.run.steps) > 8, "nothing arrives")
+    wait(lambda: server.runs and server.run.steps, "nothing arrives")
     kill_all(process)
     sync(root, capsys)
     before = len(server.run.steps)
@@ -126,7 +127,7 @@ def test_a_run_whose_machine_dies_is_completed_by_sync_and_by_the_next_launch(ro
 @pytest.mark.slow
 def test_a_killed_rank_is_told_of_by_who_followed_it(root, server):
     process = launch(root, 0, 9, hold_s=90)
-    wait(lambda: server.runs and len(server.run.steps) > 3, "nothing arrives")
+    wait(lambda: server.runs and server.run.steps, "nothing arrives")
     process.send_signal(signal.SIGKILL)
     wait(lambda: server.run.exit_codes, "the run does not end at the server")
     assert server.run.exit_codes == [1]

@@ -58,6 +58,7 @@ class Watch:
         self._every_s = min(LONGEST_LOOK_S, (config.hang_timeout_s or LONGEST_LOOK_S) / 4)
         self._over = threading.Event()
         self._woken_s = -math.inf
+        self._woke_others = False
         self.tell: Tell = lambda text, step: None
 
     def start(self) -> None:
@@ -161,10 +162,12 @@ class Watch:
         """Have the silent ranks of this host write their stacks, if this is the first of those that are not."""
         here = [place for place in self._places if place.host == self._places[self._ranks.rank].host]
         awake = [place.rank for place in here if place.rank not in found["silent"]]
-        if awake and awake[0] == self._ranks.rank:
-            for place in here:
-                if place.rank in found["silent"]:
-                    self._stacks.wake(place, f"{place} gave no sign of life; woken to write this")
+        if self._woke_others or awake[:1] != [self._ranks.rank]:
+            return
+        self._woke_others = True
+        for place in here:
+            if place.rank in found["silent"]:
+                self._stacks.wake(place, f"{place} gave no sign of life; woken to write this")
 
     def _speak(self, found: Found) -> None:
         text = f"{found['text']}. Stacks of all ranks: {self._stacks.path.parent}/stacks_rank_*.txt"

@@ -79,6 +79,7 @@ class Meeting:
                 f"whether they reach the address of rank 0 (aar-dist doctor --hostfile FILE), or set {PATIENCE}"
             ) from None
         if found is not None:
+            check_hostfile(self._launcher, self.ranks.world_size)
             self._facts = [Facts.from_json(each) for each in found]
             self._refuse(complaints(self._facts))
             self._warn(*remarks(self._facts))
@@ -185,9 +186,8 @@ def meeting() -> Iterator[Meeting]:
     ranks = Ranks.from_environment()
     launcher = find_launcher()
     with _kept_for_the_log():
-        if ranks.main:
-            check_hostfile(launcher, ranks.world_size)
         if ranks.world_size == 1:
+            check_hostfile(launcher, ranks.world_size)
             yield from _as_here(Meeting(ranks, None, None, launcher))
             return
         facts = facts_of(ranks)

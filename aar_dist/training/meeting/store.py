@@ -4,6 +4,7 @@ rank 0 opens it, the others come -> TCPStore -> roll call, alarm, process group
 """
 
 import os
+import time
 from datetime import timedelta
 
 from torch.distributed import DistError, DistNetworkError, Store, TCPStore  # type: ignore[attr-defined]
@@ -14,6 +15,9 @@ from aar_dist.training.ranks import Ranks
 
 PATIENCE = "AAR_DIST_MEETING_S"
 ONE_HOST_S, MANY_HOSTS_S = 120.0, 300.0
+ATTEMPT_S = 3.0
+"""Longest time in which a rank that waits for rank 0 is deaf to Ctrl-C and SIGTERM."""
+LOOK_EVERY_S = 0.25
 FOR_EVER = timedelta(days=30)
 """Of what has no deadline of its own: the alarm ends a wait that is in vain."""
 
@@ -46,14 +50,20 @@ def meeting_point() -> tuple[str, int]:
 def open_store(ranks: Ranks) -> TCPStore:
     """A connection to the meeting's store, which rank 0 holds. Raises ``PassingError`` if it cannot be had."""
     address, port = meeting_point()
-    wait = timedelta(seconds=patience_s(ranks))
-    try:
-        with muted():  # of every attempt it would print a page
-            store = TCPStore(address, port, is_master=ranks.main, timeout=wait, wait_for_workers=False)
-    except (DistNetworkError, DistError) as error:
-        raise PassingError(_unreachable(ranks, address, port, wait.total_seconds(), error)) from None
-    store.set_timeout(FOR_EVER)
-    return store
+    patience = patience_s(ranks)
+    deadline = time.monotonic() + patience
+    while True:
+        left = deadline - time.monotonic()
+        attempt = timedelta(seconds=max(0.1, left if ranks.main else min(left, ATTEMPT_S)))
+        try:
+            with muted():  # of every attempt it would print a page
+                store = TCPStore(address, port, is_master=ranks.main, timeout=attempt, wait_for_workers=False)
+        except DistError as error:
+            if ranks.main or time.monotonic() > deadline:
+                raise PassingError(_unreachable(ranks, address, port, patience, error)) from None
+        else:
+            store.set_timeout(FOR_EVER)
+            return store
 
 
 def _unreachable(ranks: Ranks, address: str, port: int, waited_s: float, error: Exception) -> str:
@@ -72,7 +82,13 @@ def _unreachable(ranks: Ranks, address: str, port: int, waited_s: float, error: 
 
 
 def wait_for(store: Store, key: str) -> str:
-    """What another rank sets under this key, sooner or later."""
-    store.wait([key])
-    said: bytes = store.get(key)
+    """What another rank sets under this key, sooner or later. Raises ``PassingError`` if rank 0 is gone."""
+    pause_s = 0.005
+    try:
+        while not store.check([key]):
+            time.sleep(pause_s)  # in Python, so that Ctrl-C and SIGTERM are heard
+            pause_s = min(1.5 * pause_s, LOOK_EVERY_S)
+        said: bytes = store.get(key)
+    except DistNetworkError:
+        raise PassingError("rank 0 is gone; its own message says why") from None
     return said.decode()
