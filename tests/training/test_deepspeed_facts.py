@@ -12,9 +12,8 @@ from aar_dist.training.options import ds_json
 from aar_dist.training.ranks import Ranks
 
 CLIPPED = ("0:fp32:0.1:none", "1:fp32:0.1:none", "2:fp32:0.1:optimizer", "3:fp32:0.1:all")
-TRIALS = ("0:fp32:0:none", "0:autocast:0:none", "0:bf16:0:none",
-          "1:fp32:0:none", "2:bf16:0:none", "3:fp32:0:none", "3:bf16:0:none",
-          "1:bf16:0:optimizer", "3:bf16:0:all", *CLIPPED)  # fmt: skip
+TRIALS = ("0:fp32:0:none", "0:autocast:0:none", "0:bf16:0:none", "1:fp32:0:none", "2:bf16:0:none", "3:fp32:0:none",
+          "3:bf16:0:none", "1:bf16:0:optimizer", "3:bf16:0:all", *CLIPPED)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
