@@ -20,9 +20,9 @@ from types import TracebackType
 from typing import Any, Protocol
 
 import aar_dist
+from aar_dist.base.code import code_version
 from aar_dist.base.errors import one_line
 from aar_dist.training.supervision.leftovers import MARK
-from aar_dist.training.tracking.code import code_version
 from aar_dist.training.tracking.config import TrackingConfig, mode_of
 from aar_dist.training.tracking.privacy import environment, scrubbed, without_secrets
 from aar_dist.training.tracking.record import Attempt, End, Level, Record
