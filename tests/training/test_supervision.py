@@ -177,7 +177,7 @@ def test_the_first_to_speak_has_the_last_word(tmp_path, monkeypatch):
     ("arguments", "line"),
     [
         ([], "error: the training script is missing"),
-        (["--hostfiles", "x", "launch/pretrain.py"], "error: unrecognized arguments"),
+        (["--hostfiles", "x", "launch/pretrain.py"], "error: --hostfiles: no such flag; did you mean --hostfile?"),
         (["launch/nowhere.py"], "error: launch/nowhere.py: no such training script"),
         (["launch/folds.py"], "error: launch/folds.py: only launch/pretrain.py and launch/finetune.py"),
         (["launch/pretrain.py", "--out", "OUT", "--train.batchsize", "8"], "unknown flag --train.batchsize"),

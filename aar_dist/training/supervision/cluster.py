@@ -3,15 +3,15 @@
 answering, swept of leftovers -> (launch) -> lost? asked to stop? -> swept
 """
 
-import os
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from aar_dist.base.ssh import there
 from aar_dist.training.supervision import leftovers
 from aar_dist.training.supervision.hosts import Host, answering, on_each
 
+LEFTOVERS = "aar_dist.training.supervision.leftovers"
 HERE = "this machine"
 ANSWER_S = 10.0
 """A host that has not run a command by then does not answer."""
@@ -44,7 +44,7 @@ class Cluster:
     def sweep(self, hosts: Sequence[Host], grace_s: float) -> None:
         """End what is left of the run on these hosts, as far as they answer."""
         if self.remote:
-            said = on_each(hosts, leftovers_command(self._run, f"--grace={grace_s}"), grace_s + 2 * ANSWER_S)
+            said = on_each(hosts, there(LEFTOVERS, self._run, f"--grace={grace_s}"), grace_s + 2 * ANSWER_S)
             self._swept |= {host for host in self.hosts if said.get(host.name) is not None}
         elif hosts:
             leftovers.end(self._run, grace_s)
@@ -53,7 +53,7 @@ class Cluster:
     def ask(self, hosts: Sequence[Host]) -> None:
         """Ask all ranks to stop."""
         if self.remote:
-            on_each(hosts, leftovers_command(self._run, "--ask"), ANSWER_S)
+            on_each(hosts, there(LEFTOVERS, self._run, "--ask"), ANSWER_S)
         else:
             leftovers.ask(self._run)
 
@@ -71,10 +71,3 @@ class Cluster:
         for host in hosts:
             self._missed[host.name] = 0 if host.name in there else self._missed[host.name] + 1
         return [host.name for host in hosts if self._missed[host.name] >= MISSES]
-
-
-def leftovers_command(run: str, *options: str) -> list[str]:
-    """The command that deals with what is left of a run on another host: in the same folder, with the same code."""
-    paths = os.pathsep.join([os.getcwd(), *filter(None, [os.environ.get("PYTHONPATH")])])
-    module = ["-m", "aar_dist.training.supervision.leftovers", run, *options]
-    return ["env", f"--chdir={os.getcwd()}", f"PYTHONPATH={paths}", sys.executable, *module]

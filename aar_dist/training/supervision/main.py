@@ -4,8 +4,8 @@ import argparse
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
+from aar_dist.base.cli import Parser
 from aar_dist.base.config import arguments
 from aar_dist.base.errors import ConfigError, user_entry
 from aar_dist.training.config import RunConfig
@@ -17,13 +17,6 @@ from aar_dist.training.supervision.launching import Patience
 from aar_dist.training.supervision.supervisor import supervise
 
 USAGE = "supervise.py [--hostfile F] [--num_accelerators N] … SCRIPT --config FILE --out RUN …"
-
-
-class Parser(argparse.ArgumentParser):
-    """Whose errors are ours."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{message}; expected: {USAGE}")
 
 
 @user_entry
@@ -77,7 +70,7 @@ def show(run: Path) -> None:
 
 
 def _parser() -> Parser:
-    parser = Parser("supervise.py", usage=USAGE, description=__doc__, allow_abbrev=False)
+    parser = Parser(__doc__, prog="supervise.py", usage=USAGE)
     parser.add_argument("--status", metavar="RUN", help="show the attempts of a run, and leave")
     parser.add_argument("--hostfile", help="lines of NAME slots=N; default: this machine alone")
     parser.add_argument("--num_accelerators", type=int, help="ranks of this machine; default: its GPUs, or 1")
