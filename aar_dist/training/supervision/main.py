@@ -50,7 +50,7 @@ def configuration(script: Sequence[str]) -> RunConfig:
     if not Path(name).is_file():
         raise ConfigError(f"{name}: no such training script")
     if Path(name).name == "finetune.py":
-        from aar_dist.training.pretrained import load_config
+        from aar_dist.training.finetuning.pretrained import load_config
 
         return load_config(flags)
     if Path(name).name == "pretrain.py":
