@@ -129,7 +129,7 @@ def finish(job: Job, progress: Progress, *, config: FinetuneConfig, head: ClassS
 def _conclude(job: Job, progress: Progress, config: FinetuneConfig, head: ClassSpec, task: Task) -> list[str]:
     """On rank 0, with the fp32 weights that are published and no engine: what is told is what the stored model does."""
     folder = job.directory.checkpoints
-    chosen = checkpoints.read(checkpoints.best(folder) or checkpoints.complete(folder)[-1])
+    chosen = checkpoints.chosen(folder)
     weights = job.engine.consolidate(folder, chosen.path.name)
     about = _made(config, task, chosen, progress)
     scores = _tested(job, config, head, task, weights, about)
