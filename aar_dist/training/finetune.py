@@ -183,8 +183,9 @@ def _tested(
     load_weights(model, weights, "the best checkpoint")
     model = model.to(job.engine.device).eval()
     assert isinstance(model, predictions.Predicts), "checked at the start"
+    beat = partial(job.health.pulse.beat, "publishing", step)
     with closing(window_stream(task.source, task.test, config.data, shuffle=False)) as stream:
-        made = predictions.predict(model, stream, task.test, config.train.batch_size, job.engine.device)
+        made = predictions.predict(model, stream, task.test, config.train.batch_size, job.engine.device, beat)
     scores = predictions.write(made, job.directory.root, config.split.fold, about)
     if not any("test/n" in row for row in read_rows(job.directory.metrics)):
         tested = {f"test/{name}": value for name, value in finetune_card.headline(scores).items()}
