@@ -27,7 +27,7 @@ TRAVELS = (
 """Beginnings of the names that travel."""
 PROXIES = ("ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 COMPILERS = ("CC", "CXX")
-STAYS = (POINTER, "CUDA_VISIBLE_DEVICES", "DS_ENV_FILE", "WANDB_SERVICE")
+STAYS = (POINTER, "AAR_DIST_LAST_WORD", "AAR_DIST_RUN", "CUDA_VISIBLE_DEVICES", "DS_ENV_FILE", "WANDB_SERVICE")
 """What belongs to one process or one host."""
 EARLY = ("DS_ACCELERATOR", "LD_LIBRARY_PATH")
 """Read before a rank reads anything: DeepSpeed's launcher must export them itself."""
