@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,8 @@ def test_a_mistake_is_not_tried_again_and_what_may_pass_is():
     assert judge(said("ConfigError", may_pass=False), 0, 5).then == "mistake"
     assert said("ConfigError", may_pass=False).how == "ConfigError: the line"
     assert judge(said("StorageError", may_pass=True), 0, 5).then == "again"
+    unmounted = replace(said("ShardError", may_pass=False), worked_before=True)
+    assert (judge(unmounted, 0, 5).then, judge(unmounted, 4, 5).then) == ("again", "give up")
 
 
 def test_a_run_that_was_asked_to_stop_or_whose_time_is_over_is_left_alone():

@@ -66,6 +66,8 @@ class Launching:
         self._private = log / PRIVATE
         self._asked = self._asked_again = 0.0
         self._began = False
+        self.worked = False
+        """True once an attempt has made a step."""
 
     def hosts(self) -> list[Host]:
         """The hosts of the next attempt, with as many slots as they get ranks; empty if a person wants to leave. Raises

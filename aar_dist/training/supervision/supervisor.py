@@ -74,7 +74,9 @@ def attempt(
         noticed=noticed.what,
         asked=request.why,
         progressed=progressed,
+        worked_before=launching.worked and watch.ready is None,
     )
+    launching.worked |= watch.ready is not None
     made = watch.attempt(number, [host.name for host in hosts], sum(host.slots for host in hosts), end.how)
     say(f"attempt {number} ended at step {made.reached}, saved at {made.to_step}: {end.how}")
     try:
