@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from aar_dist.base import storage
-from aar_dist.base.carried import PRIVATE
+from aar_dist.base.carried import PRIVATE, write_private
 from aar_dist.base.errors import ConfigError, PassingError
 from aar_dist.base.wording import some
 from aar_dist.training.ranks import free_port
@@ -122,7 +122,7 @@ class Launching:
         remote = self._cluster.remote
         if remote:
             storage.write_text(self._hostfile, hostfile(hosts))
-            storage.write_text(self._env_file, env_file(os.environ, marked, self._private))
+            write_private(self._env_file, env_file(os.environ, marked, self._private))  # the user's own may be private
             marked[ENV_FILE] = str(self._env_file)
         ranks = sum(host.slots for host in hosts)
         file = self._hostfile if remote else None
