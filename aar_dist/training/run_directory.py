@@ -101,7 +101,7 @@ class RunDirectory:
 
         Raises:
             PassingError: another process holds it.
-        StorageError: nothing can be locked there.
+            StorageError: nothing can be locked there.
         """
         with storage.one_line_errors(self.root):
             self.root.mkdir(parents=True, exist_ok=True)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from aar_dist.base import json_lines, storage
+from aar_dist.base.locks import locked
 
 Level = Literal["info", "warn", "error"]
 End = Literal["finished", "stopped", "failed"]
@@ -143,9 +144,7 @@ class Record:
         another is."""
         self.folder.mkdir(parents=True, exist_ok=True)
         file = open(self.folder / ".sending", "a+")  # noqa: SIM115 (held as long as it sends)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        if not locked(file):
             file.close()
             return None
         file.truncate(0)
