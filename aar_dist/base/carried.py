@@ -27,7 +27,7 @@ TRAVELS = (
 """Beginnings of the names that travel."""
 PROXIES = ("ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 COMPILERS = ("CC", "CXX")
-STAYS = (POINTER, "CUDA_VISIBLE_DEVICES", "DS_ENV_FILE", "WANDB_SERVICE")
+STAYS = (POINTER, "AAR_DIST_LAST_WORD", "AAR_DIST_RUN", "CUDA_VISIBLE_DEVICES", "DS_ENV_FILE", "WANDB_SERVICE")
 """What belongs to one process or one host."""
 EARLY = ("DS_ACCELERATOR", "LD_LIBRARY_PATH")
 """Read before a rank reads anything: DeepSpeed's launcher must export them itself."""
@@ -58,12 +58,18 @@ def exports(variables: Mapping[str, str], private: Path, also: Mapping[str, str]
             raise ConfigError(
                 f"{name}={value!r} cannot be handed on by ssh and pdsh: only letters, digits and _@+=:,./- "
             )
-    with storage.one_line_errors(private):
-        private.unlink(missing_ok=True)
-        descriptor = os.open(private, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with open(descriptor, "w") as file:
-            json.dump({"written": time.strftime("%Y-%m-%d %H:%M"), "variables": dict(variables)}, file, indent=1)
+    write_private(private, json.dumps({"written": time.strftime("%Y-%m-%d %H:%M"), "variables": dict(variables)}))
     return found
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner can read, at no moment anybody else. Raises ``StorageError``."""
+    staging = storage.staging_name(path)
+    with storage.one_line_errors(path, staging):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(os.open(staging, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(text)
+        storage.replace(staging, path)
 
 
 def of_launcher(text: str) -> dict[str, str]:
@@ -120,7 +126,7 @@ def main(argv: Sequence[str]) -> None:
     own = written_by_hand(file, private)
     variables = {name: value for name, value in variables.items() if name not in own}
     lines = own | exports(variables, private)
-    storage.write_text(file, "".join(f"{name}={value}\n" for name, value in lines.items()))
+    write_private(file, "".join(f"{name}={value}\n" for name, value in lines.items()))
     print(
         f"{private} (for your eyes only) and {file} hold for every launch with --hostfile from this folder:\n"
         f"  {', '.join(variables) or 'nothing: no such variable is set'}\n"

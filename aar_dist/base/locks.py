@@ -9,7 +9,9 @@ import fcntl
 import os
 import time
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, Any, BinaryIO
+
+from aar_dist.base.errors import StorageError
 
 LOOK_EVERY_S = 0.05
 
@@ -22,12 +24,17 @@ def opened(path: Path) -> BinaryIO | None:
         return None
 
 
-def locked(file: BinaryIO) -> bool:
-    """Take the exclusive lock if it is free."""
+def locked(file: IO[Any]) -> bool:
+    """Take the exclusive lock if it is free. Raises ``StorageError`` where there are no locks."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:
+        raise StorageError(
+            f"{file.name} cannot be locked ({error.strerror}): mount its file system with locks (Lustre: -o flock), or "
+            "choose another folder"
+        ) from None
     return True
 
 

@@ -63,7 +63,8 @@ class Alarm:
 
     def _print(self, line: str) -> None:
         """On the terminal, and tell the others that it stands there."""
-        os.write(self._terminal, f"{line}\n".encode())
+        with suppress(OSError):  # nobody listens any more
+            os.write(self._terminal, f"{line}\n".encode())
         if self._ranks.main and self._store is not None:
             self._store.set(PRINTED, "1")
 

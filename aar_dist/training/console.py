@@ -2,10 +2,11 @@
 
 import logging
 import math
+import os
 import sys
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TextIO
 
 from aar_dist.training.ranks import Ranks
 
@@ -40,13 +41,13 @@ class Console:
             if self._bar:
                 self._bar.console.print(text, highlight=False, soft_wrap=True)
             else:
-                print(text, flush=True)
+                _print(text, sys.stdout)
 
     def warn(self, text: str) -> None:
         """A line nobody should overlook."""
         log.warning(text)
         if self.main:
-            print(f"WARNING: {text}", file=sys.stderr, flush=True)
+            _print(f"WARNING: {text}", sys.stderr)
 
     def step(self, row: Mapping[str, Any]) -> None:
         """How training stands."""
@@ -75,3 +76,11 @@ class Console:
         """Leave the terminal as it was."""
         if self._bar:
             self._bar.stop()
+
+
+def _print(text: str, stream: TextIO) -> None:
+    """A run goes on without a listener (its supervisor was killed, a ``| tee`` ended): its log has every line."""
+    try:
+        print(text, file=stream, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

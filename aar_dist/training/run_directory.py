@@ -7,7 +7,6 @@ checkpoints/     for resuming        wandb/           what the tracker is told, 
 finished         written last: this file alone means that the run is done
 """
 
-import fcntl
 import json
 import logging
 import os
@@ -19,6 +18,7 @@ from typing import IO, Any
 
 from aar_dist.base import storage
 from aar_dist.base.errors import ConfigError, PassingError
+from aar_dist.base.locks import locked
 from aar_dist.training import checkpoints
 from aar_dist.training.ranks import Ranks
 
@@ -100,20 +100,18 @@ class RunDirectory:
 
         Raises:
             PassingError: another process holds it.
+        StorageError: nothing can be locked there.
         """
         with storage.one_line_errors(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
             file = open(self.root / ".lock", "a+")  # noqa: SIM115 (held as long as the run)
         for _ in range(int(LOCK_PATIENCE_S / 0.5)):
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                time.sleep(0.5)  # a killed launch needs a moment until its ranks are gone
-            else:
+            if locked(file):
                 file.truncate(0)
                 file.write(f"process {os.getpid()} on {os.uname().nodename}")
                 file.flush()
                 return file
+            time.sleep(0.5)  # a killed launch needs a moment until its ranks are gone
         file.seek(0)
         raise PassingError(f"{self.root} is in use by {file.read()}; wait for it, end it, or choose another --out")
 
@@ -121,9 +119,7 @@ class RunDirectory:
         """Which process holds the run directory; empty if none does."""
         try:
             with open(self.root / ".lock", "r+") as file:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except OSError:
+                if not locked(file):
                     return file.read() or "another process"
         except FileNotFoundError:
             pass

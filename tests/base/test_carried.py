@@ -55,9 +55,11 @@ def test_a_file_written_by_hand_keeps_its_lines(tmp_path, monkeypatch):
         monkeypatch.delenv(name)
     file = tmp_path / ".deepspeed_env"
     file.write_text("NCCL_DEBUG=WARN\n\nFOO=1")
+    file.chmod(0o600)
     monkeypatch.setenv("DS_ACCELERATOR", "cpu")
     monkeypatch.setenv("NCCL_DEBUG", "INFO")
     carried.main([])
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
     pointer = f"{carried.POINTER}={tmp_path / '.aar_dist_env'}"
     assert file.read_text().splitlines() == ["NCCL_DEBUG=WARN", "FOO=1", pointer, "DS_ACCELERATOR=cpu"]
     assert "NCCL_DEBUG" not in json.loads((tmp_path / ".aar_dist_env").read_text())["variables"]

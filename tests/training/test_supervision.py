@@ -4,19 +4,23 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from aar_dist.base import carried, last_word
-from aar_dist.base.errors import ConfigError
+from aar_dist.base.errors import ConfigError, PassingError
 from aar_dist.base.last_word import LastWord
+from aar_dist.training.run_directory import RunDirectory
 from aar_dist.training.supervision import attempts, leftovers
 from aar_dist.training.supervision.attempts import Attempt
 from aar_dist.training.supervision.command import command, env_file
-from aar_dist.training.supervision.hosts import Host, answering, hostfile, hosts_of, on_each, ranks_for, spread
+from aar_dist.training.supervision.hosts import Host, Silent, hostfile, hosts_of, on_each, ranks_for, silent, spread
 from aar_dist.training.supervision.judge import LONGEST_WAIT_S, End, judge, wait_s
+from aar_dist.training.supervision.launching import Launching, Patience
 from aar_dist.training.supervision.main import main
+from aar_dist.training.supervision.request import Request
 
 KILLED = End(finished=False, said=None, noticed="the launcher ended with exit code 0", asked="", progressed=False)
 
@@ -38,6 +42,8 @@ def test_a_mistake_is_not_tried_again_and_what_may_pass_is():
     assert judge(said("ConfigError", may_pass=False), 0, 5).then == "mistake"
     assert said("ConfigError", may_pass=False).how == "ConfigError: the line"
     assert judge(said("StorageError", may_pass=True), 0, 5).then == "again"
+    unmounted = replace(said("ShardError", may_pass=False), worked_before=True)
+    assert (judge(unmounted, 0, 5).then, judge(unmounted, 4, 5).then) == ("again", "give up")
 
 
 def test_a_run_that_was_asked_to_stop_or_whose_time_is_over_is_left_alone():
@@ -97,12 +103,60 @@ def test_missing_hosts_leave_fewer_ranks_that_divide_the_batch(tmp_path):
 def test_only_hosts_that_answer_in_time_are_used(tmp_path, monkeypatch):
     """An ssh that knows three hosts: one runs commands, one refuses, one hangs."""
     ssh = tmp_path / "ssh"
-    ssh.write_text('#!/bin/sh\ncase "$*" in *good*) shift 6; eval "$@";; *slow*) sleep 60;; *) exit 255;; esac\n')
+    refuses = "echo; echo 'bad: Permission denied (publickey).'; echo"
+    ssh.write_text(
+        f'#!/bin/sh\ncase "$*" in *good*) shift 6; eval "$@";; *slow*) sleep 60;; *) ({refuses}) >&2; exit 255;; esac\n'
+    )
     ssh.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     hosts = [Host("slow", 1), Host("good", 1), Host("bad", 1)]
-    assert answering(hosts, timeout_s=2.0) == [hosts[1]]
-    assert on_each(hosts[1:], ["echo", "two words"], 5.0) == {"good": "two words\n", "bad": None}
+    refused = "bad: Permission denied (publickey)."
+    assert silent(hosts, ["true"], timeout_s=2.0) == {"slow": "no answer within 2 s", "bad": refused}
+    assert on_each(hosts[1:], ["echo", "two words"], 5.0) == {"good": "two words\n", "bad": Silent(refused)}
+
+
+class Rack:
+    """Two hosts of one slot; of each look, which are silent."""
+
+    remote = True
+
+    def __init__(self, *looks: dict[str, str]) -> None:
+        self.hosts, self.looks = [Host("a", 1), Host("b", 1)], list(looks)
+        self.silent: dict[str, str] = {}
+
+    def ready(self, grace_s: float) -> list[Host]:
+        self.silent = self.looks.pop(0)
+        return [host for host in self.hosts if host.name not in self.silent]
+
+
+def launching(rack: Rack, folder: Path, *, wait_s: float = 0.0, fits=lambda ranks: True) -> Launching:
+    patience = Patience(wait_s=wait_s)
+    return Launching(["x.py"], RunDirectory(folder), rack, patience, Request(), fits)  # type: ignore[arg-type]
+
+
+BOTH, NONE, OFF = {"a": "no route", "b": "refused"}, {}, {"b": "no route"}
+
+
+def test_hosts_that_are_missing_are_named_with_the_reason(tmp_path, capsys):
+    assert launching(Rack(OFF), tmp_path).hosts() == [Host("a", 1)]
+    assert "going on without b (no route)" in capsys.readouterr().out
+
+
+def test_a_run_that_cannot_begin_ends_and_one_that_had_begun_waits(tmp_path):
+    """Weeks are not given up because of a network that is down for an hour."""
+    with pytest.raises(PassingError, match=r"without a \(no route\), b \(refused\)"):
+        launching(Rack(BOTH), tmp_path).hosts()
+    later = launching(Rack(BOTH, BOTH, NONE), tmp_path)
+    later._began = True
+    assert later.hosts() == [Host("a", 1), Host("b", 1)]
+
+
+def test_a_run_that_wants_all_its_ranks_is_not_begun_with_fewer(tmp_path):
+    """deepspeed.ranks: fewer would end as a mistake."""
+    two = launching(Rack(OFF, NONE), tmp_path, wait_s=0.2, fits=lambda ranks: ranks == 2)
+    assert two.hosts() == [Host("a", 1), Host("b", 1)]
+    with pytest.raises(ConfigError, match="2 slots"):
+        launching(Rack(NONE), tmp_path, fits=lambda ranks: ranks == 3).hosts()
 
 
 def test_the_launch_of_hosts_is_never_taken_for_one_of_this_machine(tmp_path):

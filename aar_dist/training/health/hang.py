@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -172,7 +172,8 @@ class Watch:
     def _speak(self, found: Found) -> None:
         text = f"{found['text']}. Stacks of all ranks: {self._stacks.path.parent}/stacks_rank_*.txt"
         LastWord("Hang", found["text"], may_pass=True).leave()
-        print(f"error: {text}; the same command resumes from the last checkpoint", file=sys.stderr, flush=True)
+        with suppress(OSError):  # nobody listens any more
+            print(f"error: {text}; the same command resumes from the last checkpoint", file=sys.stderr, flush=True)
         _mute()
         Bounded(lambda: log.error("%s", text)).wait(ANSWER_S)
         Bounded(lambda: self.tell(found["text"], found["step"])).wait(ANSWER_S)

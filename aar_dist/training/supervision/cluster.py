@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from aar_dist.training.supervision import leftovers
-from aar_dist.training.supervision.hosts import Host, answering, on_each
+from aar_dist.training.supervision.hosts import Host, silent
 
 HERE = "this machine"
 ANSWER_S = 10.0
@@ -33,19 +33,23 @@ class Cluster:
         self.hosts, self.remote = list(hosts) or [Host(HERE, here)], bool(hosts)
         self._run, self._probe_s = str(run), probe_s
         self._swept: set[Host] = set()
+        self.silent: dict[str, str] = {}
+        """Name of each host that cannot be used now -> why."""
         self._looked, self._missed = time.monotonic(), dict.fromkeys((host.name for host in self.hosts), 0)
 
     def ready(self, grace_s: float) -> list[Host]:
         """The hosts that answer, and on which nothing is left of the run; its ranks have this time to save."""
-        present = answering(self.hosts, ANSWER_S) if self.remote else self.hosts
-        self.sweep([host for host in present if host not in self._swept], grace_s)
-        return [host for host in present if host in self._swept]
+        self.silent = silent(self.hosts, ["true"], ANSWER_S) if self.remote else {}
+        self.sweep([host for host in self.hosts if host not in self._swept and host.name not in self.silent], grace_s)
+        return [host for host in self.hosts if host.name not in self.silent]
 
     def sweep(self, hosts: Sequence[Host], grace_s: float) -> None:
         """End what is left of the run on these hosts, as far as they answer."""
         if self.remote:
-            said = on_each(hosts, leftovers_command(self._run, f"--grace={grace_s}"), grace_s + 2 * ANSWER_S)
-            self._swept |= {host for host in self.hosts if said.get(host.name) is not None}
+            failed = silent(hosts, leftovers_command(self._run, f"--grace={grace_s}"), grace_s + 2 * ANSWER_S)
+            self.silent |= failed
+            names = {host.name for host in hosts} - failed.keys()
+            self._swept |= {host for host in self.hosts if host.name in names}
         elif hosts:
             leftovers.end(self._run, grace_s)
             self._swept = set(self.hosts)
@@ -53,7 +57,7 @@ class Cluster:
     def ask(self, hosts: Sequence[Host]) -> None:
         """Ask all ranks to stop."""
         if self.remote:
-            on_each(hosts, leftovers_command(self._run, "--ask"), ANSWER_S)
+            silent(hosts, leftovers_command(self._run, "--ask"), ANSWER_S)
         else:
             leftovers.ask(self._run)
 
@@ -66,10 +70,10 @@ class Cluster:
         """Names of the hosts of an attempt that no longer answer; looks only now and then."""
         if not self.remote or time.monotonic() - self._looked < self._probe_s:
             return []
-        there = {host.name for host in answering(hosts, ANSWER_S)}
+        missing = silent(hosts, ["true"], ANSWER_S)
         self._looked = time.monotonic()
         for host in hosts:
-            self._missed[host.name] = 0 if host.name in there else self._missed[host.name] + 1
+            self._missed[host.name] = self._missed[host.name] + 1 if host.name in missing else 0
         return [host.name for host in hosts if self._missed[host.name] >= MISSES]
 
 

@@ -24,35 +24,48 @@ class Host:
     slots: int
 
 
+@dataclass(frozen=True)
+class Silent:
+    """A host on which a command could not be run, or failed."""
+
+    why: str
+    """The last line that ssh or the command had to say."""
+
+
 def hosts_of(path: str | Path) -> list[Host]:
     """The hosts of a hostfile. Raises ``ConfigError``."""
     return [Host(name, slots) for name, slots in read_hostfile(path).items()]
 
 
-def answering(hosts: Sequence[Host], timeout_s: float) -> list[Host]:
-    """Those of the hosts on which ssh can run a command within this time."""
-    said = on_each(hosts, ["true"], timeout_s)
-    return [host for host in hosts if said[host.name] is not None]
+def silent(hosts: Iterable[Host], command: Sequence[str], timeout_s: float) -> dict[str, str]:
+    """Run a command on all hosts at once: name -> why, of those where it failed or did not end in time."""
+    said = on_each(hosts, command, timeout_s)
+    return {name: each.why for name, each in said.items() if isinstance(each, Silent)}
 
 
-def on_each(hosts: Iterable[Host], command: Sequence[str], timeout_s: float) -> dict[str, str | None]:
-    """Run a command on all hosts at once: name -> its output, None where it failed or nothing came in time."""
+def on_each(hosts: Iterable[Host], command: Sequence[str], timeout_s: float) -> dict[str, str | Silent]:
+    """Run a command on all hosts at once: name -> its output."""
     hosts = list(hosts)
     with ThreadPoolExecutor(min(AT_ONCE, len(hosts) or 1)) as pool:
         said = pool.map(lambda host: _ssh(host.name, command, timeout_s), hosts)
         return dict(zip((host.name for host in hosts), said, strict=True))
 
 
-def _ssh(name: str, command: Sequence[str], timeout_s: float) -> str | None:
+def _ssh(name: str, command: Sequence[str], timeout_s: float) -> str | Silent:
     words = ["ssh", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={CONNECT_S}", name, "--"]
     try:
         done = subprocess.run(
             [*words, shlex.join(command)], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout_s,
             start_new_session=True,  # the Ctrl-C of a terminal is for the supervisor
         )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout if done.returncode == 0 else None
+    except subprocess.TimeoutExpired:
+        return Silent(f"no answer within {timeout_s:g} s")
+    except OSError as error:
+        return Silent(f"ssh: {error.strerror}")
+    if done.returncode == 0:
+        return done.stdout
+    lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+    return Silent(lines[-1][:200] if lines else f"exit code {done.returncode}")
 
 
 def ranks_for(slots: int, fits: Callable[[int], bool]) -> int:

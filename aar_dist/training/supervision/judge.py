@@ -26,6 +26,9 @@ class End:
     """Why the supervisor itself asked it to stop; empty if it did not."""
     progressed: bool
     """It left a newer checkpoint."""
+    worked_before: bool = False
+    """It made no step, though the same command had made some: not the command is wrong, but a host (a folder that is
+    not mounted after it was restarted)."""
 
     @property
     def how(self) -> str:
@@ -60,7 +63,7 @@ def judge(end: End, failures: int, max_failures: int) -> Verdict:
         return Verdict("done")
     if end.asked or (end.said and end.said.kind == TIME_LIMIT):
         return Verdict("stopped")
-    if end.said and not end.said.may_pass:
+    if end.said and not end.said.may_pass and not end.worked_before:
         return Verdict("mistake")
     if end.progressed:
         return Verdict("again")

@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from aar_dist.base import storage
-from aar_dist.base.carried import PRIVATE
-from aar_dist.base.errors import ConfigError
+from aar_dist.base.carried import PRIVATE, write_private
+from aar_dist.base.errors import ConfigError, PassingError
+from aar_dist.base.wording import some
 from aar_dist.training.ranks import free_port
 from aar_dist.training.run_directory import RunDirectory
 from aar_dist.training.supervision.cluster import Cluster
@@ -30,10 +31,10 @@ LEAVES_S = 120.0
 class Patience:
     """When to wait, and when not to."""
 
-    max_failures: int = 5
+    max_failures: int = 10
     """Attempts in a row without a newer checkpoint that are enough."""
     wait_s: float = 60.0
-    """For hosts that are missing, before the run goes on with fewer ranks."""
+    """For hosts that are missing, before the run goes on with fewer ranks, or does not begin."""
     grace_s: float = 30.0
     """For ranks to save whose launcher is gone."""
     stall_s: float = 14_400.0
@@ -65,25 +66,46 @@ class Launching:
         self._hostfile, self._env_file = log / "hostfile", log / "deepspeed_env"
         self._private = log / PRIVATE
         self._asked = self._asked_again = 0.0
+        self._began = False
+        self.worked = False
+        """True once an attempt has made a step."""
 
     def hosts(self) -> list[Host]:
-        """The hosts of the next attempt, with as many slots as they get ranks; empty if none answers. Raises
-        ``ConfigError`` for a batch that cannot be shared."""
-        since = time.monotonic()
+        """The hosts of the next attempt, with as many slots as they get ranks; empty if a person wants to leave. Raises
+        ``ConfigError`` where no attempt could be made of all hosts, ``PassingError`` if none can be made at the start;
+        later it waits for as long as that is so."""
+        if not self._ranks_on(self._cluster.hosts):
+            raise ConfigError(
+                f"{sum(host.slots for host in self._cluster.hosts)} slots: neither as many ranks nor fewer suit "
+                "train.batch_size and deepspeed.ranks"
+            )
+        since, said = time.monotonic(), -SAY_EVERY_S
         while True:
             present = self._cluster.ready(self._patience.grace_s)
-            missing = [host.name for host in self._cluster.hosts if host not in present]
-            if not missing or self._request or time.monotonic() - since >= self._patience.wait_s:
+            ranks, missing, waited = self._ranks_on(present), self._missing(), time.monotonic() - since
+            if self._request or not missing:
                 break
-            say(f"waiting for {', '.join(missing)} ({self._patience.wait_s:.0f} s at most)")
-            self._request.sleep(min(5.0, self._patience.wait_s))
-        slots = sum(host.slots for host in present)
-        ranks = ranks_for(slots, self._fits)
-        if slots and not ranks:
-            raise ConfigError(f"train.batch_size cannot be shared among {slots} ranks, nor among fewer")
-        if ranks < slots:
-            say(f"{slots} slots, but train.batch_size can only be shared among {ranks} of them")
+            if waited >= self._patience.wait_s and ranks:
+                say(f"going on without {missing}")
+                break
+            if waited >= self._patience.wait_s and not self._began:
+                raise PassingError(
+                    f"no attempt can be made without {missing}; aar-dist doctor --hostfile FILE tells more"
+                )
+            if time.monotonic() - said >= SAY_EVERY_S:
+                said = time.monotonic()
+                say(f"waiting for {missing}" + (f" ({self._patience.wait_s:.0f} s at most)" if ranks else ""))
+            self._request.sleep(min(5.0, max(self._patience.wait_s, 0.2)))
+        if ranks < (slots := sum(host.slots for host in present)):
+            say(f"{slots} slots, but only {ranks} ranks suit train.batch_size and deepspeed.ranks")
         return spread(present, ranks)
+
+    def _ranks_on(self, hosts: Sequence[Host]) -> int:
+        return ranks_for(sum(host.slots for host in hosts), self._fits)
+
+    def _missing(self) -> str:
+        """The hosts that cannot be used, and why."""
+        return some([f"{name} ({why})" for name, why in self._cluster.silent.items()])
 
     def wait_for_lock(self) -> None:
         """Until no process holds the run directory: a launch of somebody's own, since ours are ended."""
@@ -101,18 +123,19 @@ class Launching:
         remote = self._cluster.remote
         if remote:
             storage.write_text(self._hostfile, hostfile(hosts))
-            storage.write_text(self._env_file, env_file(os.environ, marked, self._private))
+            write_private(self._env_file, env_file(os.environ, marked, self._private))  # the user's own may be private
             marked[ENV_FILE] = str(self._env_file)
         ranks = sum(host.slots for host in hosts)
         file = self._hostfile if remote else None
         words = command(self._script, hostfile=file, first=hosts[0].name, ranks=ranks, port=free_port())
         self._cluster.launched()
+        self._began = True
         log = self.said.with_name(f"attempt_{number:04d}.log")
         watch = Watch(words, {**os.environ, **marked}, self._directory, self.said, log)
         say(f"attempt {number}: {ranks} rank(s) on {of_hosts(hosts)}, from step {watch.from_step}")
         return watch
 
-    def forget(self) -> None:
+    def close(self) -> None:
         """Leave no keys behind, once an attempt is over."""
         storage.remove(self._private)
 

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -37,12 +38,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     config = configuration(given.script)
     hosts = hosts_of(given.hostfile) if given.hostfile else []
     _not_for_slurm(given.hostfile)
+    if hosts and not shutil.which("pdsh"):
+        raise ConfigError("pdsh is not installed, and deepspeed starts the hosts with it: apt-get install pdsh")
     directory = RunDirectory.of(config.out)
     cluster = Cluster(hosts, given.num_accelerators or _accelerators(), directory.root, given.probe_s)
     patience = Patience(given.max_failures, given.wait_s, given.grace_s, given.stall_s)
 
     def fits(ranks: int) -> bool:
         try:
+            config.deepspeed.check_ranks(ranks)
             config.train.micro_batches(ranks)
         except ConfigError:
             return False

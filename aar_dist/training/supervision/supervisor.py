@@ -3,12 +3,12 @@
 hosts -> lock -> launch -> watch -> leftovers ended -> recorded -> judged -> (wait) -> …
 """
 
-import fcntl
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 from aar_dist.base import last_word, storage
 from aar_dist.base.errors import USER_ERROR_EXIT, PassingError, StorageError, one_line
+from aar_dist.base.locks import locked
 from aar_dist.training.run_directory import RunDirectory
 from aar_dist.training.supervision import attempts
 from aar_dist.training.supervision.cluster import Cluster
@@ -36,7 +36,7 @@ def supervise(
     request = Request().listen()
     launching = Launching(script, directory, cluster, patience, request, fits)
     failures = 0
-    with _alone(directory):
+    with _alone(directory), closing(launching):  # what a killed supervisor has left goes too
         while not directory.finished():
             end = attempt(launching, directory, cluster, patience, request)
             verdict = judge(end, failures, patience.max_failures)
@@ -54,8 +54,8 @@ def attempt(
     """One launch, from start to end, recorded."""
     hosts = launching.hosts()
     launching.wait_for_lock()
-    if request or not hosts:
-        return _not_begun("no host answers", request)
+    if request:
+        return _not_begun("", request)
     number = max((made.number for made in attempts.read(directory.root)), default=0) + 1
     try:
         watch = launching.launch(number, hosts)
@@ -65,7 +65,7 @@ def attempt(
     # Ranks that only lost their launcher can still save; those that wait for a lost rank cannot.
     cluster.sweep(hosts, 0.0 if noticed.hopeless else patience.grace_s)
     watch.end()
-    launching.forget()
+    launching.close()
     progressed = newest_step(directory) > watch.from_step
     finished = directory.finished() is not None
     end = End(
@@ -74,7 +74,9 @@ def attempt(
         noticed=noticed.what,
         asked=request.why,
         progressed=progressed,
+        worked_before=launching.worked and watch.ready is None,
     )
+    launching.worked |= watch.ready is not None
     made = watch.attempt(number, [host.name for host in hosts], sum(host.slots for host in hosts), end.how)
     say(f"attempt {number} ended at step {made.reached}, saved at {made.to_step}: {end.how}")
     try:
@@ -121,8 +123,6 @@ def _alone(directory: RunDirectory) -> Iterator[None]:
         (directory.root / "log").mkdir(parents=True, exist_ok=True)
         file = open(directory.root / ".supervisor", "a")  # noqa: SIM115 (closed below)
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise PassingError(f"{directory.root} is supervised by another process; wait for it, or end it") from None
+        if not locked(file):
+            raise PassingError(f"{directory.root} is supervised by another process; wait for it, or end it")
         yield
