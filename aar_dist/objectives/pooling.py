@@ -80,7 +80,8 @@ def grouped_tokens(backbone: Backbone, batch: SegmentBatch) -> tuple[Tensor, Ten
     valid = backbone.token_valid(batch)
     if backbone.cls_token is not None:
         # It stands for the whole segment, for no recorded sample.
-        valid = valid.index_fill(1, torch.tensor(backbone.cls_token % valid.shape[1], device=valid.device), False)
+        valid = valid.clone()
+        valid[:, backbone.cls_token] = False
     return backbone.encode(batch)[:, None], valid[:, None]
 
 

@@ -153,6 +153,17 @@ def best(folder: Path) -> Path | None:
     return None if step is None else whole[step]
 
 
+def chosen(folder: Path) -> Saved:
+    """The best one, or the newest if none was validated. Raises ``CheckpointError`` if its files are not whole."""
+    saved = read(best(folder) or complete(folder)[-1])
+    problem = storage.damage(saved.path, saved.files)
+    if problem:
+        raise CheckpointError(
+            f"{problem}; it is the best by validation: restore it, or remove {saved.path} to go on with the next best"
+        )
+    return saved
+
+
 def _step(path: Path) -> int:
     return int(path.name.removeprefix("step_"))
 

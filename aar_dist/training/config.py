@@ -208,7 +208,7 @@ class DeepSpeedConfig:
     """Keep only the input of each layer and compute the rest again in backward: less memory, a third more work."""
     zero_options: dict[str, Any] = field(default_factory=dict)
     """Further keys of DeepSpeed's ``zero_optimization``."""
-    ranks: int | None = None
+    world_size: int | None = None
     """Number of ranks that the launch must have; null for any."""
 
     def __post_init__(self) -> None:
@@ -221,14 +221,19 @@ class DeepSpeedConfig:
             raise ConfigError(
                 f"deepspeed.offload {self.offload} needs deepspeed.zero_stage {least} or more, got {self.zero_stage}"
             )
-        require(self.ranks is None or self.ranks >= 1, "deepspeed.ranks", "1 or more, or null", self.ranks)
+        require(
+            self.world_size is None or self.world_size >= 1,
+            "deepspeed.world_size",
+            "1 or more, or null",
+            self.world_size,
+        )
 
     def check_ranks(self, world_size: int) -> None:
         """Raise ``ConfigError`` unless the launch is as large as it was said to be."""
-        if self.ranks not in (None, world_size):
+        if self.world_size not in (None, world_size):
             raise ConfigError(
-                f"deepspeed.ranks is {self.ranks}, but {world_size} were started; check the hostfile and its slots, "
-                "or mend the key"
+                f"deepspeed.world_size is {self.world_size}, but {world_size} were started; check the hostfile "
+                "and its slots, or mend the key"
             )
 
 

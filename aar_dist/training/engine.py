@@ -34,7 +34,7 @@ class StepResult:
     """What one optimizer step did."""
 
     applied: bool
-    """False if the gradients were not finite: weights and optimizer state are as before."""
+    """False if the gradients were not finite: weights, running statistics and optimizer state are as before."""
     grad_norm: float
     """2-norm over all parameters, before clipping."""
 
@@ -75,6 +75,7 @@ class Engine:
         self.d_embedding = objective.backbone.d_embedding
         self.layout = layout_of(config, ranks, device)
         self._ranks = ranks
+        self._before: list[Tensor] = []
         if config.activation_checkpointing:
             recompute(objective)
         objective.to(device)
@@ -119,14 +120,22 @@ class Engine:
         return module
 
     @cached_property
+    def _norms(self) -> list[torch.nn.Module]:
+        """Layers that keep running statistics, which every forward pass in training moves."""
+        return [m for m in self.objective.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
+
+    def _statistics(self) -> list[Tensor]:
+        return [buffer for norm in self._norms for buffer in norm.buffers()]
+
+    @property
     def divisible(self) -> bool:
-        """True if a step may be left between its micro-batches as if it had not begun: not where layers keep running
-        statistics, which every forward pass moves."""
-        return not any(isinstance(m, torch.nn.modules.batchnorm._BatchNorm) for m in self.objective.modules())
+        """True if a step may be left between its micro-batches as if it had not begun."""
+        return not self._norms
 
     def micro_step(self, batch: SegmentBatch) -> Metrics:
         """Forward and backward of one micro-batch."""
         self._ds.train()
+        self._before = self._before or [buffer.clone() for buffer in self._statistics()]
         loss, metrics = self._ds(batch)
         # A loss that is not finite may have gradients that are: NaN then, on the device, so that all ranks hear of it
         # where gradients are looked at anyway.
@@ -145,6 +154,10 @@ class Engine:
             return None
         norm = float(self._ds.get_global_grad_norm() or 0.0) if norm is None else norm
         applied = bool(self._ds.was_step_applied()) and math.isfinite(norm)
+        if not applied:
+            for buffer, before in zip(self._statistics(), self._before, strict=True):
+                buffer.copy_(before)
+        self._before = []
         return StepResult(applied, norm)
 
     def _look_at_gradients(self) -> float:
@@ -163,11 +176,9 @@ class Engine:
     def average_statistics(self) -> None:
         """Give every rank the mean of all ranks' running statistics: each has seen its own segments, and only rank 0's
         would be saved."""
-        for module in self.objective.modules():
-            if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
-                for buffer in (module.running_mean, module.running_var):
-                    if buffer is not None:
-                        buffer.copy_(mean_ranks(buffer))
+        for buffer in self._statistics():
+            if buffer.is_floating_point():  # the batches that were counted are as many on every rank
+                buffer.copy_(mean_ranks(buffer))
 
     @torch.no_grad()
     def evaluate(self, batch: SegmentBatch) -> Metrics:

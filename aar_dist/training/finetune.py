@@ -129,7 +129,7 @@ def finish(job: Job, progress: Progress, *, config: FinetuneConfig, head: ClassS
 def _conclude(job: Job, progress: Progress, config: FinetuneConfig, head: ClassSpec, task: Task) -> list[str]:
     """On rank 0, with the fp32 weights that are published and no engine: what is told is what the stored model does."""
     folder = job.directory.checkpoints
-    chosen = checkpoints.read(checkpoints.best(folder) or checkpoints.complete(folder)[-1])
+    chosen = checkpoints.chosen(folder)
     weights = job.engine.consolidate(folder, chosen.path.name)
     about = _made(config, task, chosen, progress)
     scores = _tested(job, config, head, task, weights, about)
@@ -183,8 +183,9 @@ def _tested(
     load_weights(model, weights, "the best checkpoint")
     model = model.to(job.engine.device).eval()
     assert isinstance(model, predictions.Predicts), "checked at the start"
+    beat = partial(job.health.pulse.beat, "publishing", step)
     with closing(window_stream(task.source, task.test, config.data, shuffle=False)) as stream:
-        made = predictions.predict(model, stream, task.test, config.train.batch_size, job.engine.device)
+        made = predictions.predict(model, stream, task.test, config.train.batch_size, job.engine.device, beat)
     scores = predictions.write(made, job.directory.root, config.split.fold, about)
     if not any("test/n" in row for row in read_rows(job.directory.metrics)):
         tested = {f"test/{name}": value for name, value in finetune_card.headline(scores).items()}

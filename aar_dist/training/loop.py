@@ -84,6 +84,7 @@ def train(job: Job, progress: Progress, stopper: Stopper) -> Progress:
     peak = matmul_tflops(job.engine.device, job.engine.layout["precision"])
     clock = Clock(job.ranks.world_size, job.engine.objective, peak)
     while not stopper.reason and not job.complete(progress):
+        stopper.begin_step()
         lr = job.config.optim.rate(progress.step + 1, d_embedding=job.engine.d_embedding)
         result = train_step(job, batches, progress.step + 1, lr, meter, clock, stopper)
         if result is None:
@@ -93,25 +94,29 @@ def train(job: Job, progress: Progress, stopper: Stopper) -> Progress:
         _log(job, progress, result, lr, meter, clock)
         job.health.stepped(progress, applied=result.applied)
         stopper.after_step()
-        paused = _now_and_then(job, progress, stopper)
-        clock.pause(paused)
-        stopper.pause(paused)
+        clock.pause(_now_and_then(job, progress, stopper))
     return progress
 
 
 def _catch_up(job: Job, progress: Progress, stopper: Stopper) -> None:
     """The validation of the untrained model, or one that a stop had cut short: its row follows, and the checkpoint of
-    that step learns of its loss."""
-    if not job.validates(progress.step) or from_main(lambda: _is_validated(job, progress.step)):
+    that step learns of its loss, also if a kill came between the two."""
+    if not job.validates(progress.step):
         return
-    row = _validate(job, progress, stopper)
+    row = from_main(lambda: _validated(job, progress.step))
+    if row is None:
+        row = _validate(job, progress, stopper)
+        if row and progress.step:
+            job.patience.see(row["val/loss"])
     if row and progress.step:
-        job.patience.see(row["val/loss"])
-        from_main(lambda: saving.learn(job.directory, progress.step, row["val/loss"], job.config.train.retention))
+        loss = row["val/loss"]
+        from_main(lambda: saving.learn(job.directory, progress.step, loss, job.config.train.retention))
 
 
-def _is_validated(job: Job, step: int) -> bool:
-    return any(row["step"] == step and "val/loss" in row for row in read_rows(job.directory.metrics))
+def _validated(job: Job, step: int) -> Row | None:
+    """The row of the validation at this step."""
+    rows = read_rows(job.directory.metrics)
+    return next((row for row in rows if row["step"] == step and "val/loss" in row), None)
 
 
 def _now_and_then(job: Job, progress: Progress, stopper: Stopper) -> float:

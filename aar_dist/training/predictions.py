@@ -3,6 +3,7 @@
 model, windows -> probabilities (n, K) or values (n,) -> y_*_fold_k.npy, predictions_fold_k.parquet, metrics.json
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -51,13 +52,19 @@ class Predictions:
 
 
 def predict(
-    model: Predicts, stream: SegmentStream, table: WindowTable, batch_size: int, device: torch.device
+    model: Predicts,
+    stream: SegmentStream,
+    table: WindowTable,
+    batch_size: int,
+    device: torch.device,
+    beat: Callable[[], None],
 ) -> Predictions:
-    """What a model in eval mode says of every window of a stream that serves ``table`` in its order, to one rank."""
-    parts = [
-        model.predict(batch)[weight > 0].cpu().numpy()
-        for batch, weight in stream.evaluation(batch_size, batch_size, device)
-    ]
+    """What a model in eval mode says of every window of a stream that serves ``table`` in its order, to one rank. It
+    beats at each batch."""
+    parts = []
+    for batch, weight in stream.evaluation(batch_size, batch_size, device):
+        beat()
+        parts.append(model.predict(batch)[weight > 0].cpu().numpy())
     return Predictions(table, np.concatenate(parts))
 
 

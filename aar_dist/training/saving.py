@@ -115,9 +115,10 @@ def _publish(staging: Path, final: Path, about: dict[str, Any], retention: Reten
 
 
 def learn(directory: RunDirectory, step: int, val_loss: float | None, retention: Retention) -> None:
-    """Tell the checkpoint of this step, if it is there, the validation loss that came later (rank 0)."""
-    if directory.holds(step):
-        checkpoints.learn(directory.checkpoints / checkpoints.name_of(step), val_loss)
+    """Tell the checkpoint of this step, if it is there and knows none, the validation loss that came later (rank 0)."""
+    path = directory.checkpoints / checkpoints.name_of(step)
+    if directory.holds(step) and checkpoints.read(path).val_loss is None:
+        checkpoints.learn(path, val_loss)
         checkpoints.prune(directory.checkpoints, retention)
 
 

@@ -189,7 +189,7 @@ def test_a_failing_fold_is_named_and_the_others_are_done(shards, backbone, tmp_p
     code, text = folds(folds_settings(shards, backbone, tmp_path / "f", **more))
     assert code == 2
     assert "error: 2 of 4 failed: bad, seed 578, fold 0 (" in text.splitlines()[-1]
-    assert "had gradients that are not finite" in text
+    assert "had a loss or gradients that are not finite" in text
     made = results(tmp_path / "f")
     scores = {method["name"]: method["scores"] for method in made["methods"]}
     assert scores["bad"] is None

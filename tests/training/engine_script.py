@@ -106,7 +106,11 @@ def statistics(ranks: Ranks, device: torch.device) -> dict:
 
     own = means()
     engine.average_statistics()
-    said = {"own": own, "all": means()}
+    said: dict = {"own": own, "all": means(), "applied": [engine.step(1e-2, last=True).applied]}
+    engine.micro_step(batch(ranks.rank, broken=ranks.rank == ranks.world_size - 1))
+    said["broken"] = means()
+    said["applied"].append(engine.step(1e-2, last=True).applied)
+    said["left_out"] = means()
     engine.close()
     return said
 

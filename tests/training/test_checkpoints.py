@@ -3,6 +3,7 @@
 import errno
 import json
 import math
+from types import SimpleNamespace
 
 import pytest
 
@@ -10,7 +11,7 @@ from aar_dist.base import storage
 from aar_dist.base.config import load
 from aar_dist.base.errors import CheckpointError, StorageError
 from aar_dist.stream.config import DataConfig
-from aar_dist.training import checkpoints, saving
+from aar_dist.training import checkpoints, loop, saving
 from aar_dist.training.config import SCHEMA, recipe
 from aar_dist.training.health.retention import Retention
 from aar_dist.training.progress import Progress
@@ -91,6 +92,28 @@ def test_a_validation_loss_that_is_not_finite_is_not_the_best(tmp_path):
         write(tmp_path, step, loss)
     assert [p.name[-1] for p in checkpoints.prune(tmp_path, Retention(2))] == ["1"]
     assert checkpoints.best(tmp_path).name == "step_00000002"
+
+
+def test_the_best_one_is_not_taken_if_it_is_damaged(tmp_path):
+    for step, loss in enumerate([2.0, 1.0, 3.0], start=1):
+        write(tmp_path, step, loss)
+    assert checkpoints.chosen(tmp_path).step == 2
+    with open(tmp_path / "step_00000002" / "rank_0.pt", "r+b") as file:
+        file.write(b"ZERO")
+    with pytest.raises(CheckpointError, match=r"rank_0\.pt is damaged.*best by validation"):
+        checkpoints.chosen(tmp_path)
+
+
+def test_it_learns_of_a_validation_though_a_kill_came_after_its_row(tmp_path):
+    directory, retention = RunDirectory(tmp_path), Retention(2)
+    path = write(directory.checkpoints, 4)
+    directory.metrics.write_text('{"step": 4, "loss": 2.0}\n{"step": 4, "val/loss": 0.5}\n')
+    train = SimpleNamespace(retention=retention)
+    job = SimpleNamespace(validates=lambda step: True, directory=directory, config=SimpleNamespace(train=train))
+    loop._catch_up(job, Progress(**START.to_dict() | {"step": 4}), None)
+    assert checkpoints.read(path).val_loss == 0.5
+    saving.learn(directory, 4, 9.0, retention)
+    assert checkpoints.read(path).val_loss == 0.5
 
 
 def test_another_architecture_is_named(tmp_path):

@@ -82,6 +82,14 @@ def test_running_statistics_are_averaged(said):
     assert one["all"] == pytest.approx([(a + b) / 2 for a, b in zip(one["own"], other["own"], strict=True)], rel=1e-4)
 
 
+@pytest.mark.launch
+def test_running_statistics_forget_a_step_that_was_left_out(said):
+    for rank in said:
+        told = rank["statistics"]
+        assert told["applied"] == [True, False]
+        assert told["left_out"] == told["all"] != told["broken"]
+
+
 def test_deepspeed_would_clip_if_nothing_were_said():
     assert GRADIENT_CLIPPING_DEFAULT == 1.0
     options = ds_json(DeepSpeedConfig(), TrainConfig(), Ranks(0, 2, 0, 2), bf16=False, n_parameters=10)

@@ -243,6 +243,6 @@ def test_more_patience_for_many_hosts(monkeypatch):
 
 def test_an_expected_number_of_ranks():
     DeepSpeedConfig().check_ranks(3)
-    DeepSpeedConfig(ranks=3).check_ranks(3)
-    with pytest.raises(ConfigError, match=r"deepspeed\.ranks is 4, but 3 were started"):
-        DeepSpeedConfig(ranks=4).check_ranks(3)
+    DeepSpeedConfig(world_size=3).check_ranks(3)
+    with pytest.raises(ConfigError, match=r"deepspeed\.world_size is 4, but 3 were started"):
+        DeepSpeedConfig(world_size=4).check_ranks(3)

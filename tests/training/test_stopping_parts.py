@@ -6,11 +6,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
 
 from aar_dist.training.ranks import Ranks, free_port
+from aar_dist.training.stopping import stopper
 from aar_dist.training.stopping.deadline import MARGIN_S, UNKNOWN_SAVE_S, Deadline
 from aar_dist.training.stopping.launcher import Launcher
 from aar_dist.training.stopping.stopper import Stopper
@@ -59,6 +61,36 @@ def test_the_signal_that_came_is_told():
         os.kill(os.getpid(), signal.SIGUSR1)
         assert stop.after_step()
         assert stop.reason == "rank 0 got SIGUSR1"
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Seconds, as the stopper measures them."""
+    now = [0.0]
+    monkeypatch.setattr(stopper, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    return now
+
+
+def test_after_a_long_validation_a_step_hears_as_soon_as_before(clock):
+    with Stopper(ALONE) as stop:
+
+        def micro() -> bool:
+            clock[0] += 1.0
+            return stop.within()
+
+        assert not any(micro() for _ in range(60))
+        stop.begin_step()
+        assert not any(micro() for _ in range(10))
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert any(micro() for _ in range(8))
+
+
+def test_a_slow_start_is_no_reason_to_stop_after_the_first_step(clock):
+    with Stopper(ALONE, Deadline(time.time() + 500)) as stop:
+        clock[0] = 600.0
+        stop.begin_step()
+        clock[0] += 1.0
+        assert not stop.after_step()
 
 
 RANK = """

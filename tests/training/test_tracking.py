@@ -270,6 +270,19 @@ def test_every_node_is_seen_by_name(monkeypatch):
     assert all(0 <= value <= 100 for value in told.values())
 
 
+def test_a_gpu_that_does_not_tell_how_busy_it_is_ends_nothing(monkeypatch):
+    class NVMLError(Exception):
+        """Of nvidia-ml-py."""
+
+    def not_supported(device):
+        raise NVMLError
+
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (25, 100))
+    monkeypatch.setattr(torch.cuda, "utilization", not_supported)
+    busy, memory = nodes._gpu(torch.device("cuda", 0))
+    assert (math.isnan(busy), memory) == (True, 75.0)
+
+
 def test_a_table_tells_what_was_hidden_and_what_was_predicted(tmp_path, segments):
     batch = segments(4, 6, n_channels=1)
     values, valid = batch.values.numpy(), batch.valid.numpy()

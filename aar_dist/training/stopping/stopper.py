@@ -64,10 +64,10 @@ class Stopper:
         self._deadline.save_s = max(seconds, self._deadline.save_s if self._deadline.measured else 0.0)
         self._deadline.measured = True
 
-    def pause(self, seconds: float) -> None:
-        """Leave out time that was spent on something else than steps."""
-        self._since += seconds
-        self._step_began += seconds
+    def begin_step(self) -> None:
+        """Measure from here: what came before, a start or a validation, tells nothing of a step."""
+        self._since = self._step_began = time.monotonic()
+        self._units = 0
 
     def _agree(self, ahead_s: float) -> bool:
         self._asked = self._asked or self._own_reason(ahead_s)

@@ -60,7 +60,9 @@ def _gpu(device: torch.device) -> tuple[float, float]:
     free, total = torch.cuda.mem_get_info(device)
     try:
         busy = float(torch.cuda.utilization(device))
-    except (ModuleNotFoundError, RuntimeError):  # needs nvidia-ml-py, and a driver that tells
+    except (
+        Exception
+    ):  # needs nvidia-ml-py, whose errors are of no other kind, and a GPU that tells: a MIG part does not
         busy = math.nan
     return busy, 100 * (total - free) / total
 
