@@ -152,7 +152,7 @@ def test_a_run_that_cannot_begin_ends_and_one_that_had_begun_waits(tmp_path):
 
 
 def test_a_run_that_wants_all_its_ranks_is_not_begun_with_fewer(tmp_path):
-    """deepspeed.ranks: fewer would end as a mistake."""
+    """deepspeed.world_size: fewer would end as a mistake."""
     two = launching(Rack(OFF, NONE), tmp_path, wait_s=0.2, fits=lambda ranks: ranks == 2)
     assert two.hosts() == [Host("a", 1), Host("b", 1)]
     with pytest.raises(ConfigError, match="2 slots"):
