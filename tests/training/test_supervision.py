@@ -152,7 +152,7 @@ def test_a_run_that_cannot_begin_ends_and_one_that_had_begun_waits(tmp_path):
 
 
 def test_a_run_that_wants_all_its_ranks_is_not_begun_with_fewer(tmp_path):
-    """deepspeed.ranks: fewer would end as a mistake."""
+    """deepspeed.world_size: fewer would end as a mistake."""
     two = launching(Rack(OFF, NONE), tmp_path, wait_s=0.2, fits=lambda ranks: ranks == 2)
     assert two.hosts() == [Host("a", 1), Host("b", 1)]
     with pytest.raises(ConfigError, match="2 slots"):
@@ -225,6 +225,16 @@ def test_the_first_to_speak_has_the_last_word(tmp_path, monkeypatch):
     assert last_word.read(tmp_path / "log" / "said") == LastWord("ConfigError", "first", may_pass=False)
     assert [path.name for path in (tmp_path / "log").iterdir()] == ["said"]
     assert last_word.read(tmp_path / "nothing") is None
+
+    def no_links(*names):
+        raise PermissionError
+
+    monkeypatch.setattr(os, "link", no_links)
+    (tmp_path / "log" / "said").unlink()
+    for text in ("first", "second"):
+        LastWord("ConfigError", text, may_pass=False).leave()
+    assert last_word.read(tmp_path / "log" / "said") == LastWord("ConfigError", "first", may_pass=False)
+    assert [path.name for path in (tmp_path / "log").iterdir()] == ["said"]
 
 
 @pytest.mark.parametrize(

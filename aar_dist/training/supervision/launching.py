@@ -77,7 +77,7 @@ class Launching:
         if not self._ranks_on(self._cluster.hosts):
             raise ConfigError(
                 f"{sum(host.slots for host in self._cluster.hosts)} slots: neither as many ranks nor fewer suit "
-                "train.batch_size and deepspeed.ranks"
+                "train.batch_size and deepspeed.world_size"
             )
         since, said = time.monotonic(), -SAY_EVERY_S
         while True:
@@ -97,7 +97,7 @@ class Launching:
                 say(f"waiting for {missing}" + (f" ({self._patience.wait_s:.0f} s at most)" if ranks else ""))
             self._request.sleep(min(5.0, max(self._patience.wait_s, 0.2)))
         if ranks < (slots := sum(host.slots for host in present)):
-            say(f"{slots} slots, but only {ranks} ranks suit train.batch_size and deepspeed.ranks")
+            say(f"{slots} slots, but only {ranks} ranks suit train.batch_size and deepspeed.world_size")
         return spread(present, ranks)
 
     def _ranks_on(self, hosts: Sequence[Host]) -> int:
