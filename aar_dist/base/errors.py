@@ -128,6 +128,8 @@ def run_door(main: Callable[[], object] | str) -> None:
     taken down around threads of native code aborts now and then, finished or not ("terminate called without an active
     exception"): the launcher would call a finished run failed.
     """
+    if "RANK" in os.environ:  # a lost connection is our line, and no page of C++ frames
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     try:
         if "AAR_DIST_ENVIRONMENT" in os.environ:  # before torch is imported, which reads some of it
             user_entry(import_module("aar_dist.base.carried").load)()

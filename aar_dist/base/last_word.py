@@ -38,7 +38,13 @@ class LastWord:
         with contextlib.suppress(OSError):
             own.parent.mkdir(parents=True, exist_ok=True)
             own.write_text(json.dumps(asdict(self)) + "\n")
-            os.link(own, name)
+            try:
+                os.link(own, name)
+            except FileExistsError:
+                pass
+            except OSError:  # a file system without hard links
+                if not Path(name).exists():
+                    own.rename(name)
         with contextlib.suppress(OSError):
             own.unlink()
 

@@ -86,8 +86,12 @@ def lost_peer(ranks: Ranks, out: Path) -> Iterator[None]:
             raise
         with attend() as met:
             met.look()  # it may have said why
+            silent = ranks.rank == 1 and met.main_is_gone()
         log.warning("lost another rank: %s", one_line(error))
+        if silent:  # killed, perhaps for the memory it took: nobody else would speak
+            print("error: rank 1: rank 0 is gone; the same command resumes from the last checkpoint", file=sys.stderr)
         if not ranks.main:
+            sys.stderr.flush()
             os._exit(LOST_PEER_EXIT)
         raise PassingError(
             f"another rank is gone (its own message, or {out}/log, says why); the same command resumes from the last "

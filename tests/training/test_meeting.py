@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from launching import DEEPSPEED, ROOT, environment, finish
+from torch.distributed import TCPStore
 
 from aar_dist.training.ranks import free_port
 
@@ -66,6 +67,17 @@ def test_without_rank_0_the_others_say_where_they_looked(tmp_path):
     ((code, _, said),) = meet(tmp_path, {}, world=2, ranks=(1,), AAR_DIST_MEETING_S="1")
     assert code == 2
     assert re.fullmatch(r"error: rank 1: rank 0 did not answer at 127.0.0.1:\d+ within 1 s: [^\n]*\n", said)
+
+
+def test_a_port_of_another_program_is_no_wait_for_ever(tmp_path):
+    """It is a store of torch as well, so that all calls succeed."""
+    other = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    command = [sys.executable, SCRIPT, "1", "2", str(other.port), json.dumps({"out": str(tmp_path)})]
+    done = subprocess.run(
+        command, env=os.environ | {"AAR_DIST_MEETING_S": "1"}, capture_output=True, text=True, timeout=90
+    )
+    assert done.returncode == 2
+    assert re.fullmatch(r"error: rank 1: what answers at 127.0.0.1:\d+ is not rank 0 of this launch; .*\n", done.stderr)
 
 
 def test_ranks_of_two_different_hostfiles(tmp_path):

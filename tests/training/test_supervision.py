@@ -237,6 +237,16 @@ def test_the_first_to_speak_has_the_last_word(tmp_path, monkeypatch):
     assert [path.name for path in (tmp_path / "log").iterdir()] == ["said"]
     assert last_word.read(tmp_path / "nothing") is None
 
+    def no_links(*names):
+        raise PermissionError
+
+    monkeypatch.setattr(os, "link", no_links)
+    (tmp_path / "log" / "said").unlink()
+    for text in ("first", "second"):
+        LastWord("ConfigError", text, may_pass=False).leave()
+    assert last_word.read(tmp_path / "log" / "said") == LastWord("ConfigError", "first", may_pass=False)
+    assert [path.name for path in (tmp_path / "log").iterdir()] == ["said"]
+
 
 @pytest.mark.parametrize(
     ("arguments", "line"),

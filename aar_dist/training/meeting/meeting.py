@@ -65,6 +65,13 @@ class Meeting:
         if self._alarm is not None:
             self._alarm.look()
 
+    def main_is_gone(self) -> bool:
+        """True if rank 0 has died, and the store with it."""
+        try:
+            return self._store is not None and not self._store.check([OPENED])
+        except RuntimeError:
+            return True
+
     def roll_call(self, facts: Facts) -> None:
         """Wait for all ranks and compare what they are. Rank 0 raises ``PassingError`` (who did not come) or
         ``ConfigError`` (what differs), and the alarm ends the rest."""
@@ -222,7 +229,7 @@ def _seat(ranks: Ranks, facts: Facts) -> TCPStore:
     """The store, with this process in it. What is refused here is nobody else's error, and told at once."""
     try:
         store = open_store(ranks)
-        take_seat(store, facts)
+        take_seat(store, facts, patience_s(ranks))
     except AarError as error:
         error.alone = ranks.local_rank == 0
         raise

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-from aar_dist.base.errors import ConfigError
+from aar_dist.base.errors import ConfigError, PassingError
 from aar_dist.base.wording import some
 from aar_dist.training.meeting.alarm import PULSE
 from aar_dist.training.meeting.facts import Facts
@@ -31,13 +31,13 @@ class Absent(Exception):
         self.ranks = ranks
 
 
-def take_seat(store: TCPStore, facts: Facts) -> None:
+def take_seat(store: TCPStore, facts: Facts, patience_s: float) -> None:
     """Be the one process that is this rank of this launch. Raises ``ConfigError`` in a process that belongs to
-    another one, or that is a rank for the second time; the launch is not told."""
+    another one, or that is a rank for the second time; the launch is not told. Raises ``PassingError`` where the store
+    is none of ours: another program of torch had the port first."""
     if facts.rank == 0:
         store.set(WORLD, str(facts.world_size))
-    store.wait([WORLD])
-    world = int(store.get(WORLD))
+    world = int(_said_by_main(store, patience_s))
     if world != facts.world_size:
         store.append(STRANGERS, facts.to_json() + "\n")  # type: ignore[attr-defined]
         raise ConfigError(
@@ -50,6 +50,21 @@ def take_seat(store: TCPStore, facts: Facts) -> None:
         raise ConfigError(
             f"{facts.who} is there twice: give each host its own --node_rank, and each launch its own --master_port"
         )
+
+
+def _said_by_main(store: TCPStore, patience_s: float) -> bytes:
+    """What rank 0 says before anything else."""
+    deadline = time.monotonic() + patience_s
+    while not store.check([WORLD]):
+        if time.monotonic() > deadline:
+            where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+            raise PassingError(
+                f"what answers at {where} is not rank 0 of this launch; give the launcher another port: deepspeed "
+                "--master_port N"
+            )
+        time.sleep(LOOK_EVERY_S)
+    said: bytes = store.get(WORLD)
+    return said
 
 
 def gather(
