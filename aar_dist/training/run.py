@@ -92,6 +92,7 @@ def carry_out(plan: Plan, ranks: Ranks, directory: RunDirectory, finish: Callabl
         deadline = Deadline.of(plan.config.train.time_limit_min)
         stopper = stack.enter_context(Stopper(ranks, deadline, launcher))
         job, progress = compose(plan, ranks, device, directory, stack)
+        deadline.expect(job.engine.checkpoint_bytes)
         progress = train(job, progress, stopper)
         job.health.pulse.beat("publishing", progress.step)
         if stopper.reason:

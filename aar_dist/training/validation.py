@@ -47,6 +47,7 @@ def validate(
     micro, _ = train.micro_batches(ranks.world_size)
     meter = Meter(stream.datasets)
     drawn = False
+    beat()  # the first batch may be long in coming
     for batch, weight in stream.evaluation(train.batch_size, micro, engine.device):
         beat()
         meter.add(engine.evaluate(batch), batch.dataset, weight)

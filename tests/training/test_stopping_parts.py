@@ -55,6 +55,18 @@ def test_it_stops_so_early_that_a_step_and_a_save_fit_in():
         assert stop.reason == "its time limit is near"
 
 
+def test_until_one_was_saved_a_large_checkpoint_is_given_time():
+    deadline = Deadline(time.time() + 120)
+    deadline.expect(1_000_000)
+    assert not deadline.near(1)
+    deadline.expect(18_000_000_000)
+    assert deadline.near(1)
+    with Stopper(ALONE, deadline) as stop:
+        stop.saved(5.0)
+        deadline.expect(18_000_000_000)
+        assert not stop.after_step()
+
+
 def test_the_signal_that_came_is_told():
     with Stopper(ALONE) as stop:
         assert not stop.after_step()

@@ -11,6 +11,9 @@ MARGIN_S = 5.0
 """For the farewell of the ranks, and what is faster today than tomorrow."""
 SLACK = 1.5
 UNKNOWN_SAVE_S = 20.0
+SLOW_DISK = 100e6
+"""Bytes/s at which the first checkpoint is expected to be written and hashed: a run whose limit comes before it has
+nothing else to go on from."""
 
 
 @dataclass
@@ -31,6 +34,11 @@ class Deadline:
         if environ.get("SLURM_JOB_END_TIME", "").isdecimal():
             ends.append(float(environ["SLURM_JOB_END_TIME"]))
         return cls(min(ends, default=None))
+
+    def expect(self, checkpoint_bytes: int) -> None:
+        """How large a checkpoint will be; forgotten as soon as a save has been measured."""
+        if not self.measured:
+            self.save_s = max(UNKNOWN_SAVE_S, checkpoint_bytes / SLOW_DISK)
 
     def near(self, ahead_s: float) -> bool:
         """True if another ``ahead_s`` of work, and a save, might not fit in any more."""

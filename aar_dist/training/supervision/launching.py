@@ -37,8 +37,9 @@ class Patience:
     """For hosts that are missing, before the run goes on with fewer ranks, or does not begin."""
     grace_s: float = 30.0
     """For ranks to save whose launcher is gone."""
-    stall_s: float = 3600.0
-    """Longest time without a step: start, compiling and validation included."""
+    stall_s: float = 14_400.0
+    """Longest time without a step: start, validation and publishing included. Ranks that can still tell have told of a
+    hang long before (``health.*_timeout_s``)."""
 
 
 class Launching:

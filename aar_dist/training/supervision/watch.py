@@ -52,7 +52,7 @@ class Watch:
         self.from_step = newest_step(directory)
         self.ready: float | None = None
         self.reached = self.from_step
-        self.started = self._moved = time.time()
+        self.started, self._moved = time.time(), time.monotonic()
         self._saved, self._over = self.from_step, 0.0
         self.saved: float | None = None
         self._process = subprocess.Popen(
@@ -76,7 +76,7 @@ class Watch:
                 return Noticed(f"the launcher ended with exit code {code}")
             if self._done_for(FAREWELL_S):
                 return Noticed("the launcher did not end")
-            if time.time() - self._moved > stall_s:
+            if time.monotonic() - self._moved > stall_s:  # a computer that slept has not stalled
                 return Noticed(f"no step for {stall_s:.0f} s", hopeless=True)
             if noticed := look():
                 return noticed
@@ -112,8 +112,8 @@ class Watch:
         """Notice steps and checkpoints."""
         step = last_step(self._directory.metrics, since=self.started)
         if step is not None and step > self.reached:
-            self.reached, self._moved = step, time.time()
-            self.ready = self.ready or self._moved
+            self.reached, self._moved = step, time.monotonic()
+            self.ready = self.ready or time.time()
         if (step := newest_step(self._directory)) > self._saved:
             self._saved, self.saved = step, time.time()
 
