@@ -23,6 +23,7 @@ from aar_dist.training.supervision.judge import LONGEST_WAIT_S, End, judge, wait
 from aar_dist.training.supervision.launching import Launching, Patience
 from aar_dist.training.supervision.main import main
 from aar_dist.training.supervision.request import Request
+from aar_dist.training.supervision.watch import Watch
 
 KILLED = End(finished=False, said=None, noticed="the launcher ended with exit code 0", asked="", progressed=False)
 
@@ -226,6 +227,16 @@ def test_leftovers_are_found_by_their_mark_and_nobody_elses_are_touched(family):
     assert subprocess.check_output([*command, "--grace", "1"], text=True) == "0\n"
     assert leftovers.marked(mine) == {}
     assert len(leftovers.marked(other)) == 3
+
+
+def test_a_launcher_is_ended_without_a_signal_that_it_would_hand_on(tmp_path):
+    """DeepSpeed's would run pkill on all hosts, for the launches of other runs too."""
+    heard, there = tmp_path / "heard", tmp_path / "there"
+    script = f"trap 'touch {heard}' TERM INT HUP; touch {there}; while :; do sleep 0.1; done"
+    watch = Watch(["bash", "-c", script], os.environ, RunDirectory(tmp_path), tmp_path / "said", tmp_path / "log")
+    until(there.exists)
+    watch.end()
+    assert not heard.exists()
 
 
 def test_the_first_to_speak_has_the_last_word(tmp_path, monkeypatch):

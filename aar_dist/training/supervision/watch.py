@@ -27,6 +27,8 @@ LEFT = re.compile(rb"pdsh@\S+: \S+: ssh exited with exit code")
 """Told by pdsh of a host whose launcher failed. The ranks of other hosts may wait for it for long."""
 NOISE = re.compile(rb"Unable to find hostfile|\[INFO\] \[(launch|runner)\.py:|^pdsh@\S+: .*command in progress")
 """Told by DeepSpeed's launcher on other hosts whatever its log level, and by pdsh."""
+LAST_WORDS_S = 2.0
+"""For a launcher to pass on what its ranks have said."""
 FAREWELL_S = 10.0
 """A launcher that goes on for so long after the ranks' last word, or after the marker, waits for nobody."""
 
@@ -81,15 +83,12 @@ class Watch:
             time.sleep(LOOK_EVERY_S)
 
     def end(self) -> None:
-        """End the launcher, and what it started on this machine."""
-        for number, patience_s in ((signal.SIGTERM, 2.0), (signal.SIGKILL, None)):
-            try:
-                os.killpg(self._process.pid, number)
-                self._process.wait(patience_s)
-            except ProcessLookupError:
-                break
-            except subprocess.TimeoutExpired:
-                continue
+        """End the launcher, and what it started on this machine, once its ranks are gone. Not by SIGTERM: at that
+        ``deepspeed --hostfile`` ends every launch of this user on its hosts, those of other runs as well."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(LAST_WORDS_S)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self._look()
 
