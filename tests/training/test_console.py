@@ -9,7 +9,9 @@ from aar_dist.training.console import Console
 from aar_dist.training.ranks import Ranks
 import os, sys
 console = Console(Ranks(0, 1, 0, 1), 10)
+from aar_dist.training.supervision.saying import say
 for i in range(3):
+    say("an attempt")
     console.say(f"line {i}")
     console.warn(f"warning {i}")
 os.write(int(sys.argv[1]), b"trains on")

@@ -8,7 +8,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +20,7 @@ from aar_dist.training import checkpoints
 from aar_dist.training.metrics import last_step
 from aar_dist.training.run_directory import RunDirectory
 from aar_dist.training.supervision.attempts import Attempt
+from aar_dist.training.supervision.saying import show
 
 LOOK_EVERY_S = 0.5
 LEFT = re.compile(rb"pdsh@\S+: \S+: ssh exited with exit code")
@@ -122,8 +122,7 @@ class Watch:
         with output:
             for line in output:
                 if not NOISE.search(line):
-                    sys.stdout.buffer.write(line)
-                    sys.stdout.flush()
+                    show(line)
                 if LEFT.match(line):
                     self._over = self._over or time.time()
                 with contextlib.suppress(OSError), open(log, "ab") as file:  # a full disk: the terminal has it
