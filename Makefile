@@ -39,7 +39,7 @@ format: $(VENV)/dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench-peers: $(PEERS)/made      ## other loaders, for benchmarks/stream.py and benchmarks/build.py
+bench-peers: $(PEERS)/made      ## other loaders and models, for benchmarks/stream.py, build.py and train.py
 
 $(PEERS)/made: benchmarks/peers/requirements.txt
 	$(PYTHON) -m venv $(PEERS)

@@ -12,7 +12,6 @@ worker over the limit; ``workers_2``, two workers over one (Ray and its workers 
 
 import argparse
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -26,6 +25,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+from telling import keep
 
 from aar_dist.base.jobs import Session, Workers, available_cores
 from aar_dist.recordings.write import SensorData, dataset_to_hdf5
@@ -137,11 +137,7 @@ def main() -> None:
         "mb": args.mb,
         "cores": available_cores(),
     }
-    text = json.dumps(result, indent=1)
-    print(text)
-    if args.json:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(text + "\n")
+    print(keep(result, args.json))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ view of overlapping rows, beyond 2**31 elements where the GPU has room. Ends wit
 """
 
 import argparse
-import json
 import os
 import statistics
 import sys
@@ -25,6 +24,7 @@ from typing import Any
 import psutil
 import torch
 from corpus import Corpus, make_corpus
+from telling import keep
 
 from aar_dist.base.config import load
 from aar_dist.store.checkpoint import build_objective
@@ -79,9 +79,7 @@ def main() -> None:
             corpus = make_corpus(Path(folder), name, n_recordings=sizes.n_recordings, frames=sizes.frames)
             figures[name] = compare(corpus, sizes, device)
     figures["gather"] = gathers(sizes, device)
-    if args.json:
-        args.json.write_text(json.dumps(figures, indent=1) + "\n")
-    print(json.dumps(figures, indent=1))
+    print(keep(figures, args.json))
     if not all(figures[name]["equal"] for name in ("f32", "i16", "gather")):
         sys.exit("the two paths differ")
 

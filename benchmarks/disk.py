@@ -10,12 +10,12 @@ and all bytes but headers scale along.
 """
 
 import argparse
-import json
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from telling import keep
 
 from aar_dist.evaluation.export_npy import export_pretraining
 from aar_dist.recordings.write import SensorData, dataset_to_hdf5
@@ -76,11 +76,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=args.folder) as name:
-        text = json.dumps(measure(Path(name), args.scale), indent=1)
-    print(text)
-    if args.json:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(text + "\n")
+        print(keep(measure(Path(name), args.scale), args.json))
 
 
 if __name__ == "__main__":

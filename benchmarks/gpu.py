@@ -26,8 +26,8 @@ from typing import Any
 import torch
 from gpu_part import OUT_OF_MEMORY
 from peer import ROOT
-from stream_report import put
-from train import Sizes, say, settings_of
+from telling import keep, put, say
+from train import Sizes, settings_of
 
 PRETRAIN = ROOT / "configs" / "pretrain"
 DATA = ("100 Hz", "mixed")
@@ -75,10 +75,7 @@ def main() -> None:
         "results": rated([row for row in rows if "failed" not in row]),
         "failed": [row for row in rows if "failed" in row],
     }
-    text = json.dumps(told, indent=1)
-    if args.json:
-        args.json.write_text(text + "\n")
-    print(text)
+    print(keep(told, args.json))
     if args.page:
         put(page(told), args.page, "gpu")
 

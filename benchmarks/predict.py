@@ -33,7 +33,7 @@ from aar_dist.store.checkpoint import Checkpoint, build_objective
 from aar_dist.store.registry import Store
 from aar_dist.stream.config import DataConfig
 from aar_dist.training.config import ENCODER
-from aar_dist.training.finetune_config import CLASSIFICATION, RESOLVED, FinetuneConfig
+from aar_dist.training.finetuning.config import CLASSIFICATION, RESOLVED, FinetuneConfig
 
 RATE_HZ, WINDOW_S, N_CLASSES, WANTED = 25.0, 10.0, 8, 500
 COLUMNS = ["acc.x", "acc.y", "acc.z"]

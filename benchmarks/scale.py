@@ -18,6 +18,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from telling import keep
+
 PLAN_BATCHES, BATCH_SIZE, WORLD = 32, 512, 8
 WANTED = {1_000_000: (2.0, 500), 10_000_000: (60.0, 4000)}
 """Chunks -> seconds and megabytes that are allowed for them."""
@@ -96,10 +98,7 @@ def main() -> None:
         "wanted_mb": wanted_mb,
         "reached": seconds < wanted_s and start["peak_mb"] < wanted_mb,
     }
-    text = json.dumps(result, indent=1)
-    print(text)
-    if args.json:
-        args.json.write_text(text + "\n")
+    print(keep(result, args.json))
 
 
 if __name__ == "__main__":

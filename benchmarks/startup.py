@@ -23,6 +23,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from telling import keep
+
 RATE_HZ, GROWTH, BATCH, BATCHES = 100.0, 100, 512, 20
 STATES = ("warm", "cold")
 Figures = dict[str, Any]
@@ -54,9 +56,7 @@ def main() -> None:
         "bytes": round(figures[f"x{GROWTH}"]["bytes"] / figures["x1"]["bytes"], 2),
         **{of: growth(figures, of) for of in ("first_batch_s", "after_imports_s", "own_bytes", "shards_bytes")},
     }
-    if args.json:
-        args.json.write_text(json.dumps(figures, indent=1) + "\n")
-    print(json.dumps(figures, indent=1))
+    print(keep(figures, args.json))
 
 
 def make_set(root: Path, subjects: int, frames: int) -> Path:

@@ -12,7 +12,6 @@ dropped from the page cache before.
 """
 
 import argparse
-import json
 import os
 import statistics
 import sys
@@ -29,7 +28,8 @@ from cold import Cold
 from corpus import AXES, DTYPES, Corpus, make_corpus
 from peer import PEERS, Peer, available
 from readers import Reader, our_readers, plain_readers, threaded_readers
-from stream_report import Figures, picture, put, ratios, table
+from stream_report import Figures, picture, ratios, table
+from telling import keep, put, say
 
 Measure = Callable[[], float]
 SLICE_S, PEER_SLICE_S, COLD_SEGMENTS = 0.25, 0.5, 1600
@@ -106,11 +106,6 @@ def settings_of(corpora: list[Corpus], root: Path, args: argparse.Namespace) -> 
     return {**flat, **shape, "window": args.window, "batch": args.batch, "root": str(root / "peers"), "dtypes": DTYPES}
 
 
-def say(what: str) -> None:
-    """What it does while it works."""
-    print(f"{time.strftime('%H:%M:%S')} {what}", file=sys.stderr, flush=True)
-
-
 def arguments() -> argparse.Namespace:
     """The command line, with the sizes of a run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -137,13 +132,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         figures = measure(args, Path(name))
     print(table(figures))
-    if args.json:
-        about = {"rounds": args.rounds, "small": args.small, "cores": os.cpu_count()}
-        args.json.write_text(json.dumps(ratios(figures) | asdict(figures) | about, indent=1) + "\n")
+    about = {"rounds": args.rounds, "small": args.small, "cores": os.cpu_count()}
+    keep(ratios(figures) | asdict(figures) | about, args.json)
     if args.picture:
         picture(figures, args.picture)
     if args.page:
-        put(table(figures), args.page)
+        put(table(figures), args.page, "stream")
 
 
 if __name__ == "__main__":

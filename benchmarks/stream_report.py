@@ -73,13 +73,6 @@ def _cells(rates: dict[str, float], name: str, kind: str) -> str:
     return f"{rate:,.0f} | {rate / rates[f'{LOOP} {kind}']:.3g}"
 
 
-def put(text: str, page: Path, name: str = "stream") -> None:
-    """Replace what stands between the marks of this name on a page."""
-    begin, end = (f"<!-- {name}: {mark} -->" for mark in ("begin", "end"))
-    before, rest = page.read_text().split(begin)
-    page.write_text(f"{before}{begin}\n{text}\n{end}{rest.split(end)[1]}")
-
-
 def picture(figures: Figures, path: Path) -> None:
     """Bars on a logarithmic axis, fastest first; ours are coloured."""
     warm = {name: rate for name, rate in figures.rates.items() if not name.startswith("cold")}

@@ -14,7 +14,6 @@ round's segments per second.
 """
 
 import argparse
-import json
 import os
 import statistics
 import sys
@@ -28,7 +27,7 @@ from typing import Any
 
 import numpy as np
 from peer import PYTHON, ROOT, Peer, available
-from stream_report import put
+from telling import keep, put, say
 from train_report import DATA, Rates, like, ratios, table
 
 from aar_dist.recordings.write import SensorData, dataset_to_hdf5
@@ -71,9 +70,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         rates = measure(settings_of(Path(folder), sizes), sizes, stack, peers=peers)
     print(table(rates))
-    if args.json:
-        about = {"sizes": asdict(sizes), "cores": os.cpu_count(), "date": time.strftime("%Y-%m-%d")}
-        args.json.write_text(json.dumps(ratios(rates) | asdict(rates) | about, indent=1) + "\n")
+    about = {"sizes": asdict(sizes), "cores": os.cpu_count(), "date": time.strftime("%Y-%m-%d")}
+    keep(ratios(rates) | asdict(rates) | about, args.json)
     if args.page:
         put(table(rates), args.page, "train")
 
@@ -171,11 +169,6 @@ def together(team: list[Peer], trainer: str) -> float:
         one.ask(trainer, 0.0)
     answers = [one.answer() for one in team]
     return float(answers[0]["segments"] / max(answer["wall_s"] for answer in answers))
-
-
-def say(what: str) -> None:
-    """What it does while it works."""
-    print(f"{time.strftime('%H:%M:%S')} {what}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

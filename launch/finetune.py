@@ -8,4 +8,4 @@ deepspeed launch/finetune.py --config configs/finetune/hapt.yaml --data.shards D
 from aar_dist.base.errors import run_door
 
 if __name__ == "__main__":
-    run_door("aar_dist.training.finetune")
+    run_door("aar_dist.training.finetuning.finetune")

@@ -1,5 +1,6 @@
 """Starting real launches from tests: two ranks on the CPU, a free port each, nothing left behind."""
 
+import json
 import os
 import re
 import signal
@@ -88,19 +89,51 @@ def run(out: Path, shards: Path | str, settings: dict | None = None, **options) 
     return finish(start(out, shards, settings, **options))
 
 
+def both_ranks(script: Path, out: Path, *arguments: Path | str) -> list[dict]:
+    """What each of two ranks under the launcher writes to rank_<k>.json in ``out``, the script's first argument."""
+    launcher = [DEEPSPEED, "--num_accelerators", "2", "--master_port", str(free_port())]
+    command = [*launcher, *map(str, (script, out, *arguments))]
+    done = subprocess.run(command, env=environment(), cwd=ROOT, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return [json.loads((out / f"rank_{rank}.json").read_text()) for rank in (0, 1)]
+
+
+def group(script: Path, world: int, *arguments: Path | str) -> list[subprocess.Popen]:
+    """Ranks without a launcher: ``script RANK WORLD PORT ARGUMENTS`` each."""
+    rest = [str(world), str(free_port()), *map(str, arguments)]
+    return [
+        subprocess.Popen(
+            [sys.executable, script, str(rank), *rest], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for rank in range(world)
+    ]
+
+
+def ends(ranks: list[subprocess.Popen]) -> list[tuple[int, str, str]]:
+    """Exit code, output and error output of each."""
+    said = [rank.communicate(timeout=90) for rank in ranks]
+    return [(rank.returncode, *text) for rank, text in zip(ranks, said, strict=True)]
+
+
 def rank_process(out: Path, rank: int) -> int:
     """Process id of a rank of the launch that runs now."""
     text = (out / "log" / f"rank_{rank}.log").read_text()
     return int(re.findall(r"is process (\d+) on", text)[-1])
 
 
-def signal_at_step(process: subprocess.Popen, out: Path, step: int, rank: int | None, number: signal.Signals) -> None:
-    """Send a signal to one rank, or to the launch's whole group, as soon as a step is in metrics.jsonl."""
-    deadline = time.monotonic() + 120
+def wait_for_step(out: Path, step: int, *launches: subprocess.Popen) -> None:
+    """Until a step is in metrics.jsonl; fails if one of the launches ends before."""
+    deadline = time.monotonic() + 240
     while max((row["step"] for row in read_rows(out / "metrics.jsonl")), default=0) < step:
-        assert process.poll() is None, process.communicate()[0]
+        for launch in launches:
+            assert launch.poll() is None, launch.communicate()[0]
         assert time.monotonic() < deadline, "training does not get on"
         time.sleep(0.005)
+
+
+def signal_at_step(process: subprocess.Popen, out: Path, step: int, rank: int | None, number: signal.Signals) -> None:
+    """Send a signal to one rank, or to the launch's whole group, as soon as a step is in metrics.jsonl."""
+    wait_for_step(out, step, process)
     if rank is None:
         os.killpg(process.pid, number)
     else:

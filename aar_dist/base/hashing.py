@@ -98,8 +98,3 @@ def hash_torch(first: torch.Tensor, *words: torch.Tensor | int) -> torch.Tensor:
         x = _signed(w & _MASK) if isinstance(w, int) else w.to(torch.int64)
         state = _mix_torch((state ^ x) + _signed(_GOLDEN))
     return state
-
-
-def uniform_torch(h: torch.Tensor) -> torch.Tensor:
-    """Uniform in [0, 1) as float32 from the top 24 bits of a hash."""
-    return _shift_right(h, 40).to(torch.float32) * 2.0**-24

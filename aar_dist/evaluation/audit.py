@@ -14,7 +14,7 @@ from typing import Any
 from aar_dist.base.errors import ConfigError
 from aar_dist.evaluation.fingerprints import Copy, find_copies
 from aar_dist.evaluation.tracks import Track
-from aar_dist.training.folds import Folds
+from aar_dist.training.finetuning.folds import Folds
 
 SAMPLES, TIME = "the same samples", "the same time"
 Place = tuple[str, str]

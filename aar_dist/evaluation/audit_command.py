@@ -17,7 +17,7 @@ from aar_dist.evaluation.audit import audited, find_shared
 from aar_dist.evaluation.tracks import Track, tracks_of_recordings, tracks_of_shards
 from aar_dist.recordings.contract import find_recordings
 from aar_dist.shards.format import INFO, MANIFEST
-from aar_dist.training.folds import read_folds
+from aar_dist.training.finetuning.folds import read_folds
 
 BLIND = (
     "note: packed sensors are compared within a data set of one shard set only; to compare data sets, name the folders "

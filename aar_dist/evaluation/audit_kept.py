@@ -16,7 +16,7 @@ from aar_dist.evaluation.audit import Shared, audited, find_shared
 from aar_dist.evaluation.fingerprints import BLOCK, COPIES, FEW_VALUES, NEAR
 from aar_dist.evaluation.tracks import tracks_of_shards
 from aar_dist.stream.source import Source
-from aar_dist.training.folds import Folds
+from aar_dist.training.finetuning.folds import Folds
 
 FILE = "audit.json"
 VERSION = 1

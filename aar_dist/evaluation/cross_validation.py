@@ -30,9 +30,9 @@ from aar_dist.evaluation.results import gather
 from aar_dist.evaluation.results_text import as_markdown, headline
 from aar_dist.evaluation.study import FOLDS, Study, open_study, settings_of
 from aar_dist.stream.windows import WindowTable
-from aar_dist.training.finetune_config import CrossValidationConfig
-from aar_dist.training.folds import Folds
-from aar_dist.training.predictions import METRICS
+from aar_dist.training.finetuning.config import CrossValidationConfig
+from aar_dist.training.finetuning.folds import Folds
+from aar_dist.training.finetuning.predictions import METRICS
 from aar_dist.training.publishing import check_store
 from aar_dist.training.run_directory import RunDirectory
 

@@ -31,7 +31,7 @@ from aar_dist.store.registry import resolve
 from aar_dist.stream.batch import SegmentBatch
 from aar_dist.stream.config import DataConfig
 from aar_dist.stream.windows import WindowConfig, WindowTable, open_windows, window_stream
-from aar_dist.training.pretrained import FOLLOWED
+from aar_dist.training.finetuning.pretrained import FOLLOWED
 
 BATCH = 512
 DRAWN = word("embedded windows")

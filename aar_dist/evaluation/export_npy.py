@@ -25,7 +25,7 @@ from aar_dist.evaluation.arrays import batches_once
 from aar_dist.stream.config import DataConfig, MixtureConfig, Normalize
 from aar_dist.stream.loader import SegmentStream, has_split, open_stream
 from aar_dist.stream.windows import WindowConfig, open_windows, window_stream
-from aar_dist.training.folds import Folds, Side, read_folds
+from aar_dist.training.finetuning.folds import Folds, Side, read_folds
 
 BATCH = 256
 SPLITS: tuple[Literal["train", "val"], ...] = ("train", "val")

@@ -28,10 +28,10 @@ from aar_dist.evaluation.arrays import window_arrays
 from aar_dist.evaluation.baselines import DRAWS
 from aar_dist.evaluation.in_folds import baseline_in_fold
 from aar_dist.stream.windows import open_windows
-from aar_dist.training.finetune import finetune
-from aar_dist.training.finetune_config import SCHEMA, CrossValidationConfig, FinetuneConfig
-from aar_dist.training.folds import read_folds
-from aar_dist.training.predictions import METRICS, write
+from aar_dist.training.finetuning.config import SCHEMA, CrossValidationConfig, FinetuneConfig
+from aar_dist.training.finetuning.finetune import finetune
+from aar_dist.training.finetuning.folds import read_folds
+from aar_dist.training.finetuning.predictions import METRICS, write
 from aar_dist.training.ranks import free_port
 from aar_dist.training.run_directory import RunDirectory
 
@@ -205,7 +205,15 @@ def _launch(job: FoldJob) -> None:
     settings = job.folder / "job.yaml"
     storage.write_text(settings, dump(SCHEMA, job.config))
     launcher = [Path(sys.executable).with_name("deepspeed"), *_devices(job.ranks), "--log_level", "warning"]
-    command = [*launcher, "--master_port", free_port(), "--module", "aar_dist.training.finetune", "--config", settings]
+    command = [
+        *launcher,
+        "--master_port",
+        free_port(),
+        "--module",
+        "aar_dist.training.finetuning.finetune",
+        "--config",
+        settings,
+    ]
     with open(job.folder / LOG, "ab") as log:
         code = run_bound(command, log)
     if not job.done:

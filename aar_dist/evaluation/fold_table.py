@@ -23,9 +23,9 @@ from rich.text import Text
 
 from aar_dist.base.metrics import MAIN
 from aar_dist.evaluation.fold_jobs import FoldJob, Outcome
-from aar_dist.training.finetune_card import HEADLINE
+from aar_dist.training.finetuning.card import HEADLINE
+from aar_dist.training.finetuning.predictions import METRICS
 from aar_dist.training.metrics import read_rows
-from aar_dist.training.predictions import METRICS
 
 
 class FoldTable:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from aar_dist.base.errors import ConfigError
 from aar_dist.base.hashing import hash_np, word
 from aar_dist.stream.windows import WindowTable
-from aar_dist.training.folds import Fold, Folds
+from aar_dist.training.finetuning.folds import Fold, Folds
 
 ATTEMPTS = 1000
 Carried = Mapping[str, Collection[str]]

@@ -11,8 +11,8 @@ from aar_dist.base.errors import ConfigError
 from aar_dist.evaluation.arrays import Windows
 from aar_dist.evaluation.baselines import BASELINES, OF_TARGETS, ClassWeight, baseline
 from aar_dist.stream.windows import WindowTable
-from aar_dist.training.folds import Folds
-from aar_dist.training.predictions import Predictions
+from aar_dist.training.finetuning.folds import Folds
+from aar_dist.training.finetuning.predictions import Predictions
 
 
 def baseline_in_fold(

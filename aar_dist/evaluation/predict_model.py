@@ -20,7 +20,7 @@ from aar_dist.stream.batch import SegmentBatch
 from aar_dist.stream.config import Normalize
 from aar_dist.stream.segments import normalized
 from aar_dist.stream.windows import WindowConfig
-from aar_dist.training.predictions import Predicts
+from aar_dist.training.finetuning.predictions import Predicts
 
 NEEDED = ("classes", "windows", "channels", "rates_hz", "columns")
 SAME_RATE = 0.01

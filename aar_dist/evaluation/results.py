@@ -27,7 +27,7 @@ from aar_dist.base.metrics import (
     resampled_scores,
 )
 from aar_dist.evaluation.fold_jobs import TIMING, FoldJob
-from aar_dist.training.predictions import METRICS
+from aar_dist.training.finetuning.predictions import METRICS
 
 Classes = Sequence[str] | None
 

@@ -11,7 +11,7 @@ import yaml
 
 from aar_dist.base.config import dump
 from aar_dist.base.errors import ConfigError, one_line
-from aar_dist.training.finetune_config import SCHEMA, FinetuneConfig
+from aar_dist.training.finetuning.config import SCHEMA, FinetuneConfig
 from aar_dist.training.progress import FREE_DATA_KEYS
 
 STRATEGIES = "cross_validation.strategies"

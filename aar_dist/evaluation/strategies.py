@@ -15,12 +15,12 @@ from aar_dist.base.errors import ConfigError
 from aar_dist.evaluation.baselines import BASELINES
 from aar_dist.store.checkpoint import Checkpoint
 from aar_dist.stream.windows import WindowTable
-from aar_dist.training.finetune import initial_objective
-from aar_dist.training.finetune_config import FinetuneConfig
-from aar_dist.training.folds import Folds
-from aar_dist.training.pretrained import check_architecture, load_config, source_of
-from aar_dist.training.split import SplitConfig, select
-from aar_dist.training.task import open_task, resolved
+from aar_dist.training.finetuning.config import FinetuneConfig
+from aar_dist.training.finetuning.finetune import initial_objective
+from aar_dist.training.finetuning.folds import Folds
+from aar_dist.training.finetuning.pretrained import check_architecture, load_config, source_of
+from aar_dist.training.finetuning.split import SplitConfig, select
+from aar_dist.training.finetuning.task import open_task, resolved
 
 WHERE = "cross_validation.strategies"
 SHARED = (

@@ -25,9 +25,9 @@ from aar_dist.store.checkpoint import Checkpoint
 from aar_dist.store.registry import SCHEME
 from aar_dist.stream.source import Source
 from aar_dist.stream.windows import WindowTable, open_windows
-from aar_dist.training.finetune_config import SCHEMA, CrossValidationConfig, FinetuneConfig
-from aar_dist.training.folds import Folds, keep_folds, read_folds
-from aar_dist.training.pretrained import load_config, pinned, source_of
+from aar_dist.training.finetuning.config import SCHEMA, CrossValidationConfig, FinetuneConfig
+from aar_dist.training.finetuning.folds import Folds, keep_folds, read_folds
+from aar_dist.training.finetuning.pretrained import load_config, pinned, source_of
 
 CONFIG, FOLDS = "config.yaml", "folds.json"
 

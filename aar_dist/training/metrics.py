@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aar_dist.base import storage
+from aar_dist.base import json_lines, storage
 from aar_dist.models.cost import training
 from aar_dist.objectives.base import Metrics, Objective
 from aar_dist.stream.batch import SegmentBatch
@@ -153,15 +153,7 @@ class MetricsFile:
 
 def read_rows(path: Path) -> list[Row]:
     """All whole lines of a metrics file; a last line cut off by a kill is left out."""
-    if not path.exists():
-        return []
-    rows: list[Row] = []
-    for line in path.read_text().splitlines():
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return rows
+    return json_lines.read(path)
 
 
 def last_step(path: Path, since: float) -> int | None:

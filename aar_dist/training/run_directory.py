@@ -2,8 +2,9 @@
 
 config.yaml      resolved            log/rank_k.log   what each rank had to say
 metrics.jsonl    every number        pictures/        originals and reconstructions
-events.jsonl     what happened to it  reconstructions/ the same in numbers
+events.jsonl     what happened to it reconstructions/ the same in numbers
 checkpoints/     for resuming        wandb/           what the tracker is told, and its offline copy
+attempts.jsonl   what a supervisor saw of each launch (supervision/attempts.py)
 finished         written last: this file alone means that the run is done
 """
 
@@ -100,7 +101,7 @@ class RunDirectory:
 
         Raises:
             PassingError: another process holds it.
-        StorageError: nothing can be locked there.
+            StorageError: nothing can be locked there.
         """
         with storage.one_line_errors(self.root):
             self.root.mkdir(parents=True, exist_ok=True)

@@ -6,15 +6,12 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import yaml
 from hosts import Host, Hosts
-from launching import ROOT, TINY, environment, flags, losses, run
-
-from aar_dist.training.metrics import read_rows
+from launching import ROOT, TINY, environment, flags, losses, run, wait_for_step
 
 pytestmark = [pytest.mark.launch, pytest.mark.slow]
 
@@ -71,10 +68,7 @@ def test_pods_that_are_evicted_save_and_go_on(hosts, shard_set, tmp_path):
     out = tmp_path / "run"
     words = command(out, shard_set)
     pods = [pod(host, index, words) for index, host in enumerate(hosts)]
-    deadline = time.monotonic() + 200
-    while max((row["step"] for row in read_rows(out / "metrics.jsonl")), default=0) < 5:
-        assert time.monotonic() < deadline, "training does not get on"
-        time.sleep(0.02)
+    wait_for_step(out, 5, *pods)
     os.kill(shell_of(hosts[1]), signal.SIGTERM)
     evicted = [each.communicate(timeout=120)[0] for each in pods]
     assert [each.returncode != 0 for each in pods] == [True, True], evicted  # so that Kubernetes starts them again

@@ -7,10 +7,8 @@ import time
 from pathlib import Path
 
 import pytest
-from launching import ROOT, TINY, environment, flags, losses, run
+from launching import ROOT, TINY, environment, flags, losses, run, wait_for_step
 from slurm import Slurm
-
-from aar_dist.training.metrics import read_rows
 
 pytestmark = [pytest.mark.launch, pytest.mark.slow]
 
@@ -31,13 +29,6 @@ def submit(slurm: Slurm, out: Path, shards: Path, settings: dict, *options: str)
     names = {"OUT": out, "SHARDS": shards, "CONFIG": "configs/pretrain/aar.yaml", "VENV": sys.prefix}
     words = [*CPU_NODES, f"--output={out}.log", *options, "launch/slurm/pretrain.sbatch", *flags(settings)]
     return slurm.submit(words, cwd=ROOT, env=environment(**{name: str(value) for name, value in names.items()}))
-
-
-def wait_for_step(out: Path, step: int) -> None:
-    deadline = time.monotonic() + 240
-    while max((row["step"] for row in read_rows(out / "metrics.jsonl")), default=0) < step:
-        assert time.monotonic() < deadline, "training does not get on"
-        time.sleep(0.02)
 
 
 def test_two_nodes_lose_what_one_host_loses(slurm, alone, shard_set, tmp_path):

@@ -11,8 +11,8 @@ from aar_dist.store.registry import Store
 from aar_dist.stream.config import DataConfig
 from aar_dist.stream.windows import WindowConfig, open_windows
 from aar_dist.training.config import ENCODER
-from aar_dist.training.finetune_config import CLASSIFICATION, RESOLVED, FinetuneConfig
-from aar_dist.training.task import seen_by
+from aar_dist.training.finetuning.config import CLASSIFICATION, RESOLVED, FinetuneConfig
+from aar_dist.training.finetuning.task import seen_by
 
 COLLARS = """
 dataset: toy

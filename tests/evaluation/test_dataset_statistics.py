@@ -26,12 +26,12 @@ from aar_dist.stream.config import DataConfig, Statistics
 from aar_dist.stream.source import open_source
 from aar_dist.stream.windows import WindowConfig, open_windows, window_stream
 from aar_dist.training.config import ENCODER, MASKED, SCHEMA, PretrainConfig
-from aar_dist.training.finetune_config import RESOLVED
+from aar_dist.training.finetuning.config import RESOLVED
+from aar_dist.training.finetuning.pretrained import load_config
+from aar_dist.training.finetuning.task import open_task, resolved
 from aar_dist.training.pretrain import initial_objective, open_streams, plan
-from aar_dist.training.pretrained import load_config
 from aar_dist.training.ranks import Ranks
 from aar_dist.training.run_directory import RunDirectory
-from aar_dist.training.task import open_task, resolved
 
 
 @pytest.fixture

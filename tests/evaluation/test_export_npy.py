@@ -16,7 +16,7 @@ from aar_dist.shards.build import BuildOptions, build
 from aar_dist.stream.config import DataConfig, MixtureConfig
 from aar_dist.stream.loader import open_stream
 from aar_dist.stream.windows import WindowConfig, open_windows
-from aar_dist.training.folds import keep_folds
+from aar_dist.training.finetuning.folds import keep_folds
 
 CLASSES = ("eat", "rest", "walk")
 LENGTH_S, LONGEST = 2.0, 60

@@ -7,7 +7,7 @@ import pytest
 from aar_dist.base.errors import ConfigError, StorageError
 from aar_dist.evaluation import fold_jobs
 from aar_dist.evaluation.fold_jobs import FoldJob, carry_out
-from aar_dist.training.finetune_config import FinetuneConfig
+from aar_dist.training.finetuning.config import FinetuneConfig
 
 
 @pytest.fixture

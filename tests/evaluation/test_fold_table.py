@@ -8,7 +8,7 @@ from rich.console import Console
 
 from aar_dist.evaluation.fold_jobs import FoldJob, Outcome
 from aar_dist.evaluation.fold_table import FoldTable
-from aar_dist.training.finetune_config import FinetuneConfig
+from aar_dist.training.finetuning.config import FinetuneConfig
 
 
 def job(out: Path, method: str, fold: int, kind="network") -> FoldJob:

@@ -19,8 +19,8 @@ from aar_dist.evaluation.folds import (
 )
 from aar_dist.stream.config import DataConfig
 from aar_dist.stream.windows import WindowConfig, open_windows
-from aar_dist.training.folds import keep_folds, read_folds
-from aar_dist.training.split import SplitConfig, sides
+from aar_dist.training.finetuning.folds import keep_folds, read_folds
+from aar_dist.training.finetuning.split import SplitConfig, sides
 
 COWS = [f"herd/{i}" for i in range(10)]
 

@@ -13,8 +13,8 @@ from aar_dist.evaluation.folds import folds_of
 from aar_dist.evaluation.in_folds import baseline_in_fold
 from aar_dist.stream.config import DataConfig
 from aar_dist.stream.windows import WindowConfig, open_windows
-from aar_dist.training.folds import Fold, Folds
-from aar_dist.training.predictions import write
+from aar_dist.training.finetuning.folds import Fold, Folds
+from aar_dist.training.finetuning.predictions import write
 
 
 @pytest.fixture(scope="module")

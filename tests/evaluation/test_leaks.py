@@ -17,7 +17,7 @@ from aar_dist.evaluation.tracks import Track, tracks_of_recordings, tracks_of_sh
 from aar_dist.recordings.contract import find_recordings
 from aar_dist.recordings.write import SensorData, dataset_to_hdf5
 from aar_dist.shards.build import BuildOptions, build
-from aar_dist.training.folds import keep_folds
+from aar_dist.training.finetuning.folds import keep_folds
 
 RNG = np.random.default_rng(5)
 START = np.datetime64("2024-05-13T14:00:00.000")

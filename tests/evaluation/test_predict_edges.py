@@ -25,7 +25,7 @@ from aar_dist.store.checkpoint import build_objective
 from aar_dist.store.registry import Store
 from aar_dist.stream.config import DataConfig
 from aar_dist.training.config import ENCODER
-from aar_dist.training.finetune_config import CLASSIFICATION, RESOLVED, FinetuneConfig
+from aar_dist.training.finetuning.config import CLASSIFICATION, RESOLVED, FinetuneConfig
 
 CHANNELS = ["acc.x", "acc.y", "acc.z"]
 CLASSES = ["rest", "walk", "run"]

@@ -10,8 +10,8 @@ from aar_dist.evaluation.fold_jobs import FoldJob
 from aar_dist.evaluation.results import gather, read_predictions
 from aar_dist.evaluation.results_text import as_markdown
 from aar_dist.stream.windows import WindowTable
-from aar_dist.training.finetune_config import FinetuneConfig
-from aar_dist.training.predictions import Predictions, write
+from aar_dist.training.finetuning.config import FinetuneConfig
+from aar_dist.training.finetuning.predictions import Predictions, write
 
 CLASSES = ("rest", "walk", "run")
 SUBJECTS = ("herd/a", "herd/b", "herd/c", "herd/d")

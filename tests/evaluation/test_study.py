@@ -14,7 +14,7 @@ from aar_dist.evaluation.study import _placed, open_study
 from aar_dist.store.checkpoint import verified
 from aar_dist.store.registry import Store
 from aar_dist.stream.config import DataConfig
-from aar_dist.training.finetune_config import CrossValidationConfig, FinetuneConfig
+from aar_dist.training.finetuning.config import CrossValidationConfig, FinetuneConfig
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,9 @@ from aar_dist.store.checkpoint import specs, verified
 from aar_dist.stream.batch import SegmentBatch
 from aar_dist.training.config import DeepSpeedConfig
 from aar_dist.training.engine import Engine
-from aar_dist.training.finetune import initial_objective
-from aar_dist.training.finetune_config import CLASSIFICATION, FinetuneConfig, FinetuneTrainConfig
-from aar_dist.training.freezing import FreezeConfig
+from aar_dist.training.finetuning.config import CLASSIFICATION, FinetuneConfig, FinetuneTrainConfig
+from aar_dist.training.finetuning.finetune import initial_objective
+from aar_dist.training.finetuning.freezing import FreezeConfig
 from aar_dist.training.group import process_group
 from aar_dist.training.ranks import Ranks, barrier
 

@@ -6,8 +6,8 @@ argv: flags of launch/finetune.py without --fold and --out, then the folder for 
 import sys
 from pathlib import Path
 
-from aar_dist.training.finetune import finetune
-from aar_dist.training.pretrained import load_config
+from aar_dist.training.finetuning.finetune import finetune
+from aar_dist.training.finetuning.pretrained import load_config
 
 *flags, out = sys.argv[1:]
 for fold in (0, 1):

@@ -22,7 +22,7 @@ from aar_dist.stream.loader import open_stream
 from aar_dist.training import checkpoints, saving
 from aar_dist.training.config import SCHEMA, PretrainConfig, recipe
 from aar_dist.training.engine import Engine
-from aar_dist.training.freezing import FreezeConfig, freeze
+from aar_dist.training.finetuning.freezing import FreezeConfig, freeze
 from aar_dist.training.group import process_group
 from aar_dist.training.health.retention import Retention
 from aar_dist.training.pretrain import initial_objective

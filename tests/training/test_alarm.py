@@ -1,28 +1,16 @@
 """An error of one rank ends them all, with its line, printed once; what all have is told once."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-
-from aar_dist.training.ranks import free_port
+from launching import ends, group
 
 SCRIPT = Path(__file__).with_name("alarm_script.py")
 
 
 def launch(what: str, world: int) -> list[tuple[int, str]]:
     """Exit code and error output of each rank."""
-    port = str(free_port())
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, SCRIPT, str(rank), str(world), port, what],
-            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-        )
-        for rank in range(world)
-    ]  # fmt: skip
-    said = [rank.communicate(timeout=60)[1] for rank in ranks]
-    return [(rank.returncode, text) for rank, text in zip(ranks, said, strict=True)]
+    return [(code, told) for code, _, told in ends(group(SCRIPT, world, what))]
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,10 @@
 """What we lean on in DeepSpeed, on two ranks: an upgrade that changes it must say so here."""
 
-import json
-import subprocess
+from pathlib import Path
 
 import pytest
 from deepspeed.runtime.constants import GRADIENT_CLIPPING_DEFAULT
-from launching import DEEPSPEED, ROOT, environment, free_port
+from launching import both_ranks
 
 from aar_dist.training.config import DeepSpeedConfig, TrainConfig
 from aar_dist.training.options import ds_json
@@ -20,13 +19,7 @@ TRIALS = ("0:fp32:0:none", "0:autocast:0:none", "0:bf16:0:none", "1:fp32:0:none"
 def said(tmp_path_factory):
     """What both ranks report for each trial."""
     out = tmp_path_factory.mktemp("engine")
-    script = str(ROOT / "tests" / "training" / "engine_script.py")
-    launcher = [DEEPSPEED, "--num_accelerators", "2", "--master_port", str(free_port())]
-    done = subprocess.run(
-        [*launcher, script, str(out), *TRIALS], env=environment(), cwd=ROOT, capture_output=True, text=True, timeout=240
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return [json.loads((out / f"rank_{rank}.json").read_text()) for rank in (0, 1)]
+    return both_ranks(Path(__file__).with_name("engine_script.py"), out, *TRIALS)
 
 
 @pytest.mark.launch

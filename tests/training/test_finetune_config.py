@@ -7,9 +7,9 @@ from finetune_toys import publish_backbone
 
 from aar_dist.base.config import dump, load
 from aar_dist.base.errors import CheckpointError, ConfigError
-from aar_dist.training.finetune_config import SCHEMA
+from aar_dist.training.finetuning.config import SCHEMA
+from aar_dist.training.finetuning.pretrained import check_architecture, load_config, pinned, source_of
 from aar_dist.training.patience import Patience
-from aar_dist.training.pretrained import check_architecture, load_config, pinned, source_of
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs" / "finetune").glob("*.yaml"))
 

@@ -1,12 +1,10 @@
 """Which parameters move, at each ZeRO stage, and from where: DeepSpeed's silent failures do not happen."""
 
-import json
-import subprocess
 from pathlib import Path
 
 import pytest
 from finetune_toys import publish_backbone
-from launching import DEEPSPEED, environment, free_port
+from launching import both_ranks
 
 pytestmark = pytest.mark.launch
 
@@ -20,13 +18,7 @@ def said(tmp_path_factory) -> list[dict]:
     """What both ranks report."""
     root = tmp_path_factory.mktemp("freezing")
     source = publish_backbone(root / "store").path
-    script = Path(__file__).with_name("finetune_script.py")
-    command = [DEEPSPEED, "--num_accelerators", "2", "--master_port", str(free_port()), str(script)]
-    done = subprocess.run(
-        [*command, str(root), str(source), *TRIALS], env=environment(), capture_output=True, text=True, timeout=240
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return [json.loads((root / f"rank_{rank}.json").read_text()) for rank in (0, 1)]
+    return both_ranks(Path(__file__).with_name("finetune_script.py"), root, source, *TRIALS)
 
 
 @pytest.mark.parametrize("name", TRIALS)

@@ -21,7 +21,7 @@ from aar_dist.store.registry import Store, resolve
 from aar_dist.stream.config import DataConfig
 from aar_dist.stream.windows import WindowConfig, open_windows, window_stream
 from aar_dist.training.checkpoints import best, read
-from aar_dist.training.finetune import main
+from aar_dist.training.finetuning.finetune import main
 
 pytestmark = pytest.mark.launch
 

@@ -14,9 +14,9 @@ from aar_dist.shards.build import BuildOptions, build
 from aar_dist.stream.config import DataConfig
 from aar_dist.stream.windows import WindowConfig, open_windows
 from aar_dist.training.config import ENCODER
-from aar_dist.training.finetune_config import CLASSIFICATION, FinetuneConfig, FinetuneTrainConfig
-from aar_dist.training.split import SplitConfig, hold_out, sides
-from aar_dist.training.task import open_task, resolved
+from aar_dist.training.finetuning.config import CLASSIFICATION, FinetuneConfig, FinetuneTrainConfig
+from aar_dist.training.finetuning.split import SplitConfig, hold_out, sides
+from aar_dist.training.finetuning.task import open_task, resolved
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import launching
 import psutil
 import pytest
-from launching import finish, rank_process, signal_at_step, start
+from launching import finish, group, rank_process, signal_at_step, start
 
 from aar_dist.base import last_word
 from aar_dist.base.errors import ConfigError
@@ -21,7 +22,6 @@ from aar_dist.training.health.hang import HANG_EXIT
 from aar_dist.training.health.pulse import Standing
 from aar_dist.training.health.stacks import ASK, path_of
 from aar_dist.training.health.verdict import Place, verdict
-from aar_dist.training.ranks import free_port
 from aar_dist.training.tracking import NoTracker
 
 SCRIPT = Path(__file__).with_name("health_script.py")
@@ -78,19 +78,12 @@ def test_one_rank_alone():
 
 
 def launch(folder: Path, what: str, world: int) -> list[subprocess.Popen]:
-    port = str(free_port())
-    return [
-        subprocess.Popen(
-            [sys.executable, SCRIPT, str(rank), str(world), port, str(folder), what],
-            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-        )
-        for rank in range(world)
-    ]  # fmt: skip
+    return group(SCRIPT, world, folder, what)
 
 
 def ends(ranks: list[subprocess.Popen]) -> list[tuple[int, str]]:
-    said = [rank.communicate(timeout=90)[1] for rank in ranks]
-    return [(rank.returncode, text) for rank, text in zip(ranks, said, strict=True)]
+    """Exit code and error output of each."""
+    return [(code, told) for code, _, told in launching.ends(ranks)]
 
 
 def wait_until(true: Callable[[], bool]) -> None:

@@ -14,12 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.distributed import HashStore
 
+from aar_dist.base.code import code_hash
 from aar_dist.base.errors import ConfigError, StorageError
-from aar_dist.training.alarm import PULSE
 from aar_dist.training.config import DeepSpeedConfig
 from aar_dist.training.meeting.agreement import Terms, clock_warnings, config_hash, disagreements, strangers, token
+from aar_dist.training.meeting.alarm import PULSE
 from aar_dist.training.meeting.compare import changed_keys, complaints, one_complaint, remarks
-from aar_dist.training.meeting.facts import Facts, code_hash
+from aar_dist.training.meeting.facts import Facts
 from aar_dist.training.meeting.hostfile import parse_hostfile, read_hostfile
 from aar_dist.training.meeting.launcher import Launcher, check_hostfile, find_launcher, launcher_flags
 from aar_dist.training.meeting.machine import file_system, shm_problem

@@ -1,11 +1,10 @@
 """Activation checkpointing changes memory and nothing else: alone to the bit, and on two ranks at every ZeRO stage."""
 
-import json
-import subprocess
+from pathlib import Path
 
 import pytest
 import torch
-from launching import DEEPSPEED, ROOT, environment, free_port
+from launching import both_ranks
 
 from aar_dist.models.transformer import AAREncoder
 from aar_dist.objectives.masked import MaskedReconstruction
@@ -76,13 +75,7 @@ def test_without_gradients_a_layer_is_computed_once(segments):
 def said(tmp_path_factory) -> list[dict]:
     """What both ranks report of each stage."""
     out = tmp_path_factory.mktemp("recompute")
-    script = str(ROOT / "tests" / "training" / "recompute_script.py")
-    launcher = [DEEPSPEED, "--num_accelerators", "2", "--master_port", str(free_port())]
-    done = subprocess.run(
-        [*launcher, script, str(out), *TRIALS], env=environment(), cwd=ROOT, capture_output=True, text=True, timeout=240
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return [json.loads((out / f"rank_{rank}.json").read_text()) for rank in (0, 1)]
+    return both_ranks(Path(__file__).with_name("recompute_script.py"), out, *TRIALS)
 
 
 @pytest.mark.launch

@@ -18,7 +18,7 @@ ACCUMULATED = {"train.micro_batch_size": 8}
 @pytest.mark.parametrize(
     ("stage", "more", "then"),
     [
-        (1, {}, {}),
+        pytest.param(1, {}, {}, marks=pytest.mark.slow),  # tests/cluster/test_chaos.py kills at this stage
         (2, ACCUMULATED, {"data.resident": "always"}),  # it goes on with segments cut on the device
         (3, {"deepspeed.zero_options": '{"stage3_param_persistence_threshold": 0}'}, {}),
     ],

@@ -10,8 +10,9 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
+from launching import ends, group
 
-from aar_dist.training.ranks import Ranks, free_port
+from aar_dist.training.ranks import Ranks
 from aar_dist.training.stopping import stopper
 from aar_dist.training.stopping.deadline import MARGIN_S, UNKNOWN_SAVE_S, Deadline
 from aar_dist.training.stopping.launcher import Launcher
@@ -21,13 +22,7 @@ ALONE = Ranks(0, 1, 0, 1)
 
 
 def test_all_ranks_stop_in_the_same_micro_batch_soon_after_one_was_asked():
-    port = str(free_port())
-    script = Path(__file__).with_name("stopper_script.py")
-    ranks = [
-        subprocess.Popen([sys.executable, script, str(rank), "2", port], stdout=subprocess.PIPE, text=True)
-        for rank in range(2)
-    ]
-    said = [rank.communicate(timeout=60)[0] for rank in ranks]
+    said = [told for _, told, _ in ends(group(Path(__file__).with_name("stopper_script.py"), 2))]
     assert said[0] == said[1]
     step, micro, reason = said[0].strip().split(maxsplit=2)
     assert (step, reason) == ("2", "rank 1 got SIGTERM")

@@ -11,12 +11,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aar_dist.base.code import code_version
 from aar_dist.base.errors import ConfigError
 from aar_dist.stream.batch import SegmentBatch
 from aar_dist.training import tracking
 from aar_dist.training.ranks import Ranks
 from aar_dist.training.tracking import nodes, privacy
-from aar_dist.training.tracking.code import code_version
 from aar_dist.training.tracking.config import TrackingConfig, mode_of
 from aar_dist.training.tracking.record import Record
 from aar_dist.training.tracking.rows import Steps

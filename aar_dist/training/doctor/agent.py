@@ -47,7 +47,8 @@ def _whole(checks: Callable[[Wanted], Iterator[Finding]], wanted: Wanted) -> Ite
 
 def facts() -> dict[str, Any]:
     """What is compared between hosts."""
-    from aar_dist.training.meeting.facts import code_hash, device_name, versions
+    from aar_dist.base.code import code_hash
+    from aar_dist.training.meeting.facts import device_name, versions
 
     return {"code": code_hash(), "versions": versions(), "device": device_name(0), "address": first_address()}
 

@@ -4,11 +4,8 @@ name -> Patient -> ask({"do": …}) -> answer
 """
 
 import json
-import os
 import queue
-import shlex
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -17,17 +14,15 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from aar_dist.base.carried import of_launcher
+from aar_dist.base.ssh import AT_ONCE, ssh, there
 from aar_dist.training.doctor.agent import READY
 from aar_dist.training.doctor.launch import launcher_environment
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-CONNECT_S = 10
 START_S, ANSWER_S, FAREWELL_S = 90.0, 60.0, 5.0
 """Longest wait for a host to start Python, for an answer, for it to end."""
-SSH = ("ssh", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={CONNECT_S}")
-AT_ONCE = 64
 
 
 class Unreachable(Exception):
@@ -40,7 +35,7 @@ class Patient:
     def __init__(self, name: str) -> None:
         self.name = name
         self._process = subprocess.Popen(
-            [*SSH, name, "--", remote_command()],
+            ssh(name, agent()),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
         )  # fmt: skip
         self._lines: queue.Queue[str | None] = queue.Queue()
@@ -109,15 +104,10 @@ class Patient:
             self._errors.append(line)
 
 
-def remote_command() -> str:
-    """The agent in the same folder, with the same Python and code, as DeepSpeed starts ranks."""
-    paths = os.pathsep.join([os.getcwd(), *filter(None, [os.environ.get("PYTHONPATH")])])
+def agent() -> list[str]:
+    """The command of the agent, which sees what DeepSpeed would export to ranks."""
     file = launcher_environment()
-    variables = {**(of_launcher(file.read_text()) if file else {}), "PYTHONPATH": paths}
-    exports = [f"{name}={value}" for name, value in variables.items()]
-    return f"cd {shlex.quote(os.getcwd())} && exec " + shlex.join(
-        ["env", *exports, sys.executable, "-m", "aar_dist.training.doctor.agent"]
-    )
+    return there("aar_dist.training.doctor.agent", variables=of_launcher(file.read_text()) if file else {})
 
 
 def on_all(work: Callable[[T], R], items: Sequence[T]) -> list[R | Unreachable]:

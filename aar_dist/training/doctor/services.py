@@ -11,9 +11,9 @@ import urllib.request
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
+from aar_dist.base.code import SHORT
 from aar_dist.base.errors import AarError, one_line
 from aar_dist.training.doctor.finding import Finding, Wanted, ok, problem, warning
-from aar_dist.training.meeting.facts import SHORT
 
 PATIENCE_S = 4.0
 SERVER = "https://api.wandb.ai"

@@ -6,14 +6,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import torch
 
+from aar_dist.base.code import PACKAGE, code_hash
 from aar_dist.base.errors import AarError, one_line
 from aar_dist.training import environment
 from aar_dist.training.doctor.finding import Finding, Wanted, ok, problem, warning
-from aar_dist.training.meeting.facts import code_hash, versions
+from aar_dist.training.meeting.facts import versions
 
 WARM = "from aar_dist.training.group import compile_helper; compile_helper()"
 WARM_S = 600
@@ -39,9 +39,7 @@ def _versions() -> Finding:
 
 
 def _code() -> Finding:
-    import aar_dist
-
-    return ok("code", f"aar_dist {code_hash()} in {Path(aar_dist.__file__).parent}")
+    return ok("code", f"aar_dist {code_hash()} in {PACKAGE}")
 
 
 def _device() -> Finding:

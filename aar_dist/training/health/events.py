@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from aar_dist.base import storage
+from aar_dist.base import json_lines, storage
 from aar_dist.training.metrics import Row, read_rows
 from aar_dist.training.tracking import Run
 
@@ -38,9 +38,8 @@ class Events:
     ) -> None:
         """Write an event down and alert people; ``more`` stands beside it in the file."""
         said = {"kind": kind, "level": level, "title": title, "text": text, "step": step, **more}
-        line = json.dumps({"time": datetime.now(UTC).isoformat(timespec="seconds"), **said})
-        with storage.one_line_errors(self.path), open(self.path, "a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        with storage.one_line_errors(self.path):
+            json_lines.append(self.path, {"time": datetime.now(UTC).isoformat(timespec="seconds"), **said})
         if alert and (kind not in OF_STEPS or step > self._told):
             self._tracker.alert(title, text, level)
 

@@ -4,7 +4,6 @@ The store lives in rank 0's process, and if that is stopped it answers nothing, 
 """
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -12,6 +11,7 @@ from typing import Any, TypeVar
 from torch.distributed import Store, TCPStore  # type: ignore[attr-defined]
 
 from aar_dist.training.health.bounded import Bounded
+from aar_dist.training.meeting.store import meeting_point
 
 T = TypeVar("T")
 
@@ -28,7 +28,7 @@ class Talk:
     @classmethod
     def connect(cls) -> "Talk":
         """To the store of this launch."""
-        address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        address, port = meeting_point()
         return cls(TCPStore(address, port, is_master=False, timeout=timedelta(seconds=30), wait_for_workers=False))
 
     def asked(self, seconds: float) -> bool:

@@ -3,24 +3,20 @@
 this process -> Facts -> JSON -> rank 0 -> complaints
 """
 
-import hashlib
 import json
 import os
 import platform
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 import torch
 
-import aar_dist
+from aar_dist.base.code import code_hash
 from aar_dist.training import environment
 from aar_dist.training.meeting.machine import machine_problems
 from aar_dist.training.ranks import Ranks
 
 PACKAGES = ("deepspeed", "numpy", "pyarrow")
-SHORT = 12
-"""Hex digits of a hash that people are shown."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,16 +63,6 @@ def facts_of(ranks: Ranks) -> Facts:
         device=device_name(ranks.local_rank),
         problems=tuple(machine_problems(ranks)),
     )
-
-
-def code_hash(package: Path | None = None) -> str:
-    """Hash of a package's sources, whatever their order, dates and place. Takes 15 ms."""
-    root = package or Path(aar_dist.__file__).parent
-    digest = hashlib.sha256()
-    for file in sorted(root.rglob("*.py")):
-        digest.update(f"{file.relative_to(root).as_posix()}\0".encode())
-        digest.update(hashlib.sha256(file.read_bytes()).digest())
-    return digest.hexdigest()[:SHORT]
 
 
 def versions() -> dict[str, str]:

@@ -24,8 +24,8 @@ from typing import ParamSpec, TypeVar
 from torch.distributed import HashStore, PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 
 from aar_dist.base.errors import AarError, ConfigError, PassingError
-from aar_dist.training.alarm import Alarm, alarm
 from aar_dist.training.meeting import agreement
+from aar_dist.training.meeting.alarm import Alarm, alarm
 from aar_dist.training.meeting.compare import complaints, one_complaint, remarks
 from aar_dist.training.meeting.facts import Facts, facts_of
 from aar_dist.training.meeting.launcher import Launcher, check_hostfile, find_launcher

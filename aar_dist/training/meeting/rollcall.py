@@ -13,7 +13,7 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from aar_dist.base.errors import ConfigError, PassingError
 from aar_dist.base.wording import some
-from aar_dist.training.alarm import PULSE
+from aar_dist.training.meeting.alarm import PULSE
 from aar_dist.training.meeting.facts import Facts
 from aar_dist.training.ranks import Ranks
 

@@ -11,9 +11,10 @@ import os
 import sys
 import threading
 from collections.abc import Sequence
-from pathlib import Path
 
 import psutil
+
+from aar_dist.training.meeting.launcher import launcher_flags
 
 log = logging.getLogger(__name__)
 
@@ -81,5 +82,4 @@ def _runner(launcher: int) -> int | None:
     if LAUNCH not in _command(launcher):
         return None
     runner = _parent(launcher)
-    words = _command(runner)[:3] if runner else ()
-    return runner if any(Path(word).name == "deepspeed" for word in words) else None
+    return runner if runner and launcher_flags(_command(runner)) is not None else None

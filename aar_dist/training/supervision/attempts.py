@@ -1,10 +1,11 @@
 """RUN/attempts.jsonl: a line for each time the run was started, and the table made of them."""
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from aar_dist.base import json_lines
 
 NAME = "attempts.jsonl"
 
@@ -44,23 +45,13 @@ class Attempt:
 
 
 def append(run: Path, attempt: Attempt) -> None:
-    """Write a line, forced onto the disk. Raises ``OSError``."""
-    with open(run / NAME, "a+b") as file:
-        # A line that a full disk has cut off must not swallow this one.
-        torn = file.tell() and (file.seek(-1, 2), file.read(1))[1] != b"\n"
-        file.write(b"\n" * bool(torn) + json.dumps(asdict(attempt)).encode() + b"\n")
+    """Write a line. Raises ``OSError``."""
+    json_lines.append(run / NAME, asdict(attempt))
 
 
 def read(run: Path) -> list[Attempt]:
-    """All whole lines."""
-    path = run / NAME
-    found = []
-    for line in path.read_text().splitlines() if path.exists() else []:
-        try:
-            found.append(Attempt(**json.loads(line)))
-        except (ValueError, TypeError):
-            continue
-    return found
+    """All that are recorded."""
+    return [Attempt(**made) for made in json_lines.read(run / NAME)]
 
 
 def lost_s(attempts: Sequence[Attempt]) -> list[float | None]:

@@ -3,15 +3,15 @@
 answering, swept of leftovers -> (launch) -> lost? asked to stop? -> swept
 """
 
-import os
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from aar_dist.base.ssh import there
 from aar_dist.training.supervision import leftovers
 from aar_dist.training.supervision.hosts import Host, silent
 
+LEFTOVERS = "aar_dist.training.supervision.leftovers"
 HERE = "this machine"
 ANSWER_S = 10.0
 """A host that has not run a command by then does not answer."""
@@ -46,7 +46,7 @@ class Cluster:
     def sweep(self, hosts: Sequence[Host], grace_s: float) -> None:
         """End what is left of the run on these hosts, as far as they answer."""
         if self.remote:
-            failed = silent(hosts, leftovers_command(self._run, f"--grace={grace_s}"), grace_s + 2 * ANSWER_S)
+            failed = silent(hosts, there(LEFTOVERS, self._run, f"--grace={grace_s}"), grace_s + 2 * ANSWER_S)
             self.silent |= failed
             names = {host.name for host in hosts} - failed.keys()
             self._swept |= {host for host in self.hosts if host.name in names}
@@ -57,7 +57,7 @@ class Cluster:
     def ask(self, hosts: Sequence[Host]) -> None:
         """Ask all ranks to stop."""
         if self.remote:
-            silent(hosts, leftovers_command(self._run, "--ask"), ANSWER_S)
+            silent(hosts, there(LEFTOVERS, self._run, "--ask"), ANSWER_S)
         else:
             leftovers.ask(self._run)
 
@@ -75,10 +75,3 @@ class Cluster:
         for host in hosts:
             self._missed[host.name] = self._missed[host.name] + 1 if host.name in missing else 0
         return [host.name for host in hosts if self._missed[host.name] >= MISSES]
-
-
-def leftovers_command(run: str, *options: str) -> list[str]:
-    """The command that deals with what is left of a run on another host: in the same folder, with the same code."""
-    paths = os.pathsep.join([os.getcwd(), *filter(None, [os.environ.get("PYTHONPATH")])])
-    module = ["-m", "aar_dist.training.supervision.leftovers", run, *options]
-    return ["env", f"--chdir={os.getcwd()}", f"PYTHONPATH={paths}", sys.executable, *module]

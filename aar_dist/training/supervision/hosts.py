@@ -3,17 +3,14 @@
 hostfile -> [Host] -> answering (ssh, all at once) -> spread(ranks) -> [Host] of this attempt
 """
 
-import shlex
 import subprocess
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from aar_dist.base.ssh import AT_ONCE, ssh
 from aar_dist.training.meeting.hostfile import read_hostfile
-
-AT_ONCE = 64
-CONNECT_S = 5
 
 
 @dataclass(frozen=True)
@@ -52,10 +49,9 @@ def on_each(hosts: Iterable[Host], command: Sequence[str], timeout_s: float) -> 
 
 
 def _ssh(name: str, command: Sequence[str], timeout_s: float) -> str | Silent:
-    words = ["ssh", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={CONNECT_S}", name, "--"]
     try:
         done = subprocess.run(
-            [*words, shlex.join(command)], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout_s,
+            ssh(name, command), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout_s,
             start_new_session=True,  # the Ctrl-C of a terminal is for the supervisor
         )  # fmt: skip
     except subprocess.TimeoutExpired:

@@ -5,8 +5,8 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
+from aar_dist.base.cli import Parser
 from aar_dist.base.config import arguments
 from aar_dist.base.errors import ConfigError, user_entry
 from aar_dist.training.config import RunConfig
@@ -18,13 +18,6 @@ from aar_dist.training.supervision.launching import Patience
 from aar_dist.training.supervision.supervisor import supervise
 
 USAGE = "supervise.py [--hostfile F] [--num_accelerators N] … SCRIPT --config FILE --out RUN …"
-
-
-class Parser(argparse.ArgumentParser):
-    """Whose errors are ours."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{message}; expected: {USAGE}")
 
 
 @user_entry
@@ -61,7 +54,7 @@ def configuration(script: Sequence[str]) -> RunConfig:
     if not Path(name).is_file():
         raise ConfigError(f"{name}: no such training script")
     if Path(name).name == "finetune.py":
-        from aar_dist.training.pretrained import load_config
+        from aar_dist.training.finetuning.pretrained import load_config
 
         return load_config(flags)
     if Path(name).name == "pretrain.py":
@@ -81,7 +74,7 @@ def show(run: Path) -> None:
 
 
 def _parser() -> Parser:
-    parser = Parser("supervise.py", usage=USAGE, description=__doc__, allow_abbrev=False)
+    parser = Parser(__doc__, prog="supervise.py", usage=USAGE)
     parser.add_argument("--status", metavar="RUN", help="show the attempts of a run, and leave")
     parser.add_argument("--hostfile", help="lines of NAME slots=N; default: this machine alone")
     parser.add_argument("--num_accelerators", type=int, help="ranks of this machine; default: its GPUs, or 1")

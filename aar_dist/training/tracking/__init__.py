@@ -19,10 +19,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
-import aar_dist
+from aar_dist.base.code import PACKAGE, code_version
 from aar_dist.base.errors import one_line
+from aar_dist.base.ssh import python_path
 from aar_dist.training.supervision.leftovers import MARK
-from aar_dist.training.tracking.code import code_version
 from aar_dist.training.tracking.config import TrackingConfig, mode_of
 from aar_dist.training.tracking.privacy import environment, scrubbed, without_secrets
 from aar_dist.training.tracking.record import Attempt, End, Level, Record
@@ -158,8 +158,7 @@ class Tracker(NoTracker):
 def _follower(root: Path, mode: str, attempt: int) -> subprocess.Popen[str] | None:
     if mode == "disabled":
         return None
-    package = str(Path(aar_dist.__file__).parents[1])
-    paths = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
+    paths = python_path(str(PACKAGE.parent))
     (root / "log").mkdir(parents=True, exist_ok=True)
     with open(root / "log" / "wandb.log", "a") as told:
         return subprocess.Popen(

@@ -17,7 +17,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from aar_dist.base import storage
+from aar_dist.base import json_lines, storage
+from aar_dist.base.locks import locked
 
 Level = Literal["info", "warn", "error"]
 End = Literal["finished", "stopped", "failed"]
@@ -98,28 +99,28 @@ class Record:
 
     def attempts(self) -> list[Attempt]:
         """All launches so far."""
-        return [Attempt(**one) for one in _read_lines(self._attempts) if "started_s" in one]
+        return [Attempt(**one) for one in json_lines.read(self._attempts) if "started_s" in one]
 
     def end_of(self, number: int) -> End | None:
         """How this launch ended; None while it goes on, or if it was killed."""
-        said = [one["ended"] for one in _read_lines(self._attempts) if "ended" in one and one["number"] == number]
+        said = [one["ended"] for one in json_lines.read(self._attempts) if "ended" in one and one["number"] == number]
         return said[-1] if said else None
 
     def add_attempt(self, attempt: Attempt) -> None:
         """A launch begins."""
-        _append(self._attempts, asdict(attempt))
+        json_lines.append(self._attempts, asdict(attempt))
 
     def end_attempt(self, number: int, how: End) -> None:
         """The launch ends."""
-        _append(self._attempts, {"number": number, "ended": how, "at_s": round(time.time(), 3)})
+        json_lines.append(self._attempts, {"number": number, "ended": how, "at_s": round(time.time(), 3)})
 
     def alerts(self) -> list[Alert]:
         """All messages so far."""
-        return [Alert(**one) for one in _read_lines(self.folder / "alerts.jsonl")]
+        return [Alert(**one) for one in json_lines.read(self.folder / "alerts.jsonl")]
 
     def add_alert(self, title: str, text: str, level: Level) -> None:
         """Leave a message; whoever sends for this run sends it."""
-        _append(self.folder / "alerts.jsonl", asdict(Alert(title, text, level, round(time.time(), 3))))
+        json_lines.append(self.folder / "alerts.jsonl", asdict(Alert(title, text, level, round(time.time(), 3))))
 
     def shard_sets(self) -> list[dict[str, Any]]:
         """``url``, ``identity``, ``shards`` (name -> sha256) of each."""
@@ -143,9 +144,7 @@ class Record:
         another is."""
         self.folder.mkdir(parents=True, exist_ok=True)
         file = open(self.folder / ".sending", "a+")  # noqa: SIM115 (held as long as it sends)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        if not locked(file):
             file.close()
             return None
         file.truncate(0)
@@ -169,27 +168,6 @@ class Record:
             except OSError:
                 return True
         return False
-
-
-def _append(path: Path, value: Mapping[str, Any]) -> None:
-    """One write, so that lines of several processes do not mix."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    try:
-        os.write(descriptor, (json.dumps(value) + "\n").encode())
-    finally:
-        os.close(descriptor)
-
-
-def _read_lines(path: Path) -> list[dict[str, Any]]:
-    """Whole lines; one that a kill has cut is left out."""
-    found = []
-    for line in path.read_text().splitlines() if path.exists() else []:
-        try:
-            found.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
-    return found
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:

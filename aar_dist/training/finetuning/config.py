@@ -8,8 +8,8 @@ from aar_dist.models.backbone import Backbone
 from aar_dist.objectives.base import Objective
 from aar_dist.stream.windows import WindowConfig
 from aar_dist.training.config import ENCODER, LINKS, AdamConfig, LoopConfig, RunConfig, StoreConfig, require
-from aar_dist.training.freezing import FreezeConfig
-from aar_dist.training.split import SplitConfig
+from aar_dist.training.finetuning.freezing import FreezeConfig
+from aar_dist.training.finetuning.split import SplitConfig
 
 CLASSIFICATION = "aar_dist.objectives.classification.Classification"
 

@@ -16,8 +16,8 @@ from aar_dist.objectives.regression import Regression
 from aar_dist.stream.cuts import channels_of
 from aar_dist.stream.source import Source, first_rows
 from aar_dist.stream.windows import WindowTable, open_windows
-from aar_dist.training.finetune_config import FinetuneConfig
-from aar_dist.training.split import Sides, select, sides
+from aar_dist.training.finetuning.config import FinetuneConfig
+from aar_dist.training.finetuning.split import Sides, select, sides
 
 
 @dataclass(frozen=True, kw_only=True)

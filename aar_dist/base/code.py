@@ -1,5 +1,6 @@
 """Which code ran: version, commit, and a hash that tells two copies apart where there is no commit."""
 
+import hashlib
 import subprocess
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -10,6 +11,8 @@ import aar_dist
 
 PACKAGE = Path(aar_dist.__file__).parent
 GIT_PATIENCE_S = 10.0
+SHORT = 12
+"""Hex digits of a hash that people are shown."""
 
 
 @dataclass(frozen=True)
@@ -32,14 +35,21 @@ class CodeVersion:
 
 def code_version(package: Path = PACKAGE) -> CodeVersion:
     """The code in this folder."""
-    from aar_dist.training.meeting.facts import code_hash  # brings torch, which the follower has no use for
-
     try:
         number = version("aar_dist")
     except PackageNotFoundError:
         number = "unknown"
     commit, dirty = _commit(package)
     return CodeVersion(number, code_hash(package), commit, dirty)
+
+
+def code_hash(package: Path = PACKAGE) -> str:
+    """Hash of a package's sources, whatever their order, dates and place. Takes 15 ms."""
+    digest = hashlib.sha256()
+    for file in sorted(package.rglob("*.py")):
+        digest.update(f"{file.relative_to(package).as_posix()}\0".encode())
+        digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()[:SHORT]
 
 
 def _commit(package: Path) -> tuple[str | None, bool | None]:

@@ -15,7 +15,7 @@ from aar_dist.base.errors import ConfigError
 from aar_dist.base.hashing import hash_int, word
 from aar_dist.base.wording import some
 from aar_dist.stream.windows import WindowTable
-from aar_dist.training.folds import SIDES, read_folds
+from aar_dist.training.finetuning.folds import SIDES, read_folds
 
 VALIDATION = word("selection")
 

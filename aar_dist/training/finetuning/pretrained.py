@@ -16,7 +16,7 @@ from aar_dist.base.errors import ConfigError, one_line
 from aar_dist.models.backbone import Backbone
 from aar_dist.store.checkpoint import Checkpoint, load_weights, specs
 from aar_dist.store.registry import SCHEME, resolve
-from aar_dist.training.finetune_config import SCHEMA, FinetuneConfig
+from aar_dist.training.finetuning.config import SCHEMA, FinetuneConfig
 
 FOLLOWED = ("segment_duration", "max_window_length", "normalize", "statistics", "sensors", "kinds")
 """What the stream hands on follows the pretraining's, unless the user says otherwise."""

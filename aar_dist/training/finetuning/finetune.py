@@ -20,18 +20,19 @@ from aar_dist.objectives.base import Objective
 from aar_dist.store.checkpoint import Checkpoint, build_objective, load_weights
 from aar_dist.stream.loader import SegmentStream
 from aar_dist.stream.windows import WindowTable, window_stream
-from aar_dist.training import checkpoints, finetune_card, predictions, publishing
+from aar_dist.training import checkpoints, publishing
 from aar_dist.training.config import recipe
-from aar_dist.training.finetune_config import RESOLVED, SCHEMA, FinetuneConfig
-from aar_dist.training.freezing import freeze
+from aar_dist.training.finetuning import card, predictions
+from aar_dist.training.finetuning.config import RESOLVED, SCHEMA, FinetuneConfig
+from aar_dist.training.finetuning.freezing import freeze
+from aar_dist.training.finetuning.pretrained import check_architecture, load_backbone, load_config, pinned, source_of
+from aar_dist.training.finetuning.task import Task, open_task, resolved, seen_by
 from aar_dist.training.loop import Job
 from aar_dist.training.meeting.meeting import meets
 from aar_dist.training.metrics import read_rows
-from aar_dist.training.pretrained import check_architecture, load_backbone, load_config, pinned, source_of
 from aar_dist.training.progress import Progress
 from aar_dist.training.ranks import Ranks, from_main
 from aar_dist.training.run import WEIGHTS, Plan, carry_out, place_of, tells_finished
-from aar_dist.training.task import Task, open_task, resolved, seen_by
 
 
 @user_entry
@@ -139,17 +140,17 @@ def _conclude(job: Job, progress: Progress, config: FinetuneConfig, head: ClassS
         weights,
         replace(progress, step=chosen.step),
         text=dump(RESOLVED, replace(config, objective=head)),
-        card=finetune_card.card(config, scores, task, about),
+        card=card.card(config, scores, task, about),
         metrics=scores or about,
         about={**about, **_rebuild(config, task)},
     )
     store = publishing.store_path(job.config, job.directory)
     said = {"step": progress.step, "model": told.reference, "path": str(told.path), "store": str(store)}
-    job.directory.finish({**said, "fold": config.split.fold, "scores": finetune_card.headline(scores)})
+    job.directory.finish({**said, "fold": config.split.fold, "scores": card.headline(scores)})
     early = f", stopped early (patience {config.train.patience})" if progress.step < job.total_steps else ""
     return [
         f"finished {progress.step} steps{early}, best at {chosen.step}: {told.reference} in {store}",
-        f"  test            {finetune_card.headline_text(scores)}",
+        f"  test            {card.headline_text(scores)}",
         f"  predictions     {job.directory.root}",
         f"  every number    {job.directory.metrics}",
     ]
@@ -188,7 +189,7 @@ def _tested(
         made = predictions.predict(model, stream, task.test, config.train.batch_size, job.engine.device, beat)
     scores = predictions.write(made, job.directory.root, config.split.fold, about)
     if not any("test/n" in row for row in read_rows(job.directory.metrics)):
-        tested = {f"test/{name}": value for name, value in finetune_card.headline(scores).items()}
+        tested = {f"test/{name}": value for name, value in card.headline(scores).items()}
         job.record({"step": step, "test/n": len(task.test), **tested})
     return scores
 
@@ -204,5 +205,5 @@ def _rebuild(config: FinetuneConfig, task: Task) -> dict[str, Any]:
     }
 
 
-if __name__ == "__main__":  # several ranks of a fold: deepspeed --module aar_dist.training.finetune
+if __name__ == "__main__":  # several ranks of a fold: deepspeed --module aar_dist.training.finetuning.finetune
     run_door(main)

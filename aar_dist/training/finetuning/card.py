@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from aar_dist.training.finetune_config import FinetuneConfig
-from aar_dist.training.task import Task
+from aar_dist.training.finetuning.config import FinetuneConfig
+from aar_dist.training.finetuning.task import Task
 
 HEADLINE = ("accuracy", "balanced_accuracy", "macro_f1", "mae", "rmse", "r")
 
