@@ -232,11 +232,12 @@ def test_leftovers_are_found_by_their_mark_and_nobody_elses_are_touched(family):
 def test_a_launcher_is_ended_without_a_signal_that_it_would_hand_on(tmp_path):
     """DeepSpeed's would run pkill on all hosts, for the launches of other runs too."""
     heard, there = tmp_path / "heard", tmp_path / "there"
-    script = f"trap 'touch {heard}' TERM INT HUP; touch {there}; while :; do sleep 0.1; done"
+    script = f"trap 'touch {heard}' TERM INT HUP; setsid sleep 987 & echo $! >{there}; while :; do sleep 0.1; done"
     watch = Watch(["bash", "-c", script], os.environ, RunDirectory(tmp_path), tmp_path / "said", tmp_path / "log")
-    until(there.exists)
+    until(lambda: there.exists() and there.read_text())
     watch.end()
     assert not heard.exists()
+    assert not psutil.pid_exists(int(there.read_text())), "what has a session of its own ends too, as pdsh's ssh"
 
 
 def test_the_first_to_speak_has_the_last_word(tmp_path, monkeypatch):

@@ -15,10 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+import psutil
+
 from aar_dist.base import last_word
 from aar_dist.training import checkpoints
 from aar_dist.training.metrics import last_step
 from aar_dist.training.run_directory import RunDirectory
+from aar_dist.training.supervision import leftovers
 from aar_dist.training.supervision.attempts import Attempt
 from aar_dist.training.supervision.saying import show
 
@@ -87,8 +90,12 @@ class Watch:
         ``deepspeed --hostfile`` ends every launch of this user on its hosts, those of other runs as well."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(LAST_WORDS_S)
+        started: list[psutil.Process] = []
+        with contextlib.suppress(psutil.Error):  # pdsh gives each ssh a session of its own
+            started = psutil.Process(self._process.pid).children(recursive=True)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
+        leftovers.kill(started)
         self._process.wait()
         self._look()
 
