@@ -1,5 +1,6 @@
 """The cache: one download, never above its limit, nothing lost to a kill, nothing removed that is in use."""
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -43,14 +44,19 @@ class Served:
 
 
 def on_disk(root: Path) -> int:
-    """Bytes below the cache folder, as they are at this moment."""
-    total = 0
+    """Bytes below the cache folder at one moment; 0 if it changed while we looked: a file that is named or removed
+    meanwhile would count beside what took its place."""
+    found = _files(root)
+    return sum(size for size, *_ in found.values()) if found == _files(root) else 0
+
+
+def _files(root: Path) -> dict[Path, tuple[int, int, int]]:
+    found = {}
     for path in root.glob("*/*"):
-        try:
-            total += path.stat().st_size
-        except FileNotFoundError:
-            continue
-    return total
+        with contextlib.suppress(FileNotFoundError):
+            about = path.stat()
+            found[path] = (about.st_size, about.st_ino, about.st_ctime_ns)
+    return found
 
 
 def test_a_file_is_fetched_once_and_outlives_the_program(tmp_path):

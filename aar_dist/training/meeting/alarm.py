@@ -55,7 +55,9 @@ class Alarm:
     def raise_(self, error: AarError) -> None:
         """Tell all ranks that this one has failed, and wait until they know. Where another rank had failed before,
         this process ends here with that one's line."""
-        alone = self._tell(one_line(error), error_line(error, self._name), USER_ERROR_EXIT)
+        line = error_line(error, self._name)
+        log.error("%s", line)
+        alone = self._tell(one_line(error), line, USER_ERROR_EXIT)
         error.alone, printed = bool(alone), alone is False
         with suppress(RuntimeError):
             printed |= self._store is not None and self._store.check([PRINTED])
@@ -80,8 +82,7 @@ class Alarm:
         self._over.set()
         if self._store is None:
             return None
-        with suppress(ValueError):  # we leave anyway, and have something to say; (not in the main thread)
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        _be_heard()
         with suppress(RuntimeError):  # rank 0 is gone, and the store with it
             mine = {"rank": self._ranks.rank, "text": text, "line": line, "exit": exit_code}
             said = json.loads(self._store.compare_set(SAID, "", json.dumps(mine)))
@@ -145,6 +146,7 @@ class Alarm:
 
     def _end(self, said: dict[str, Any]) -> None:
         """Leave with another rank's error, in the middle of whatever this one waits for."""
+        _be_heard()
         if not self._ending.acquire(blocking=False):  # the other thread is at it
             time.sleep(2 * ANSWER_S)
         log.error("%s", said["line"])
@@ -174,6 +176,12 @@ class Alarm:
         """True if what this rank prints does not come to where rank 0's goes: on another host, under a launcher that
         was called there by hand (--no_ssh)."""
         return self._elsewhere() and find_launcher().here
+
+
+def _be_heard() -> None:
+    """We leave anyway, and have something to say: the launcher's SIGTERM is not waited for."""
+    with suppress(ValueError):  # not in the main thread, where handlers cannot be set
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 @contextmanager
