@@ -182,7 +182,8 @@ class Cache(Room):
                 self._fill(part, sha256, name, lambda: self._fetched(part, n_bytes, fetch, give_way))
                 with storage.one_line_errors(path):
                     storage.fsync(part)
-                    os.rename(part, path)
+                    with self._alone():  # who lists the folder meanwhile may see neither of the two names
+                        os.rename(part, path)
             except BaseException:
                 part.unlink(missing_ok=True)
                 raise
