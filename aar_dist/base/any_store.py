@@ -79,7 +79,8 @@ def _sorted() -> Iterator[None]:
         raise
     except (FileNotFoundError, IsADirectoryError):
         raise Missing("not there") from None
-    except (PermissionError, NotImplementedError, ValueError, TypeError) as error:  # it may not, or cannot at all
+    except (PermissionError, NotImplementedError, ValueError, TypeError) as error:
+        # No rights, no such operation, or no such option of a driver: trying again would not help.
         raise Refused(gist(error)) from None
     except Exception as error:  # each driver has classes of its own; what does not pass is told at the deadline
         raise Trouble(gist(error)) from None

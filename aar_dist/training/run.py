@@ -29,7 +29,7 @@ from aar_dist.training.ranks import Ranks, from_main
 from aar_dist.training.resharding.change import changed, told
 from aar_dist.training.run_directory import RunDirectory
 from aar_dist.training.stopping.deadline import Deadline
-from aar_dist.training.stopping.launcher import Launcher
+from aar_dist.training.stopping.launcher import LauncherWatch
 from aar_dist.training.stopping.stopper import Stopper
 from aar_dist.training.tracking.nodes import Nodes
 
@@ -88,7 +88,7 @@ def carry_out(plan: Plan, ranks: Ranks, directory: RunDirectory, finish: Callabl
         device = stack.enter_context(process_group(ranks, plan.config.health.collective_timeout))
         check_zero_options(plan.config.deepspeed)
         stack.enter_context(lost_peer(ranks, directory.root))
-        launcher = stack.enter_context(closing(Launcher().watch()))
+        launcher = stack.enter_context(closing(LauncherWatch().watch()))
         deadline = Deadline.of(plan.config.train.time_limit_min)
         stopper = stack.enter_context(Stopper(ranks, deadline, launcher))
         job, progress = compose(plan, ranks, device, directory, stack)

@@ -155,6 +155,36 @@ def test_all_ranks_stopped_and_continued_go_on(tmp_path):
         each.communicate()
 
 
+BUSY = """
+import os, signal, sys, threading
+from pathlib import Path
+from aar_dist.training.health.stacks import ASK, Stacks
+def deep(n):
+    return deep(n - 1) if n else 0
+def churn():
+    while True:
+        deep(300)
+stacks = Stacks(Path(sys.argv[1]), 0)
+for _ in range(3):
+    threading.Thread(target=churn, daemon=True).start()
+stacks.guard(0.05)
+print("running", flush=True)
+for _ in range(40_000):
+    deep(20)
+stacks.close()
+"""
+
+
+def test_stacks_asked_of_threads_that_run_end_no_rank(tmp_path):
+    rank = subprocess.Popen([sys.executable, "-c", BUSY, str(tmp_path)], stdout=subprocess.PIPE)
+    assert rank.stdout.readline()
+    while rank.poll() is None:
+        rank.send_signal(ASK)
+        time.sleep(0.001)
+    assert rank.returncode in (0, -ASK)  # -ASK: asked when it no longer listened
+    assert "in deep" in path_of(tmp_path, 0).read_text()
+
+
 CUT = """
 import mmap, os, sys
 from pathlib import Path

@@ -15,7 +15,7 @@ from launching import ends, group
 from aar_dist.training.ranks import Ranks
 from aar_dist.training.stopping import stopper
 from aar_dist.training.stopping.deadline import MARGIN_S, UNKNOWN_SAVE_S, Deadline
-from aar_dist.training.stopping.launcher import Launcher
+from aar_dist.training.stopping.launcher import LauncherWatch
 from aar_dist.training.stopping.stopper import Stopper
 
 ALONE = Ranks(0, 1, 0, 1)
@@ -104,7 +104,7 @@ RANK = """
 import sys, time
 from aar_dist.training.stopping import launcher
 launcher.LOOK_EVERY_S = 0.05
-watched = launcher.Launcher(["script.py", "--local_rank=0"], last_s=0.5).watch()
+watched = launcher.LauncherWatch(["script.py", "--local_rank=0"], last_s=0.5).watch()
 print("gone" if watched.gone() else "there", flush=True)
 time.sleep(60)
 """
@@ -148,5 +148,5 @@ def test_a_rank_ends_when_it_has_lost_its_launcher(family, who):
 
 
 def test_an_orphan_knows_and_a_process_that_no_launcher_started_is_none():
-    assert Launcher(["pretrain.py", "--local_rank=0"]).gone()
-    assert not Launcher(["pretrain.py"]).gone()
+    assert LauncherWatch(["pretrain.py", "--local_rank=0"]).gone()
+    assert not LauncherWatch(["pretrain.py"]).gone()

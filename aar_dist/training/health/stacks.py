@@ -1,15 +1,18 @@
-"""Every thread's Python stack, in ``log/stacks_rank_k.txt``: when the watch asks, on SIGUSR2, and on a deadly signal.
+"""Python stacks in ``log/stacks_rank_k.txt``: every thread's when the watch asks, the main thread's on a signal.
 
-    kill -USR2 PROCESS      writes the stacks of a running rank; it goes on
+    kill -USR2 PROCESS      writes the main thread's stack of a running rank; it goes on
 
-The signal is answered in C, whoever holds the interpreter's lock. A rank that dies of SIGBUS (a file that was cut while
-it was mapped), SIGSEGV, SIGFPE or SIGABRT leaves its stacks in its own log.
+Signals are answered in C, whoever holds the interpreter's lock: so that of the main thread only, in which the kernel
+runs the handler. The frames of other threads may change and vanish while they are read, which ended ranks by SIGSEGV.
+A rank that dies of SIGBUS (a file that was cut while it was mapped), SIGSEGV, SIGFPE or SIGABRT leaves its stacks in
+its own log.
 """
 
 import faulthandler
 import os
 import signal
 import sys
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +22,7 @@ import psutil
 from aar_dist.training.health.verdict import Place
 
 ASK = signal.SIGUSR2
+LATE = signal.SIGALRM
 
 
 class Stacks:
@@ -29,9 +33,11 @@ class Stacks:
         self.path = path_of(folder, rank)
         self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 (kept open: a signal handler opens nothing)
         self._log = open(folder / f"rank_{rank}.log", "a", encoding="utf-8")  # noqa: SIM115
+        self._lock, self._closed = threading.Lock(), False
         self._was_enabled = faulthandler.is_enabled()
         faulthandler.enable(self._log)
-        faulthandler.register(ASK, self._file, all_threads=True)
+        for number in (ASK, LATE):
+            faulthandler.register(number, self._file, all_threads=False)
 
     def write(self, why: str) -> None:
         """All threads of this process."""
@@ -41,9 +47,11 @@ class Stacks:
         os.fsync(self._file.fileno())
 
     def guard(self, seconds: float) -> None:
-        """Write them after so many seconds, unless this is called again before: a watch that cannot run, since
-        somebody keeps the interpreter's lock, calls no more."""
-        faulthandler.dump_traceback_later(seconds, file=self._file)
+        """Write the main thread's after so many seconds, unless this is called again before: a watch that cannot run,
+        since somebody keeps the interpreter's lock, calls no more."""
+        with self._lock:
+            if not self._closed:  # nobody would listen: the alarm would end the process
+                signal.setitimer(signal.ITIMER_REAL, seconds)
 
     def wake(self, place: Place, why: str) -> None:
         """Have a process of this host write its stacks, also one that is stopped."""
@@ -58,8 +66,11 @@ class Stacks:
 
     def close(self) -> None:
         """Back to how signals were."""
-        faulthandler.cancel_dump_traceback_later()
-        faulthandler.unregister(ASK)
+        with self._lock:
+            self._closed = True
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        for number in (ASK, LATE):
+            faulthandler.unregister(number)
         faulthandler.disable()
         if self._was_enabled and sys.__stderr__ is not None:
             with suppress(OSError, ValueError):

@@ -25,7 +25,7 @@ ORPHAN_EXIT = 4
 LAUNCH = "deepspeed.launcher.launch"
 
 
-class Launcher:
+class LauncherWatch:
     """Watches the processes that launched this one, if DeepSpeed's launcher did."""
 
     def __init__(self, argv: Sequence[str] = sys.argv, last_s: float = LAST_S) -> None:
@@ -42,7 +42,7 @@ class Launcher:
             self._lost = os.getppid() != self._parent or self._runner != (self._runner and _parent(self._parent))
         return self._lost
 
-    def watch(self) -> "Launcher":
+    def watch(self) -> "LauncherWatch":
         """End this process if it goes on for long without."""
         threading.Thread(target=self._watch, name="launcher", daemon=True).start()
         return self

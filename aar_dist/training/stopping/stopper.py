@@ -16,7 +16,7 @@ from typing import Any
 from aar_dist.base import last_word
 from aar_dist.training.ranks import Ranks, max_ranks
 from aar_dist.training.stopping.deadline import Deadline
-from aar_dist.training.stopping.launcher import Launcher
+from aar_dist.training.stopping.launcher import LauncherWatch
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 LOOK_EVERY_S = 4.0
@@ -28,7 +28,7 @@ RANKS = 1 << 20
 class Stopper:
     """Listens while it is open; a second Ctrl-C ends the process on the spot. Every rank makes the same calls."""
 
-    def __init__(self, ranks: Ranks, deadline: Deadline | None = None, launcher: Launcher | None = None) -> None:
+    def __init__(self, ranks: Ranks, deadline: Deadline | None = None, launcher: LauncherWatch | None = None) -> None:
         self._rank, self._deadline, self._launcher = ranks.rank, deadline or Deadline(None), launcher
         self._asked = 0
         self._before: dict[signal.Signals, Any] = {}

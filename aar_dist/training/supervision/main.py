@@ -18,6 +18,12 @@ from aar_dist.training.supervision.launching import Patience
 from aar_dist.training.supervision.supervisor import supervise
 
 USAGE = "supervise.py [--hostfile F] [--num_accelerators N] … SCRIPT --config FILE --out RUN …"
+WAITS = {
+    "wait_s": "wait so long for missing hosts before going on with fewer ranks",
+    "grace_s": "so long may ranks save whose launcher is gone",
+    "stall_s": "an attempt without a step for so long is ended",
+}
+"""Field of ``Patience`` -> its help."""
 
 
 @user_entry
@@ -83,18 +89,9 @@ def _parser() -> Parser:
         "--max_failures", type=int, default=default.max_failures,
         help="give up after so many attempts in a row without a newer checkpoint (%(default)s)",
     )  # fmt: skip
-    parser.add_argument(
-        "--wait_s", type=float, default=default.wait_s,
-        help="wait so long for missing hosts before going on with fewer ranks (%(default)s)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--grace_s", type=float, default=default.grace_s,
-        help="so long may ranks save whose launcher is gone (%(default)s)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--stall_s", type=float, default=default.stall_s,
-        help="an attempt without a step for so long is ended (%(default)s)",
-    )  # fmt: skip
+    for name, text in WAITS.items():
+        value = getattr(default, name)
+        parser.add_argument(f"--{name}", type=float, default=value, help=f"{text} (%(default)s)")
     parser.add_argument(
         "--probe_s", type=float, default=20.0, help="look so often whether the hosts still answer (%(default)s)"
     )
