@@ -217,8 +217,9 @@ def write_results(study: Study, jobs: Sequence[FoldJob], failed: Sequence[Outcom
 
 
 def _subjects(table: WindowTable, folds: Folds, seen: dict[str, bool | None]) -> dict[str, Any]:
-    """Who was tested in which fold, with how many windows."""
-    fold_of = {subject: k for k, fold in enumerate(folds.folds) for subject in fold.test}
+    """Who was tested in which fold of the first repeat, with how many windows."""
+    first = folds.folds[: len(folds) // folds.repeats]
+    fold_of = {subject: k for k, fold in enumerate(first) for subject in fold.test}
     made = {}
     for subject in carried_classes(table):
         label = table.label[table.subject == subject]

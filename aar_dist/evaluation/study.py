@@ -18,6 +18,7 @@ from aar_dist.evaluation.audit_kept import Kept, audited_shards
 from aar_dist.evaluation.baselines import chosen
 from aar_dist.evaluation.fold_jobs import FoldJob, baseline_jobs, network_jobs
 from aar_dist.evaluation.folds import carried_classes, folds_of, require_classes, usable_classes
+from aar_dist.evaluation.grouping import groups_of
 from aar_dist.evaluation.same_study import check_same
 from aar_dist.evaluation.strategies import check, named, recipes
 from aar_dist.shards.format import read_info, read_manifest
@@ -190,6 +191,9 @@ def _folds(config: FinetuneConfig, source: Source, table: WindowTable) -> Folds:
         shards=source.identity,
         seed=options.fold_seed,
         validation_share=config.split.validation_share,
+        groups=groups_of(source, np.unique(table.subject).tolist(), options.group),
+        one_each=options.group == "name",
+        repeats=options.repeats,
     )
 
 

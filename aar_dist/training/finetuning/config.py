@@ -72,8 +72,13 @@ class CrossValidationConfig:
 
     n_folds: int | Literal["leave_one_out"] = 5
     """Test sides that the subjects are dealt to, where ``split.folds`` names no file."""
+    group: str = "subject"
+    """What stays on one side: ``subject``; ``dataset``, ``species`` or ``location`` of the recordings; ``name``, where
+    one name in two data sets is one individual; or a CSV file with the columns ``subject`` and ``group``."""
+    repeats: int = 1
+    """Deals of the same subjects, each tested once in each."""
     fold_seed: int = 578
-    """Another seed, another deal."""
+    """Another seed, another deal, where there is one as even."""
     min_windows: int = 1
     """Without ``windows.classes``: take the classes with so many windows …"""
     min_subjects: int = 2
@@ -103,7 +108,7 @@ class CrossValidationConfig:
     def __post_init__(self) -> None:
         where = "cross_validation"
         require(self.n_folds == "leave_one_out" or self.n_folds >= 2, f"{where}.n_folds", "2 or more", self.n_folds)
-        for name in ("min_windows", "min_subjects", "ranks", "n_kernels"):
+        for name in ("min_windows", "min_subjects", "repeats", "ranks", "n_kernels"):
             require(getattr(self, name) >= 1, f"{where}.{name}", "1 or more", getattr(self, name))
         require(self.retries >= 0, f"{where}.retries", "0 or more", self.retries)
         require(self.workers is None or self.workers >= 1, f"{where}.workers", "1 or more, or null", self.workers)

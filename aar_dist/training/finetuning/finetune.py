@@ -99,7 +99,7 @@ def make_plan(config: FinetuneConfig, task: Task, objective: Objective, ranks: R
 
 def _unchangeable(config: FinetuneConfig, task: Task) -> dict[str, Any]:
     """What else a resume may not change: the windows, who is on which side, what is trained and from where."""
-    sides = {f"split.{name}": list(subjects) for name, subjects in asdict(task.sides).items()}
+    sides = {f"split.{name}": subjects for name, subjects in task.sides.told().items()}
     keys = {"init_from": config.init_from, "from_scratch": config.from_scratch}
     keys["train.class_weights"] = config.train.class_weights
     keys |= {f"windows.{name}": value for name, value in asdict(config.windows).items()}
@@ -163,7 +163,8 @@ def _made(config: FinetuneConfig, task: Task, chosen: checkpoints.Saved, progres
         "best_step": chosen.step,
         "val_loss": chosen.val_loss,
         "steps": progress.step,
-        "split": {name: list(subjects) for name, subjects in asdict(task.sides).items()},
+        "split": task.sides.told(),
+        "trained_on": task.amount(config.split.train_share),
         "init_from": None if config.from_scratch else config.init_from,
     }
 
