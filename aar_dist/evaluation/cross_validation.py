@@ -172,7 +172,8 @@ def final_model(study: Study, jobs: Sequence[FoldJob], who: Workers) -> list[Out
 def _best_epoch(study: Study, job: FoldJob) -> float:
     """Epochs after which the validation loss of a fold was least."""
     told = storage.read_json(job.folder / METRICS)
-    n = int(np.isin(study.table.subject, told["split"]["train"]).sum())
+    of_earlier_versions = np.isin(study.table.subject, told["split"]["train"]).sum()
+    n = int(told.get("trained_on", {}).get("windows_of_an_epoch", of_earlier_versions))
     return float(told["best_step"]) / max(1, round(n / job.config.train.batch_size))
 
 

@@ -53,6 +53,7 @@ def test_the_seed_and_the_names_decide():
 
 
 @given(st.lists(st.sets(st.sampled_from("abcd"), min_size=1), min_size=6, max_size=12), st.integers(0, 9))
+@settings(max_examples=20, deadline=None)
 def test_a_class_of_two_subjects_is_in_every_train_side(of_subject, seed):
     """With one test subject a fold nothing is dealt; what validation takes must leave the class behind."""
     carried = {f"s{i}": sorted(classes) for i, classes in enumerate(of_subject)}
@@ -67,13 +68,13 @@ def test_a_class_of_two_subjects_is_in_every_train_side(of_subject, seed):
 def test_rare_classes_are_dealt_apart():
     carried = {cow: ["walk", *(["rest"] if i in (3, 7) else [])] for i, cow in enumerate(COWS)}
     apart = 0
-    for seed in range(40):
+    for seed in range(20):
         plain = make_folds(COWS, 2, seed=seed, validation_share=0)
         together = [fold for fold in plain.folds if {COWS[3], COWS[7]} <= set(fold.test)]
         apart += bool(together)
         told = make_folds(COWS, 2, seed=seed, validation_share=0.4, carried=carried)
         assert lacking(replace(told, carried=carried, classes=("rest", "walk"))) == []
-    assert apart > 10, "by chance both would often have stood in one test side"
+    assert apart > 5, "by chance both would often have stood in one test side"
 
 
 def herd(seed: int, n_subjects: int = 14, n_classes: int = 5) -> dict[str, dict[str, int]]:
@@ -93,7 +94,7 @@ def unevenness(tests, carried) -> float:
 
 def test_class_shares_are_as_even_as_those_of_scikit_learn_and_the_sides_as_large():
     ours, theirs, chance = [], [], []
-    for seed in range(8):
+    for seed in range(4):
         carried = herd(seed, 30, 8)
         made = [fold.test for fold in make_folds(list(carried), 5, seed=seed, carried=carried).folds]
         assert {len(test) for test in made} == {6}
@@ -131,7 +132,7 @@ def test_groups_stay_together_in_every_repeat(seed, n_folds, repeats, leave_out)
 
 
 def test_validation_has_all_classes_where_it_can_and_takes_none_from_the_train_side():
-    for seed in range(10):
+    for seed in range(5):
         carried = herd(seed, 12, 4)
         for fold in make_folds(list(carried), 4, seed=seed, carried=carried, validation_share=0.3).folds:
             rest = {k for s in (*fold.train, *fold.validation) for k in carried[s]}

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from aar_dist.base.config import Choice, ClassSpec, Schema
 from aar_dist.models.backbone import Backbone
 from aar_dist.objectives.base import Objective
+from aar_dist.stream.window_order import Sampling
 from aar_dist.stream.windows import WindowConfig
 from aar_dist.training.config import ENCODER, LINKS, AdamConfig, LoopConfig, RunConfig, StoreConfig, require
 from aar_dist.training.finetuning.freezing import FreezeConfig
@@ -29,6 +30,9 @@ class FinetuneTrainConfig(LoopConfig):
     """Stop after this many epochs in a row without a lower validation loss; null: run all epochs."""
     class_weights: Literal["none", "inverse"] = "none"
     """``inverse``: every class has the same share of the loss, by its windows on the train side."""
+    sampling: Sampling = "natural"
+    """``balanced``: every class equally often in an epoch, which has as many windows as there are; ``natural``: every
+    window once."""
     allow_missing_classes: bool = False
     """Go on though a class has no window on the train side."""
 
@@ -37,6 +41,14 @@ class FinetuneTrainConfig(LoopConfig):
         require(
             self.patience is None or self.patience >= 1, "train.patience", "1 or more, or null for never", self.patience
         )
+        both = self.sampling == "balanced" and self.class_weights != "none"
+        rule = "none where train.sampling is balanced, which evens the classes out already"
+        require(not both, "train.class_weights", rule, self.class_weights)
+
+    @property
+    def evens_classes(self) -> bool:
+        """Whether rare classes count as much as others."""
+        return self.sampling == "balanced" or self.class_weights == "inverse"
 
 
 @dataclass(frozen=True, kw_only=True)

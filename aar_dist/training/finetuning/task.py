@@ -120,6 +120,8 @@ def _from_labels(config: FinetuneConfig, task: Task) -> dict[str, object]:
             f"the labels are {labels}, but objective is {name}; set --objective {wanted.__module__}.{wanted.__name__}"
         )
     if task.classes is None:
+        if config.train.sampling == "balanced":
+            raise ConfigError("train.sampling balanced evens out classes, but the labels are targets; leave it out")
         return {"target_mean": float(task.train.label.mean()), "target_std": float(task.train.label.std()) or 1.0}
     counts = np.bincount(task.train.label, minlength=len(task.classes)).tolist()
     weights = inverse_frequency(counts) if config.train.class_weights == "inverse" else None
