@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import pytest
 
 from aar_dist.base.errors import ShardError, StorageError
-from aar_dist.base.jobs import Workers, gpus_of_each, run_jobs
+from aar_dist.base.jobs import Workers, run_jobs
+from aar_dist.base.rounds import gpus_of_each
 
 
 @pytest.mark.launch
