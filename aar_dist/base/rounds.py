@@ -154,9 +154,9 @@ class Round(Generic[T, R]):
             self._calls.on_again(item, place, lost or crashed)
             self._waiting.appendleft(index)
         elif self._calls.on_crash is None:
-            raise StorageError(f"a job was given up: {attempts.told} ({lost or crashed})")
+            raise StorageError(f"a job was given up: {attempts.told}; {lost or crashed}")
         else:
-            self._finish(index, self._calls.on_crash(item, f"{attempts.told} ({lost or crashed})"))
+            self._finish(index, self._calls.on_crash(item, attempts.told))
 
     def _came(self, reference: Any, result: R) -> None:
         place = self._places.get(reference)
@@ -256,6 +256,6 @@ def _next(ray: Any, reference: Any) -> tuple[Any, str, str]:
             raise cause from None
         raise
     except (of.NodeDiedError, of.LocalRayletDiedError, of.ObjectLostError, of.TaskUnschedulableError) as error:
-        return None, type(error).__name__, ""
+        return None, f"its machine is gone ({type(error).__name__})", ""
     except (of.WorkerCrashedError, of.OutOfMemoryError) as error:
-        return None, "", type(error).__name__
+        return None, "", f"its process died ({type(error).__name__})"

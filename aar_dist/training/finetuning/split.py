@@ -38,6 +38,8 @@ class SplitConfig:
     """Share of the train side's subjects held out for selection where none are named; at least one."""
     selection_seed: int = 578
     """Seed of that draw."""
+    train_share: float = 1.0
+    """Share of the train side's subjects that are trained on; at least one."""
 
     def __post_init__(self) -> None:
         if not 0 < self.validation_share < 1:
