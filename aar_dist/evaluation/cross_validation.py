@@ -186,7 +186,8 @@ def final_model(study: Study, jobs: Sequence[FoldJob], who: Workers) -> list[Out
 def _best_epoch(study: Study, job: FoldJob) -> float:
     """Epochs after which the validation loss of a fold was least."""
     told = storage.read_json(job.folder / METRICS)
-    n = int(np.isin(study.table.subject, told["split"]["train"]).sum())
+    of_earlier_versions = np.isin(study.table.subject, told["split"]["train"]).sum()
+    n = int(told.get("trained_on", {}).get("windows_of_an_epoch", of_earlier_versions))
     return float(told["best_step"]) / max(1, round(n / job.config.train.batch_size))
 
 
@@ -238,8 +239,9 @@ def write_results(study: Study, jobs: Sequence[FoldJob], failed: Sequence[Outcom
 
 
 def _subjects(table: WindowTable, folds: Folds, seen: dict[str, bool | None]) -> dict[str, Any]:
-    """Who was tested in which fold, with how many windows."""
-    fold_of = {subject: k for k, fold in enumerate(folds.folds) for subject in fold.test}
+    """Who was tested in which fold of the first repeat, with how many windows."""
+    first = folds.folds[: len(folds) // folds.repeats]
+    fold_of = {subject: k for k, fold in enumerate(first) for subject in fold.test}
     made = {}
     for subject in carried_classes(table):
         label = table.label[table.subject == subject]

@@ -193,7 +193,8 @@ def _baseline(job: FoldJob) -> None:
         table,
         read_folds(str(config.split.folds)),
         int(job.fold),
-        class_weight="balanced" if config.train.class_weights == "inverse" else None,
+        class_weight="balanced" if config.train.evens_classes else None,
+        split=config.split,
         seed=job.seed,
         **({"n_kernels": job.n_kernels} if job.method == "minirocket" else {}),
     )

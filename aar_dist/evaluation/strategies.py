@@ -19,9 +19,9 @@ from aar_dist.store.checkpoint import Checkpoint
 from aar_dist.stream.windows import WindowTable
 from aar_dist.training.finetuning.config import FinetuneConfig
 from aar_dist.training.finetuning.finetune import initial_objective
-from aar_dist.training.finetuning.folds import Folds
+from aar_dist.training.finetuning.folds import SIDES, Folds
 from aar_dist.training.finetuning.pretrained import check_architecture, load_config, source_of
-from aar_dist.training.finetuning.split import SplitConfig, select
+from aar_dist.training.finetuning.split import select
 from aar_dist.training.finetuning.task import open_task, resolved
 
 WHERE, CHOICES, CHOOSE = "cross_validation.strategies", "cross_validation.choose", "choose"
@@ -145,7 +145,8 @@ def check(
         _check_start(source, folds)
     config.train.micro_batches(ranks)
     for fold in folds.folds:
-        split = SplitConfig(train=list(fold.train), validation=list(fold.validation), test=list(fold.test))
+        train, validation, test = (list(getattr(fold, side)) for side in SIDES)
+        split = replace(config.split, folds=None, fold=0, train=train, validation=validation, test=test)
         task = open_task(replace(config, split=split))
         wanted = select(table, fold.test)
         if not all(

@@ -19,6 +19,7 @@ from aar_dist.evaluation.baselines import chosen
 from aar_dist.evaluation.fold_jobs import FoldJob
 from aar_dist.evaluation.fold_plan import Candidate, Frame, baseline_jobs, network_jobs
 from aar_dist.evaluation.folds import carried_classes, folds_of, require_classes, usable_classes
+from aar_dist.evaluation.grouping import groups_of
 from aar_dist.evaluation.same_study import check_same
 from aar_dist.evaluation.strategies import candidates, check, named, recipes
 from aar_dist.shards.format import read_info, read_manifest
@@ -200,6 +201,9 @@ def _folds(config: FinetuneConfig, source: Source, table: WindowTable) -> Folds:
         shards=source.identity,
         seed=options.fold_seed,
         validation_share=config.split.validation_share,
+        groups=groups_of(source, np.unique(table.subject).tolist(), options.group),
+        one_each=options.group == "name",
+        repeats=options.repeats,
     )
 
 

@@ -1,6 +1,6 @@
 """Labelled windows: a grid over every recording, and the label of each window.
 
-    items + label runs -> WindowTable -> select subjects -> WindowOrder -> SegmentStream
+    items + label runs -> WindowTable -> select subjects -> window_order.py -> SegmentStream
 
 A window carries a label if that label covers enough of it. With ``min_share`` 1 it has one label and nothing
 unlabelled, the rule of the first system.
@@ -15,13 +15,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from aar_dist.base.errors import ConfigError
-from aar_dist.base.hashing import hash_np, word
 from aar_dist.shards.format import read_info, read_labels
 from aar_dist.stream.columns import Floats
 from aar_dist.stream.config import DataConfig
 from aar_dist.stream.loader import SegmentStream
 from aar_dist.stream.source import Source, first_rows, open_source
-from aar_dist.stream.tape import Ints, SegmentRefs, permuted
+from aar_dist.stream.tape import Ints
+from aar_dist.stream.window_order import BalancedOrder, Sampling, WindowOrder
 
 Names = NDArray[np.str_]
 
@@ -215,52 +215,18 @@ def _covered(
     return inside
 
 
-class WindowOrder:
-    """The order of labelled windows: shuffled anew in every epoch for training, as they stand for evaluation."""
-
-    def __init__(self, table: WindowTable, *, seed: int, shuffle: bool) -> None:
-        self.table, self.seed, self.shuffle = table, seed, shuffle
-
-    @property
-    def n_segments(self) -> int:
-        """Windows of one epoch."""
-        return len(self.table)
-
-    def drawn(self) -> Ints:
-        """Items that windows lie in."""
-        items: Ints = np.unique(self.table.item)
-        return items
-
-    def batches(self, position: int, batch_size: int, n_batches: int) -> Ints:
-        """Positions of the next global batches, (n_batches, batch_size)."""
-        return position + np.arange(n_batches * batch_size, dtype=np.int64).reshape(n_batches, batch_size)
-
-    def segments_at(self, positions: Ints) -> SegmentRefs:
-        """The windows at these positions (any shape)."""
-        epoch, place = np.divmod(np.asarray(positions, np.int64), self.n_segments)
-        window = place
-        if self.shuffle:
-            key = hash_np(self.seed, word("windows"), epoch).reshape(-1)
-            size = np.full(place.size, self.n_segments)
-            window = permuted(place.reshape(-1), size, key).reshape(place.shape)
-        return SegmentRefs(
-            item=self.table.item[window],
-            start=self.table.start[window],
-            key=hash_np(self.seed, word("window"), epoch, place),
-            label=self.table.label[window],
-        )
-
-
 def window_stream(
     source: Source,
     table: WindowTable,
     data: DataConfig,
     *,
     shuffle: bool,
+    sampling: Sampling = "natural",
     rank: int = 0,
     world_size: int = 1,
     origins: bool = False,
 ) -> SegmentStream:
-    """A stream of these windows."""
-    order = WindowOrder(table, seed=data.random_seed, shuffle=shuffle)
+    """A stream of these windows; ``sampling`` is that of a shuffled one."""
+    kind = BalancedOrder if shuffle and sampling == "balanced" else WindowOrder
+    order = kind(table, seed=data.random_seed, shuffle=shuffle)
     return SegmentStream(source, order, data, rank=rank, world_size=world_size, origins=origins)

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from aar_dist.base.config import Choice, ClassSpec, Schema
 from aar_dist.models.backbone import Backbone
 from aar_dist.objectives.base import Objective
+from aar_dist.stream.window_order import Sampling
 from aar_dist.stream.windows import WindowConfig
 from aar_dist.training.config import ENCODER, LINKS, AdamConfig, LoopConfig, RunConfig, StoreConfig, require
 from aar_dist.training.finetuning.freezing import FreezeConfig
@@ -29,6 +30,9 @@ class FinetuneTrainConfig(LoopConfig):
     """Stop after this many epochs in a row without a lower validation loss; null: run all epochs."""
     class_weights: Literal["none", "inverse"] = "none"
     """``inverse``: every class has the same share of the loss, by its windows on the train side."""
+    sampling: Sampling = "natural"
+    """``balanced``: every class equally often in an epoch, which has as many windows as there are; ``natural``: every
+    window once."""
     allow_missing_classes: bool = False
     """Go on though a class has no window on the train side."""
 
@@ -37,6 +41,14 @@ class FinetuneTrainConfig(LoopConfig):
         require(
             self.patience is None or self.patience >= 1, "train.patience", "1 or more, or null for never", self.patience
         )
+        both = self.sampling == "balanced" and self.class_weights != "none"
+        rule = "none where train.sampling is balanced, which evens the classes out already"
+        require(not both, "train.class_weights", rule, self.class_weights)
+
+    @property
+    def evens_classes(self) -> bool:
+        """Whether rare classes count as much as others."""
+        return self.sampling == "balanced" or self.class_weights == "inverse"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,8 +84,13 @@ class CrossValidationConfig:
 
     n_folds: int | Literal["leave_one_out"] = 5
     """Test sides that the subjects are dealt to, where ``split.folds`` names no file."""
+    group: str = "subject"
+    """What stays on one side: ``subject``; ``dataset``, ``species`` or ``location`` of the recordings; ``name``, where
+    one name in two data sets is one individual; or a CSV file with the columns ``subject`` and ``group``."""
+    repeats: int = 1
+    """Deals of the same subjects, each tested once in each."""
     fold_seed: int = 578
-    """Another seed, another deal."""
+    """Another seed, another deal, where there is one as even."""
     min_windows: int = 1
     """Without ``windows.classes``: take the classes with so many windows …"""
     min_subjects: int = 2
@@ -113,7 +130,7 @@ class CrossValidationConfig:
     def __post_init__(self) -> None:
         where = "cross_validation"
         require(self.n_folds == "leave_one_out" or self.n_folds >= 2, f"{where}.n_folds", "2 or more", self.n_folds)
-        for name in ("min_windows", "min_subjects", "ranks", "cores", "n_kernels"):
+        for name in ("min_windows", "min_subjects", "ranks", "cores", "repeats", "n_kernels"):
             require(getattr(self, name) >= 1, f"{where}.{name}", "1 or more", getattr(self, name))
         require(self.retries >= 0, f"{where}.retries", "0 or more", self.retries)
         require(self.workers is None or self.workers >= 1, f"{where}.workers", "1 or more, or null", self.workers)

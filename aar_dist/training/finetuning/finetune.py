@@ -82,16 +82,25 @@ def make_plan(config: FinetuneConfig, task: Task, objective: Objective, ranks: R
 
     def stream(table: WindowTable, *, shuffle: bool) -> SegmentStream:
         rank, world = ranks.rank, ranks.world_size
-        made = window_stream(task.source, table, config.data, shuffle=shuffle, rank=rank, world_size=world)
+        made = window_stream(
+            task.source,
+            table,
+            config.data,
+            shuffle=shuffle,
+            sampling=config.train.sampling,
+            rank=rank,
+            world_size=world,
+        )
         return stack.enter_context(closing(made))
 
-    epoch = max(1, round(len(task.train) / config.train.batch_size))
+    train_stream = stream(task.train, shuffle=True)
+    epoch = max(1, round(train_stream.n_segments / config.train.batch_size))
     warnings = [f"no window to train on has the class {', '.join(task.missing)}"] if task.missing else []
     return Plan(
         config=config,
         text=dump(SCHEMA, config),
         objective=objective,
-        train_stream=stream(task.train, shuffle=True),
+        train_stream=train_stream,
         val_stream=stream(task.validation, shuffle=False) if len(task.validation) else None,
         val_every=epoch,
         save_every=epoch,
@@ -104,9 +113,9 @@ def make_plan(config: FinetuneConfig, task: Task, objective: Objective, ranks: R
 
 def _unchangeable(config: FinetuneConfig, task: Task) -> dict[str, Any]:
     """What else a resume may not change: the windows, who is on which side, what is trained and from where."""
-    sides = {f"split.{name}": list(subjects) for name, subjects in asdict(task.sides).items()}
+    sides = {f"split.{name}": subjects for name, subjects in task.sides.told().items()}
     keys = {"init_from": config.init_from, "from_scratch": config.from_scratch}
-    keys["train.class_weights"] = config.train.class_weights
+    keys |= {f"train.{name}": getattr(config.train, name) for name in ("class_weights", "sampling")}
     keys |= {f"windows.{name}": value for name, value in asdict(config.windows).items()}
     return keys | {f"freeze.{name}": value for name, value in asdict(config.freeze).items()} | sides
 
@@ -137,7 +146,7 @@ def _conclude(job: Job, progress: Progress, config: FinetuneConfig, head: ClassS
     folder = job.directory.checkpoints
     chosen = checkpoints.chosen(folder)
     weights = job.engine.consolidate(folder, chosen.path.name)
-    about = _made(config, task, chosen, progress) | choice_in(job.directory.root)
+    about = _made(config, task, chosen, progress, job.train_stream.n_segments) | choice_in(job.directory.root)
     scores = _tested(job, config, head, task, weights, about)
     told = publishing.publish(
         job.config,
@@ -161,14 +170,17 @@ def _conclude(job: Job, progress: Progress, config: FinetuneConfig, head: ClassS
     ]
 
 
-def _made(config: FinetuneConfig, task: Task, chosen: checkpoints.Saved, progress: Progress) -> dict[str, Any]:
+def _made(
+    config: FinetuneConfig, task: Task, chosen: checkpoints.Saved, progress: Progress, epoch: int
+) -> dict[str, Any]:
     """What the manifest and metrics.json say of how the weights came about."""
     return {
         "fold": config.split.fold,
         "best_step": chosen.step,
         "val_loss": chosen.val_loss,
         "steps": progress.step,
-        "split": {name: list(subjects) for name, subjects in asdict(task.sides).items()},
+        "split": task.sides.told(),
+        "trained_on": {**task.amount(config.split.train_share), "windows_of_an_epoch": epoch},
         "init_from": None if config.from_scratch else config.init_from,
     }
 
