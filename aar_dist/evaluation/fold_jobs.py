@@ -1,6 +1,6 @@
 """One fold of one method as a job: planned here, carried out in whatever process is free.
 
-    FinetuneConfig of each strategy, baselines -> FoldJob … -> carry_out -> Outcome, and in its folder
+    FinetuneConfig of each strategy, baselines, probes -> FoldJob … -> carry_out -> Outcome, and in its folder
 
         metrics.json, y_*_fold_k.npy, predictions_fold_k.parquet; of the network a whole run directory
 
@@ -26,7 +26,8 @@ from aar_dist.base.config import dump
 from aar_dist.base.errors import AarError, ConfigError, one_line
 from aar_dist.evaluation.arrays import window_arrays
 from aar_dist.evaluation.baselines import DRAWS
-from aar_dist.evaluation.in_folds import baseline_in_fold
+from aar_dist.evaluation.in_folds import baseline_in_fold, probe_in_fold
+from aar_dist.evaluation.probes import RANDOM, SUFFIX
 from aar_dist.stream.windows import open_windows
 from aar_dist.training.finetuning.config import SCHEMA, CrossValidationConfig, FinetuneConfig
 from aar_dist.training.finetuning.finetune import finetune
@@ -35,7 +36,7 @@ from aar_dist.training.finetuning.predictions import METRICS, write
 from aar_dist.training.ranks import free_port
 from aar_dist.training.run_directory import RunDirectory
 
-RUNS, TIMING, LOG = "runs", "seconds.json", "said.txt"
+RUNS, TIMING, LOG, EMBEDDED = "runs", "seconds.json", "said.txt", "embedded"
 PAUSE_S = 1.0
 
 
@@ -44,7 +45,7 @@ class FoldJob:
     """One method, one seed, one fold."""
 
     method: str
-    kind: Literal["network", "baseline"]
+    kind: Literal["network", "baseline", "probe"]
     seed: int
     fold: int | Literal["all"]
     config: FinetuneConfig
@@ -67,7 +68,7 @@ class FoldJob:
     @property
     def done(self) -> bool:
         """True if there is nothing left to do."""
-        if self.kind == "baseline":
+        if self.kind != "network":
             return (self.folder / METRICS).exists()
         return RunDirectory.of(self.config.out).finished() is not None
 
@@ -137,6 +138,31 @@ def baseline_jobs(
     ]
 
 
+def probe_jobs(
+    names: Sequence[str], config: FinetuneConfig, out: Path, n_folds: int, folds: Path, options: CrossValidationConfig
+) -> list[FoldJob]:
+    """Every fold of every probe of the stored model; with each seed where the backbone is random."""
+    return [
+        FoldJob(
+            method=f"{name}{SUFFIX}",
+            kind="probe",
+            seed=seed,
+            fold=fold,
+            config=replace(
+                config,
+                out=str(folder_of(out, f"{name}{SUFFIX}", seed, fold)),
+                split=replace(config.split, folds=str(folds), fold=fold),
+                train=replace(config.train, seed=seed),
+                from_scratch=name == RANDOM,
+            ),
+            retries=options.retries,
+        )
+        for name in names
+        for seed in (options.seeds if name == RANDOM else options.seeds[:1])
+        for fold in range(n_folds)
+    ]
+
+
 def folder_of(out: Path, method: str, seed: int, fold: int | str) -> Path:
     """Where one fold of a method is."""
     return out / RUNS / method / f"seed_{seed}" / f"fold_{fold}"
@@ -167,8 +193,8 @@ def _timed(job: FoldJob) -> None:
     before = time.monotonic()
     with storage.one_line_errors(job.folder):
         job.folder.mkdir(parents=True, exist_ok=True)
-    if job.kind == "baseline":
-        _baseline(job)
+    if job.kind != "network":
+        _baseline(job) if job.kind == "baseline" else _probe(job)
     elif job.ranks > 1:
         _launch(job)
     else:
@@ -198,6 +224,12 @@ def _baseline(job: FoldJob) -> None:
         **({"n_kernels": job.n_kernels} if job.method == "minirocket" else {}),
     )
     write(made, job.folder, job.fold, {"method": job.method, "seed": job.seed})
+
+
+def _probe(job: FoldJob) -> None:
+    kept = Path(str(job.config.split.folds)).with_name(EMBEDDED)
+    made, losses = probe_in_fold(job.method.removesuffix(SUFFIX), job.config, kept)
+    write(made, job.folder, job.fold, {"method": job.method, "seed": job.seed, "validation": losses})
 
 
 def _launch(job: FoldJob) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from aar_dist.base.errors import ConfigError
 from aar_dist.evaluation.baselines import BASELINES
+from aar_dist.evaluation.probes import PROBES, SUFFIX
 from aar_dist.store.checkpoint import Checkpoint
 from aar_dist.stream.windows import WindowTable
 from aar_dist.training.finetuning.config import FinetuneConfig
@@ -52,6 +53,8 @@ def recipes(argv: Sequence[str], plain: FinetuneConfig, config: FinetuneConfig) 
     for name, settings in config.cross_validation.strategies.items():
         if name in BASELINES:
             raise ConfigError(f"{WHERE}: {name} is the name of a baseline; choose another")
+        if name in (f"{probe}{SUFFIX}" for probe in PROBES):
+            raise ConfigError(f"{WHERE}: {name} is the name of a probe; choose another")
         try:
             laid_over = load_config([*argv, *_flags(settings or {})])
         except ConfigError as error:
@@ -104,7 +107,7 @@ def check(
     if source:
         check_architecture(config, source)
     if source and not (config.from_scratch or allow_leaks):
-        _check_start(source, folds)
+        check_start(source, folds)
     config.train.micro_batches(ranks)
     for fold in folds.folds:
         split = SplitConfig(train=list(fold.train), validation=list(fold.validation), test=list(fold.test))
@@ -121,7 +124,7 @@ def check(
     initial_objective(settled, head, source).backbone.check_duration(config.data.segment_duration)
 
 
-def _check_start(source: Checkpoint, folds: Folds) -> None:
+def check_start(source: Checkpoint, folds: Folds) -> None:
     """Refuse a start that has seen labels of the test side: a fine-tuned model names its subjects."""
     told = source.manifest.get("split") or {}
     taught = {subject for side in ("train", "validation") for subject in told.get(side, ())}

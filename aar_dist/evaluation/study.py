@@ -14,12 +14,13 @@ from aar_dist.base import storage
 from aar_dist.base.config import dump
 from aar_dist.base.errors import ConfigError
 from aar_dist.base.remote import is_url
+from aar_dist.evaluation import probes
 from aar_dist.evaluation.audit_kept import Kept, audited_shards
 from aar_dist.evaluation.baselines import chosen
-from aar_dist.evaluation.fold_jobs import FoldJob, baseline_jobs, network_jobs
+from aar_dist.evaluation.fold_jobs import FoldJob, baseline_jobs, network_jobs, probe_jobs
 from aar_dist.evaluation.folds import carried_classes, folds_of, require_classes, usable_classes
 from aar_dist.evaluation.same_study import check_same
-from aar_dist.evaluation.strategies import check, named, recipes
+from aar_dist.evaluation.strategies import check, check_start, named, recipes
 from aar_dist.shards.format import read_info, read_manifest
 from aar_dist.store.checkpoint import Checkpoint
 from aar_dist.store.registry import SCHEME
@@ -45,6 +46,7 @@ class Study:
     folds: Folds
     strategies: Mapping[str, FinetuneConfig]
     baselines: tuple[str, ...]
+    probes: tuple[str, ...]
     left_out: tuple[str, ...]
     """Classes with too little data."""
     lacking: tuple[str, ...]
@@ -67,6 +69,7 @@ class Study:
         where = (self.out, len(self.folds), self.out / FOLDS, self.options)
         return [
             *network_jobs(self.strategies, *where),
+            *probe_jobs(self.probes, self.config, *where),
             *baseline_jobs(self.baselines, self.config, *where),
         ]
 
@@ -121,6 +124,9 @@ def open_study(argv: Sequence[str]) -> Study:
         source, _folds(config, source, table), Path(config.out), allow_leaks=options.allow_leaks
     )
     lacking = require_classes(folds, allow_missing=config.train.allow_missing_classes)
+    probing = probes.chosen(options.probes, pretrained=checkpoint is not None)
+    if checkpoint and probing and not options.allow_leaks:
+        check_start(checkpoint, folds)
     made = recipes(argv, plain, config)
     for name, recipe in made.items():
         check(name, recipe, folds, table, ranks=options.ranks, allow_leaks=options.allow_leaks)
@@ -131,6 +137,7 @@ def open_study(argv: Sequence[str]) -> Study:
         table=table,
         folds=folds,
         strategies=made,
+        probes=probing,
         baselines=chosen(options.baselines, targets=table.classes is None),
         left_out=left_out,
         lacking=tuple(lacking),

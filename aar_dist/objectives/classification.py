@@ -34,7 +34,7 @@ class Classification(Objective):
             backbone: Encoder of segments.
             n_classes: Classes to tell apart.
             n_channels: Channels of a segment.
-            pooling: ``last``, ``average`` or ``cls``, see :class:`PooledHead`.
+            pooling: ``last``, ``average``, ``moments`` or ``cls``, see :class:`PooledHead`.
             head_dropout: Dropout of what the linear layer sees.
             class_weights: Factor of each class's loss; None for 1.
 
