@@ -100,6 +100,7 @@ class Predictor:
             channel=channel.expand(n, -1).to(self.device),
             key=torch.zeros(n, dtype=torch.int64, device=self.device),
             duration_s=(self.duration_s,) * n,
+            channels=self.channels,
         )
         assert isinstance(self.objective, Predicts), "checked when it was opened"
         with torch.inference_mode():
@@ -124,12 +125,12 @@ def open_predictor(
     objective, manifest, trained = checkpoint.objective(), checkpoint.manifest, checkpoint.config()["data"]
     if not isinstance(objective, Predicts):
         raise CheckpointError(
-            f"{checkpoint.path}: {type(objective).__name__} predicts nothing; fine-tune it on labelled recordings "
+            f"{checkpoint.where}: {type(objective).__name__} predicts nothing; fine-tune it on labelled recordings "
             "first (launch/finetune.py) and give the model that comes of it"
         )
     if missing := [key for key in NEEDED if key not in manifest]:
         raise CheckpointError(
-            f"{checkpoint.path}: its manifest does not tell {missing[0]}, which prediction needs; fine-tune "
+            f"{checkpoint.where}: its manifest does not tell {missing[0]}, which prediction needs; fine-tune "
             "and publish it with this version of aar_dist"
         )
     statistics = _statistics(checkpoint, trained, statistics_of)
@@ -149,7 +150,7 @@ def _statistics(
         return None
     if not trained.get("statistics"):
         raise CheckpointError(
-            f"{checkpoint.path}: was trained with data.normalize dataset by an earlier version that did not keep the "
+            f"{checkpoint.where}: was trained with data.normalize dataset by an earlier version that did not keep the "
             "statistics; fine-tune and publish it with this version of aar_dist"
         )
     return TrainedStatistics(trained["statistics"], tuple(checkpoint.manifest.get("datasets", ())), statistics_of)
