@@ -26,8 +26,9 @@ from aar_dist.base.children import run_bound
 from aar_dist.base.config import dump
 from aar_dist.base.errors import AarError, ConfigError, PassingError, one_line
 from aar_dist.evaluation.arrays import window_arrays
-from aar_dist.evaluation.in_folds import baseline_in_fold
+from aar_dist.evaluation.in_folds import baseline_in_fold, probe_in_fold
 from aar_dist.evaluation.nested import choice, grid
+from aar_dist.evaluation.probes import SUFFIX
 from aar_dist.stream.windows import open_windows
 from aar_dist.training.finetuning import candidate
 from aar_dist.training.finetuning.config import SCHEMA, FinetuneConfig
@@ -38,7 +39,7 @@ from aar_dist.training.finetuning.trained import CHOICE, TRAINED
 from aar_dist.training.ranks import free_port
 from aar_dist.training.run_directory import RunDirectory
 
-TIMING, LOG = "seconds.json", "said.txt"
+TIMING, LOG, EMBEDDED = "seconds.json", "said.txt", "embedded"
 LOOK_EVERY_S = 1.0
 HELD_PATIENCE_S = 600.0
 """Who holds a folder and writes nothing for so long hangs."""
@@ -49,7 +50,7 @@ class FoldJob:
     """One method, one seed, one fold, one share of the train side."""
 
     method: str
-    kind: Literal["network", "baseline"]
+    kind: Literal["network", "baseline", "probe"]
     seed: int
     fold: int | Literal["all"]
     config: FinetuneConfig
@@ -139,7 +140,7 @@ def _timed(job: FoldJob) -> None:
         return
     if job.kind != "network":
         with RunDirectory.of(job.config.out).lock():
-            _baseline(job)
+            (_baseline if job.kind == "baseline" else _probe)(job)
     elif job.ranks > 1:
         _launch(job)
     else:
@@ -199,6 +200,12 @@ def _baseline(job: FoldJob) -> None:
         **({"n_kernels": job.n_kernels} if job.method == "minirocket" else {}),
     )
     write(made, job.folder, job.fold, {"method": job.method, "seed": job.seed})
+
+
+def _probe(job: FoldJob) -> None:
+    kept = Path(str(job.config.split.folds)).with_name(EMBEDDED)
+    made, losses = probe_in_fold(job.method.removesuffix(SUFFIX), job.config, kept)
+    write(made, job.folder, job.fold, {"method": job.method, "seed": job.seed, "validation": losses})
 
 
 def _launch(job: FoldJob) -> None:

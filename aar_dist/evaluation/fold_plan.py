@@ -6,11 +6,12 @@ FinetuneConfig of each strategy, baselines -> FoldJob …, each with a folder an
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from aar_dist.evaluation.baselines import DRAWS
 from aar_dist.evaluation.fold_jobs import FoldJob, Outcome
 from aar_dist.evaluation.nested.grid import Settings, told
+from aar_dist.evaluation.probes import RANDOM, SUFFIX
 from aar_dist.training.finetuning.config import CrossValidationConfig, FinetuneConfig
 
 RUNS, CANDIDATES = "runs", "candidates"
@@ -96,7 +97,7 @@ def of_run(
     tried: Settings | None = None,
 ) -> FinetuneConfig:
     """The configuration of one run. Its model's name tells which it is, so that versions do not depend on who was
-    first; a small share may lack a class."""
+    first."""
     share = f".share{100 * fraction:g}" if fraction < 1 else ""
     labels = [name, f"seed {seed}", f"fold {fold}", f"{100 * fraction:g} % of subjects"]
     shown = [*labels[: 3 if fraction == 1 else 4], *([told(tried)] if tried else [])]
@@ -106,9 +107,7 @@ def of_run(
         out=str(out),
         split=replace(config.split, folds=str(frame.folds), fold=fold, train_share=fraction),
         data=replace(config.data, random_seed=seed),
-        train=replace(
-            config.train, seed=seed, allow_missing_classes=config.train.allow_missing_classes or fraction < 1
-        ),
+        train=replace(config.train, seed=seed),
         store=replace(config.store, name=f"{config.store.name}.{name}.seed{seed}.fold{fold}{share}"),
         tracking=replace(
             tracking,
@@ -123,25 +122,50 @@ def of_run(
 def baseline_jobs(names: Sequence[str], config: FinetuneConfig, frame: Frame) -> list[FoldJob]:
     """Every fold of every baseline with every share, and each seed if it draws anything."""
     return [
-        FoldJob(
-            method=name,
-            kind="baseline",
-            seed=seed,
-            fold=fold,
-            fraction=fraction,
-            config=replace(
-                config,
-                out=str(folder_of(frame.out, name, seed, fraction, fold)),
-                split=replace(config.split, folds=str(frame.folds), fold=fold, train_share=fraction),
-            ),
-            cores=frame.options.cores,
-            n_kernels=frame.options.n_kernels,
-        )
+        _closed_form("baseline", name, config, frame, fold, seed, fraction)
         for name in names
         for fraction in frame.options.fractions
         for seed in (frame.options.seeds if name in DRAWS else frame.options.seeds[:1])
         for fold in range(frame.n_folds)
     ]
+
+
+def probe_jobs(names: Sequence[str], config: FinetuneConfig, frame: Frame) -> list[FoldJob]:
+    """Every fold of every probe of the stored model with every share; with each seed where the backbone is random."""
+    return [
+        _closed_form(
+            "probe",
+            f"{name}{SUFFIX}",
+            replace(config, train=replace(config.train, seed=seed), from_scratch=name == RANDOM),
+            frame,
+            fold,
+            seed,
+            fraction,
+        )
+        for name in names
+        for fraction in frame.options.fractions
+        for seed in (frame.options.seeds if name == RANDOM else frame.options.seeds[:1])
+        for fold in range(frame.n_folds)
+    ]
+
+
+def _closed_form(
+    kind: Literal["baseline", "probe"],
+    method: str,
+    config: FinetuneConfig,
+    frame: Frame,
+    fold: int,
+    seed: int,
+    fraction: float,
+) -> FoldJob:
+    """One fold of a method that is fitted in one go."""
+    config = replace(
+        config,
+        out=str(folder_of(frame.out, method, seed, fraction, fold)),
+        split=replace(config.split, folds=str(frame.folds), fold=fold, train_share=fraction),
+    )
+    key: dict[str, Any] = {"method": method, "kind": kind, "seed": seed, "fold": fold, "fraction": fraction}
+    return FoldJob(**key, config=config, cores=frame.options.cores, n_kernels=frame.options.n_kernels)
 
 
 def folder_of(out: Path, method: str, seed: int, fraction: float, fold: int | str, kind: str = RUNS) -> Path:

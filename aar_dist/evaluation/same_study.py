@@ -16,7 +16,7 @@ from aar_dist.training.progress import FREE_DATA_KEYS
 
 STRATEGIES = "cross_validation.strategies"
 OPTIONS_MAY_CHANGE = (
-    "seeds", "fractions", "baselines", "final", "workers", "ranks", "cores", "gpus", "ray_address", "retries",
+    "seeds", "fractions", "baselines", "probes", "final", "workers", "ranks", "cores", "gpus", "ray_address", "retries",
 )  # fmt: skip
 """More seeds, shares and methods may join, and others may do the work; what is done already stays."""
 MAY_CHANGE = (

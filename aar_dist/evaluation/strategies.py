@@ -15,6 +15,7 @@ from aar_dist.base.errors import ConfigError
 from aar_dist.evaluation.baselines import BASELINES
 from aar_dist.evaluation.fold_plan import Candidate
 from aar_dist.evaluation.nested.grid import grid, told
+from aar_dist.evaluation.probes import PROBES, SUFFIX
 from aar_dist.store.checkpoint import Checkpoint
 from aar_dist.stream.windows import WindowTable
 from aar_dist.training.finetuning.config import FinetuneConfig
@@ -30,6 +31,8 @@ SHARED = (
     "cross_validation",
 )  # fmt: skip
 """What no strategy has to itself: all are tested on the same windows, with the same seeds, in one folder."""
+OF_THE_HEAD = ("pooling", "head_dropout")
+"""Arguments of an objective that leave its loss what it is."""
 
 
 def named(config: FinetuneConfig) -> FinetuneConfig:
@@ -54,6 +57,8 @@ def recipes(argv: Sequence[str], plain: FinetuneConfig, config: FinetuneConfig) 
     for name, settings in config.cross_validation.strategies.items():
         if name in BASELINES:
             raise ConfigError(f"{WHERE}: {name} is the name of a baseline; choose another")
+        if name in (f"{probe}{SUFFIX}" for probe in PROBES):
+            raise ConfigError(f"{WHERE}: {name} is the name of a probe; choose another")
         made[name] = _recipe(argv, f"{WHERE}.{name}", settings, plain, config)
     return made
 
@@ -81,8 +86,8 @@ def candidates(argv: Sequence[str], plain: FinetuneConfig, config: FinetuneConfi
 
 
 def _loss(config: FinetuneConfig) -> tuple[object, ...]:
-    """What a validation loss is a loss of; pooling is part of the model."""
-    plain = {key: value for key, value in config.objective.init_args.items() if key != "pooling"}
+    """What a validation loss is a loss of."""
+    plain = {key: value for key, value in config.objective.init_args.items() if key not in OF_THE_HEAD}
     return config.objective.class_path, plain, config.train.class_weights
 
 
@@ -142,7 +147,7 @@ def check(
     if source:
         check_architecture(config, source)
     if source and not (config.from_scratch or allow_leaks):
-        _check_start(source, folds)
+        check_start(source, folds)
     config.train.micro_batches(ranks)
     for fold in folds.folds:
         train, validation, test = (list(getattr(fold, side)) for side in SIDES)
@@ -160,7 +165,7 @@ def check(
     initial_objective(settled, head, source).backbone.check_duration(config.data.segment_duration)
 
 
-def _check_start(source: Checkpoint, folds: Folds) -> None:
+def check_start(source: Checkpoint, folds: Folds) -> None:
     """Refuse a start that has seen labels of the test side: a fine-tuned model names its subjects."""
     told = source.manifest.get("split") or {}
     taught = {subject for side in ("train", "validation") for subject in told.get(side, ())}

@@ -14,14 +14,15 @@ from aar_dist.base import storage
 from aar_dist.base.config import dump
 from aar_dist.base.errors import ConfigError
 from aar_dist.base.remote import is_url
+from aar_dist.evaluation import probes
 from aar_dist.evaluation.audit_kept import Kept, audited_shards
 from aar_dist.evaluation.baselines import chosen
 from aar_dist.evaluation.fold_jobs import FoldJob
-from aar_dist.evaluation.fold_plan import Candidate, Frame, baseline_jobs, network_jobs
+from aar_dist.evaluation.fold_plan import Candidate, Frame, baseline_jobs, network_jobs, probe_jobs
 from aar_dist.evaluation.folds import carried_classes, folds_of, require_classes, usable_classes
 from aar_dist.evaluation.grouping import groups_of
 from aar_dist.evaluation.same_study import check_same
-from aar_dist.evaluation.strategies import candidates, check, named, recipes
+from aar_dist.evaluation.strategies import candidates, check, check_start, named, recipes
 from aar_dist.shards.format import read_info, read_manifest
 from aar_dist.store.checkpoint import Checkpoint
 from aar_dist.store.registry import SCHEME
@@ -49,6 +50,7 @@ class Study:
     choices: Mapping[str, Sequence[Candidate]]
     """What some strategies choose from inside each fold."""
     baselines: tuple[str, ...]
+    probes: tuple[str, ...]
     left_out: tuple[str, ...]
     """Classes with too little data."""
     lacking: tuple[str, ...]
@@ -75,6 +77,7 @@ class Study:
         """Every fold of every method that is tested."""
         return [
             *network_jobs(self.strategies, self.choices, self.frame),
+            *probe_jobs(self.probes, self.config, self.frame),
             *baseline_jobs(self.baselines, self.config, self.frame),
         ]
 
@@ -129,6 +132,9 @@ def open_study(argv: Sequence[str]) -> Study:
         source, _folds(config, source, table), Path(config.out), allow_leaks=options.allow_leaks
     )
     lacking = require_classes(folds, allow_missing=config.train.allow_missing_classes)
+    probing = probes.chosen(options.probes, pretrained=checkpoint is not None)
+    if checkpoint and probing and not options.allow_leaks:
+        check_start(checkpoint, folds)
     made, choices = recipes(argv, plain, config), candidates(argv, plain, config)
     for name, recipe in made.items():
         for each in [one.config for one in choices.get(name, ())] or [recipe]:
@@ -141,6 +147,7 @@ def open_study(argv: Sequence[str]) -> Study:
         folds=folds,
         strategies=made,
         choices=choices,
+        probes=probing,
         baselines=chosen(options.baselines, targets=table.classes is None),
         left_out=left_out,
         lacking=tuple(lacking),

@@ -107,6 +107,9 @@ class CrossValidationConfig:
     ``from_scratch: true``; without ``init_from`` the latter alone."""
     baselines: list[str] = field(default_factory=lambda: ["auto"])
     """What the network is compared with; ``auto`` for all that suit the labels and are installed, ``none``."""
+    probes: list[str] = field(default_factory=lambda: ["auto"])
+    """What the frozen backbone of ``init_from`` tells by itself: ``linear``, ``knn``, and ``random``, the same network
+    with random weights; ``auto`` for the first two where there is a model to start from, ``none``."""
     n_kernels: int = 2000
     """Of MiniRocket."""
     final: bool = True
