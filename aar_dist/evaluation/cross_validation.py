@@ -40,6 +40,7 @@ from aar_dist.training.publishing import check_store
 from aar_dist.training.run_directory import RunDirectory
 
 EMBEDDINGS, RESULTS, TEXT, FINAL = "embeddings.parquet", "results.json", "results.md", "final"
+HISTORY = "jobs.jsonl"
 MAPPED = 2000
 """Windows of the embedding map."""
 PACKAGES = ("aar_dist", "torch", "deepspeed", "numpy", "scikit-learn", "aeon", "webdataset")
@@ -69,7 +70,7 @@ def cross_validate(argv: Sequence[str], present: Callable[[Path], Path]) -> None
         study.write()
         announce(study)
         jobs = study.jobs()
-        failed = run(jobs, study.options, who)
+        failed = run(jobs, study.options, who, study.out / HISTORY)
         if study.options.final:
             failed += final_model(study, jobs, who)
         map_embeddings(study)
@@ -105,15 +106,19 @@ def announce(study: Study) -> None:
         print(f"  WARNING: {line}")
 
 
-def run(jobs: Sequence[FoldJob], options: CrossValidationConfig, who: Workers) -> list[Outcome]:
-    """Carry out what is not done; returns what failed."""
+def run(jobs: Sequence[FoldJob], options: CrossValidationConfig, who: Workers, history: Path) -> list[Outcome]:
+    """Carry out what is not done; returns what failed.
+
+    Args:
+        history: A file that keeps who began what, and how it ended.
+    """
     left = Left(jobs)
     for job in jobs:
         if job.done:
             tidy(job)
     if left.n_done:
         print(f"{left.n_done} of {len(jobs)} runs are done already", flush=True)
-    with FoldTable(jobs, left.n_left) as table:
+    with FoldTable(jobs, left.n_left, history) as table:
         outcomes = run_jobs(
             carry_out,
             left.now,
@@ -180,7 +185,7 @@ def final_model(study: Study, jobs: Sequence[FoldJob], who: Workers) -> list[Out
             print(f"the final model stays: {made} epochs, now {epochs}. Remove {job.folder} for another", flush=True)
         return []
     print(f"the final model: all subjects, {epochs} epochs", flush=True)
-    return run([job], study.options, who)
+    return run([job], study.options, who, study.out / HISTORY)
 
 
 def _best_epoch(study: Study, job: FoldJob) -> float:

@@ -1,18 +1,22 @@
-"""How the folds stand: a table that changes on a terminal, a line for each finished one in a log.
+"""How the folds stand: a table that changes on a terminal, a line for each finished one in a log; jobs.jsonl keeps it.
 
 who began what, where (told by the scheduler) + metrics.json, metrics.jsonl of each folder -> Standing … -> fold_views
 """
 
+import contextlib
 import json
 import sys
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from rich.console import Console
 from rich.live import Live
 
+from aar_dist.base import json_lines
 from aar_dist.base.attempts import Place
 from aar_dist.base.metrics import MAIN
 from aar_dist.evaluation import fold_views
@@ -26,13 +30,14 @@ from aar_dist.training.finetuning.trained import TRAINED
 class FoldTable:
     """Shows all jobs while it is open."""
 
-    def __init__(self, jobs: Sequence[FoldJob], n_left: int | None = None) -> None:
+    def __init__(self, jobs: Sequence[FoldJob], n_left: int | None = None, history: Path | None = None) -> None:
         """
         Args:
             jobs: All that are tested.
             n_left: Jobs to be done, candidates among them.
+            history: A file that keeps who began what, and how it ended.
         """
-        self._jobs = jobs
+        self._jobs, self._history = jobs, history
         self.failed: dict[str, str] = {}
         self.begun: dict[str, Begun] = {}
         """What is being done, by the name of the job."""
@@ -68,10 +73,12 @@ class FoldTable:
         """Somebody has begun a job."""
         self.begun[job.name] = Begun(job, place, time.monotonic())
         self._machines.setdefault(place.node, place.address)
+        self._keep(job, "begun", place)
 
     def again(self, job: FoldJob, place: Place | None, why: str) -> None:
         """A job ended badly, and is tried again."""
         self.begun.pop(job.name, None)
+        self._keep(job, "again", place, why)
         where = f" on {self.machine(place)}" if place and len(self._machines) > 1 else ""
         self.news = f"again: {job.name}{where}: {why}"
         if not self._live:
@@ -84,6 +91,7 @@ class FoldTable:
         self.pace.finished(job, time.monotonic() - begun.since if begun else 0.0)
         if outcome.failed:
             self.failed[job.name] = outcome.failed
+        self._keep(job, "failed" if outcome.failed else "done", begun.place if begun else None, outcome.failed)
         if self._live:
             self.tick()
         elif outcome.failed:
@@ -92,6 +100,16 @@ class FoldTable:
             where = f"  on {self.machine(begun.place)}" if begun and len(self._machines) > 1 else ""
             said = f"{self.pace.n_done}/{self.pace.n_left}  {job.name}: {_scored(job)}{where}"
             print(f"{said}  {self.pace.told(self._left(), [*self.begun.values()])}", flush=True)
+
+    def _keep(self, job: FoldJob, event: str, place: Place | None, why: str | None = None) -> None:
+        """A line of the history; without a disk for it the folds go on."""
+        if self._history is None:
+            return
+        told = {"job": job.name, "event": event, **({"why": why} if why else {})}
+        who = {"host": place.host, "address": place.address, "process": place.process} if place else {}
+        with contextlib.suppress(OSError):
+            now = datetime.now(UTC).isoformat(timespec="milliseconds")
+            json_lines.append(self._history, {"time": now, **told, **who})
 
     def machine(self, place: Place) -> str:
         """What a person calls it: its host, but several on one host by their addresses."""

@@ -143,6 +143,8 @@ class CrossValidationConfig:
         require(shares and 1 in self.fractions, f"{where}.fractions", "1.0 and shares below, each once", self.fractions)
         rule = "above 0 and below 1, or a whole number, or null"
         require(_shareable(self.gpus), f"{where}.gpus", rule, self.gpus)
+        whole = self.gpus is None or self.gpus >= 1 or self.ranks == 1
+        require(whole, f"{where}.gpus", "whole where a fold has several ranks", self.gpus)
         for name in self.strategies or ():
             plain = str(name).replace("-", "").replace("_", "")
             rule = "names of letters, digits, '-' and '_' (a number in quotes)"
