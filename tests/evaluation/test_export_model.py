@@ -214,7 +214,7 @@ def test_a_form_is_chosen_or_an_error_says_how(shard_set, tmp_path, capsys):
         assert error.count("\n") == 1
     with pytest.raises(ConfigError, match="give shards with windows to compare on"):
         export(every, [], tmp_path / "m.pt2", "torch")
-    with pytest.raises(ConfigError, match="no window of acc.x, acc.y, acc.z at 33 Hz to compare on"):
+    with pytest.raises(ConfigError, match=r"no window of acc\.x, acc\.y, acc\.z at 33 Hz to compare on"):
         export(verified(tmp_path / "store/models/m/2"), [str(shard_set)], tmp_path / "m.pt2", "torch",
                ExportOptions(rate_hz=33.0))  # fmt: skip
     other = prepare(verified(tmp_path / "store/models/m/2"), [], ExportOptions(rate_hz=33.0, parity=False)).model
