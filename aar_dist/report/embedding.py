@@ -78,12 +78,8 @@ class Map:
         return [one for one in self.colourings if one.legend]
 
 
-def embedding_map(file: Path, classes: list[str] | None) -> Map | None:
-    """The map, the same whenever it is drawn; None without a file or with fewer than three windows.
-
-    Args:
-        classes: In their order; None where the labels are a target.
-    """
+def embedding_map(file: Path) -> Map | None:
+    """The map, the same whenever it is drawn; None without a file or with fewer than three windows."""
     if not file.is_file():
         return None
     table = read_parquet(file, COLUMNS)
@@ -95,25 +91,25 @@ def embedding_map(file: Path, classes: list[str] | None) -> Map | None:
     columns = {name: table[name].to_pylist() for name in COLUMNS}
     vectors = np.nan_to_num(np.array(columns["embedding"], np.float64))
     made = projections(vectors, SEED)
-    colourings = coloured(columns, vectors, classes, made[-1].places)
+    colourings = coloured(columns, vectors, made[-1].places)
     pictures = [_picture(one, columns, colourings) for one in made]
     return Map(pictures, colourings, len(vectors), n)
 
 
 def coloured(
-    columns: dict[str, list[Any]], vectors: NDArray[np.float64], classes: list[str] | None, places: NDArray[np.float64]
+    columns: dict[str, list[Any]], vectors: NDArray[np.float64], places: NDArray[np.float64]
 ) -> list[Colouring]:
-    """By class, by subject, by data set; what is one for all points is left out."""
+    """By class, where labels are classes, by subject, and by data set, where there are several."""
     subject, recording = np.array(columns["subject"]), _text(columns["recording"])
     recording = np.char.add(np.char.add(subject, "\0"), recording)
     made = []
-    for key, title, names, apart, order in (
-        ("class", "by class", _text(columns["label"]), subject, classes),
-        ("subject", "by subject", subject, recording, None),
-        ("dataset", "by data set", _text(columns["dataset"]), subject, None),
+    for key, title, names, apart in (
+        ("class", "by class", _text(columns["label"]), subject),
+        ("subject", "by subject", subject, recording),
+        ("dataset", "by data set", _text(columns["dataset"]), subject),
     ):
-        groups = _groups(names, order or [])
-        if (key == "class" and classes is None) or (key == "dataset" and len(groups) == 1):
+        groups = sorted({*names.tolist()} - {NO_LABEL}, key=natural) + [NO_LABEL] * (NO_LABEL in names)
+        if (key == "class" and not _classes(columns["label"])) or (key == "dataset" and len(groups) == 1):
             continue
         known = names != NO_LABEL
         score = alike(vectors[known], names[known], apart[known])
@@ -126,10 +122,9 @@ def _text(values: list[Any]) -> Names:
     return np.array([NO_LABEL if value is None else str(value) for value in values])
 
 
-def _groups(names: Names, order: list[str]) -> list[str]:
-    """The names there are, in this order, then by nature."""
-    there = {*names.tolist()}
-    return [*(name for name in order if name in there), *sorted(there - {*order}, key=natural)]
+def _classes(labels: list[Any]) -> bool:
+    """Whether any label is a class, not a target or none."""
+    return any(isinstance(label, str) for label in labels)
 
 
 def _each(places: NDArray[np.float64], names: Names, groups: list[str]) -> list[Panel]:

@@ -59,7 +59,8 @@ def test_embeddings_are_mean_tokens_of_their_seconds(checkpoint, recordings, sha
     data = DataConfig(shards=[str(shard_set)], segment_duration=0.6, max_window_length=40)
     _, windows = open_windows(data, WindowConfig())
     assert n == len(rows) == len(windows)
-    assert table.schema.names == ["dataset", "subject", "recording", "start_s", "stop_s", "label", "embedding"]
+    origin = ["dataset", "subject", "recording", "sensor", "start_s", "stop_s"]
+    assert table.schema.names == [*origin, "label", "embedding"]
     assert table.schema.metadata[b"model"] == b"store://toy@1"
     assert {r["dataset"] for r in rows} == {"fast", "slow"}
     for i in range(0, n, n // 40):
