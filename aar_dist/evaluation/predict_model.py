@@ -90,7 +90,12 @@ class Predictor:
         samples was recorded (B,)."""
         channel = torch.tensor([-1 if name is None else self.channels.index(name) for name in columns])
         batch = window_batch(
-            torch.from_numpy(values).to(self.device), channel.to(self.device), rate_hz, self.duration_s, self.normalize
+            torch.from_numpy(values).to(self.device),
+            channel.to(self.device),
+            self.channels,
+            rate_hz=rate_hz,
+            duration_s=self.duration_s,
+            normalize=self.normalize,
         )
         assert isinstance(self.objective, Predicts), "checked when it was opened"
         with torch.inference_mode():
@@ -100,12 +105,19 @@ class Predictor:
 
 
 def window_batch(
-    values: Tensor, channel: Tensor, rate_hz: float, duration_s: float, normalize: Normalize
+    values: Tensor,
+    channel: Tensor,
+    channels: tuple[str, ...],
+    *,
+    rate_hz: float,
+    duration_s: float,
+    normalize: Normalize,
 ) -> SegmentBatch:
     """Windows (B, S, C) of one rate, NaN where nothing was recorded, as the stream would hand them on.
 
     Args:
-        channel: (C,) index into the channel vocabulary; -1 absent.
+        channel: (C,) index into ``channels``; -1 absent.
+        channels: The channel vocabulary.
         duration_s: Of a window, before it was rounded to samples.
     """
     valid = values.isfinite()
@@ -117,6 +129,7 @@ def window_batch(
         dataset=torch.zeros(n, dtype=torch.int64, device=values.device),
         channel=channel.expand(n, width),
         key=torch.zeros(n, dtype=torch.int64, device=values.device),
+        channels=channels,
         # While a program is traced, n is a symbol and no tuple can be so long.
         duration_s=(duration_s,) if torch.compiler.is_exporting() else (duration_s,) * n,
     )
@@ -138,12 +151,12 @@ def open_predictor(
     objective, manifest, trained = checkpoint.objective(), checkpoint.manifest, checkpoint.config()["data"]
     if not isinstance(objective, Predicts):
         raise CheckpointError(
-            f"{checkpoint.path}: {type(objective).__name__} predicts nothing; fine-tune it on labelled recordings "
+            f"{checkpoint.where}: {type(objective).__name__} predicts nothing; fine-tune it on labelled recordings "
             "first (launch/finetune.py) and give the model that comes of it"
         )
     if missing := [key for key in NEEDED if key not in manifest]:
         raise CheckpointError(
-            f"{checkpoint.path}: its manifest does not tell {missing[0]}, which prediction needs; fine-tune "
+            f"{checkpoint.where}: its manifest does not tell {missing[0]}, which prediction needs; fine-tune "
             "and publish it with this version of aar_dist"
         )
     statistics = _statistics(checkpoint, trained, statistics_of)
@@ -163,7 +176,7 @@ def _statistics(
         return None
     if not trained.get("statistics"):
         raise CheckpointError(
-            f"{checkpoint.path}: was trained with data.normalize dataset by an earlier version that did not keep the "
+            f"{checkpoint.where}: was trained with data.normalize dataset by an earlier version that did not keep the "
             "statistics; fine-tune and publish it with this version of aar_dist"
         )
     return TrainedStatistics(trained["statistics"], tuple(checkpoint.manifest.get("datasets", ())), statistics_of)

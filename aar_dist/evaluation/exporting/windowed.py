@@ -163,7 +163,14 @@ class WindowModel(nn.Module):
             nothing = torch.full_like(values[..., :1], torch.nan)
             values = torch.cat([values, nothing], dim=2).index_select(2, self.place)
         channel = self.get_buffer("channel")
-        batch = window_batch(values, channel, self.form.rate_hz, self.form.duration_s, self.normalize)
+        batch = window_batch(
+            values,
+            channel,
+            self.form.vocabulary,
+            rate_hz=self.form.rate_hz,
+            duration_s=self.form.duration_s,
+            normalize=self.normalize,
+        )
         return cast(Predicts, self.model).predict(batch)
 
 
