@@ -39,7 +39,8 @@ def principal(vectors: Floats) -> Projection:
     n_components = min(2, *vectors.shape)
     pca = PCA(n_components, svd_solver="full")
     places = np.zeros((len(vectors), 2))
-    places[:, :n_components] = pca.fit_transform(vectors)
+    with np.errstate(invalid="ignore"):  # of vectors that are all alike
+        places[:, :n_components] = pca.fit_transform(vectors)
     shares = [f"{100 * share:.0f}\u00a0%" for share in np.nan_to_num(pca.explained_variance_ratio_)]
     return Projection("principal components", f"{' and '.join(shares)} of the variance", places)
 

@@ -14,6 +14,7 @@ from aar_dist.models.transformer import AAREncoder
 from aar_dist.objectives.masked import MaskedReconstruction
 from aar_dist.recordings.write import SensorData, dataset_to_hdf5
 from aar_dist.shards.build import BuildOptions, build
+from aar_dist.store.checkpoint import Opened
 from aar_dist.store.registry import Store
 from aar_dist.stream.batch import SegmentBatch
 from aar_dist.stream.config import DataConfig
@@ -107,7 +108,7 @@ def test_what_cannot_be_embedded_leaves_nothing(checkpoint, shard_set, tmp_path,
     with pytest.raises(ConfigError, match="exists; remove it"):
         embed(checkpoint, [str(shard_set)], out)
     assert out.read_text() == "mine"
-    bad = dataclasses.replace(checkpoint, path=tmp_path / "other")
+    bad = dataclasses.replace(checkpoint, open=lambda: Opened(tmp_path / "other"))
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "config.yaml").write_text(CONFIG.replace("0.6", "60"))
     with pytest.raises(ConfigError, match="built for segments up to 1 s"):

@@ -45,6 +45,8 @@ VARIANTS = {
     "statistics": ({"normalize": "dataset"}, {}, replace(FAST, statistics_of="fast")),
     "sensors": ({"sensors": ["acc", "gyr"]}, {"pooling": "last"}, SLOW),
     "embedding": ({}, {}, replace(SLOW, embed=True)),
+    "own": ({}, {"channels": ["acc.z", "acc.x", "acc.y"]}, SLOW),
+    "own conv": ({}, {"channels": ["acc.z", "acc.x", "acc.y"], "embedding_type": "conv", "patch_size": 16}, FAST),
 }
 
 
