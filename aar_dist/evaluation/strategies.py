@@ -118,7 +118,7 @@ def check(
                 "data as it is"
             )
     settled, head = resolved(config, task)
-    initial_objective(settled, head, source).backbone.check_duration(config.data.segment_duration)
+    initial_objective(settled, head, source)[0].backbone.check_duration(config.data.segment_duration)
 
 
 def _check_start(source: Checkpoint, folds: Folds) -> None:

@@ -52,7 +52,8 @@ def trial(stage: int, precision: str, way: FreezeConfig, source: Path, ranks: Ra
         train=FinetuneTrainConfig(batch_size=BATCH),
         deepspeed=DeepSpeedConfig(zero_stage=stage, precision=precision),
     )
-    objective = initial_objective(config, ClassSpec(CLASSIFICATION, {"n_classes": 3}), stored)
+    objective, (phase,) = initial_objective(config, ClassSpec(CLASSIFICATION, {"n_classes": 3}), stored)
+    phase.apply(objective)
     engine = Engine(objective, config.deepspeed, config.train, config.optim, ranks, device)
 
     def weights(tag: str) -> dict:

@@ -7,6 +7,7 @@ from aar_dist.base.config import Choice, ClassSpec, Schema
 from aar_dist.models.backbone import Backbone
 from aar_dist.objectives.base import Objective
 from aar_dist.stream.windows import WindowConfig
+from aar_dist.training.adaptation.policy import FULL, NAMES, Policy
 from aar_dist.training.config import ENCODER, LINKS, AdamConfig, LoopConfig, RunConfig, StoreConfig, require
 from aar_dist.training.finetuning.freezing import FreezeConfig
 from aar_dist.training.finetuning.split import SplitConfig
@@ -26,7 +27,8 @@ class FinetuneTrainConfig(LoopConfig):
     epochs: int = 50
     """Times every labelled window is seen."""
     patience: int | None = None
-    """Stop after this many epochs in a row without a lower validation loss; null: run all epochs."""
+    """Stop after this many epochs in a row without a lower validation loss; null: run all epochs. Where the model is
+    adapted in phases, each has its own patience, and the next one follows."""
     class_weights: Literal["none", "inverse"] = "none"
     """``inverse``: every class has the same share of the loss, by its windows on the train side."""
     allow_missing_classes: bool = False
@@ -129,6 +131,8 @@ class FinetuneConfig(RunConfig):
     """Classification or Regression; it is given the backbone and what follows from the labels."""
     windows: WindowConfig = field(default_factory=WindowConfig)
     split: SplitConfig = field(default_factory=SplitConfig)
+    adapt: ClassSpec = field(default_factory=lambda: ClassSpec(FULL))
+    """What of the model moves, when and how fast: full, frozen, unlocked, staged, layer_decay, lora."""
     freeze: FreezeConfig = field(default_factory=FreezeConfig)
     train: FinetuneTrainConfig = field(default_factory=FinetuneTrainConfig)
     optim: FinetuneOptimConfig = field(default_factory=FinetuneOptimConfig)
@@ -142,6 +146,7 @@ def _schema(given: tuple[str, ...]) -> Schema[FinetuneConfig]:
         choices={
             "model": Choice(Backbone, ENCODER),
             "objective": Choice(Objective, CLASSIFICATION, given=given),
+            "adapt": Choice(Policy, FULL, names=NAMES),
         },
         links=LINKS,
         aliases={"--data_path": "data.shards", "--output_dir": "out", "--pretrained_model_path": "init_from"},

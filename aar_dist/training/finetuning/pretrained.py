@@ -68,6 +68,16 @@ def load_backbone(backbone: Backbone, source: Checkpoint) -> None:
     load_weights(backbone, weights, str(source.path))
 
 
+def fresh_parameters(backbone: Backbone, source: Checkpoint | None) -> set[str]:
+    """Parameters of the objective's backbone that the stored model does not have in this shape: those of added
+    channels. All that random weights begin with is alike: none of it is fresh."""
+    if source is None:
+        return set()
+    stored = {name: weight.shape for name, weight in source.weights().items()}
+    names = ((f"{OWNER}{name}", parameter.shape) for name, parameter in backbone.named_parameters())
+    return {name for name, shape in names if stored.get(name) != shape}
+
+
 def _defaults(source: Checkpoint) -> dict[str, Any]:
     config = source.config()
     model: ClassSpec = specs(config)[0]
