@@ -8,7 +8,7 @@ position on the tape, the count of steps, what dropout is drawn from.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 from torch import Tensor
@@ -91,6 +91,18 @@ class Course:
 
     def _capped(self, steps: int) -> int:
         return min(steps, self.train.max_steps or steps)
+
+
+def cut(phases: Sequence[Phase], epochs: int | None) -> tuple[Phase, ...]:
+    """What so many epochs see of them, from the first on; None for all."""
+    if epochs is None:
+        return tuple(phases)
+    made: list[Phase] = []
+    for phase in phases:
+        left = epochs - sum(one.epochs for one in made)
+        if left > 0:
+            made.append(replace(phase, epochs=min(phase.epochs, left)))
+    return tuple(made)
 
 
 def told(phases: Sequence[Phase], shapes: Mapping[str, Sequence[int]]) -> str:

@@ -24,7 +24,7 @@ from aar_dist.training.config import ENCODER, LoopConfig
 from aar_dist.training.engine import by_factor, parameter_shapes
 from aar_dist.training.finetuning.config import CLASSIFICATION, SCHEMA
 from aar_dist.training.finetuning.freezing import FreezeConfig, policy_of
-from aar_dist.training.phases import Course, Phase, told
+from aar_dist.training.phases import Course, Phase, cut, told
 from aar_dist.training.progress import Progress
 
 HEAD = {"head.linear.weight", "head.linear.bias"}
@@ -83,6 +83,9 @@ def test_the_guides_three_stages(objective):
     assert [s.name for s in Staged().phases(objective, 1)] == ["head only"]
     assert [s.epochs for s in Staged(head_only_epochs=0).phases(objective, 3)] == [3]
     assert set(Staged().phases(objective, 9, fresh={POSITIONS})[0].factors) == HEAD | {POSITIONS}
+    assert [s.epochs for s in cut(stages, 32)] == [5, 25, 2]
+    assert [s.epochs for s in cut(stages, 5)] == [5]
+    assert cut(stages, None) == cut(stages, 99) == stages
 
 
 def test_lower_blocks_learn_more_slowly(objective):

@@ -29,6 +29,9 @@ class FinetuneTrainConfig(LoopConfig):
     patience: int | None = None
     """Stop after this many epochs in a row without a lower validation loss; null: run all epochs. Where the model is
     adapted in phases, each has its own patience, and the next one follows."""
+    stop_after: int | None = None
+    """Leave off after this many epochs of what ``epochs`` and ``adapt`` plan: a final model, whose folds were best
+    there; null: go to the end."""
     class_weights: Literal["none", "inverse"] = "none"
     """``inverse``: every class has the same share of the loss, by its windows on the train side."""
     allow_missing_classes: bool = False
@@ -38,6 +41,9 @@ class FinetuneTrainConfig(LoopConfig):
         super().__post_init__()
         require(
             self.patience is None or self.patience >= 1, "train.patience", "1 or more, or null for never", self.patience
+        )
+        require(
+            self.stop_after is None or self.stop_after >= 1, "train.stop_after", "1 or more, or null", self.stop_after
         )
 
 

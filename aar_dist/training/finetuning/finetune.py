@@ -4,7 +4,7 @@ config -> stored backbone + head, labelled windows of three sides -> train, sele
        -> the best weights: predictions on the test side, the store -> finished
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, replace
 from functools import partial
@@ -40,7 +40,7 @@ from aar_dist.training.finetuning.task import Task, open_task, resolved, seen_by
 from aar_dist.training.loop import Job
 from aar_dist.training.meeting.meeting import meets
 from aar_dist.training.metrics import read_rows
-from aar_dist.training.phases import Phase, told
+from aar_dist.training.phases import Phase, cut, told
 from aar_dist.training.plan import Plan
 from aar_dist.training.progress import Progress
 from aar_dist.training.ranks import Ranks, from_main
@@ -83,10 +83,11 @@ def initial_objective(
     start = None if config.from_scratch else source
     if start:
         load_backbone(objective.backbone, start)
-    fresh = fresh_parameters(objective.backbone, start)
+    fresh = fresh_parameters(objective.backbone, config.model, start)
     policy = policy_of(config.freeze, config.adapt)
     policy.prepare(objective)
-    return objective, checked(policy.phases(objective, config.train.epochs, fresh), objective)
+    phases = checked(policy.phases(objective, config.train.epochs, fresh), objective)
+    return objective, cut(phases, config.train.stop_after)
 
 
 def make_plan(
@@ -105,7 +106,6 @@ def make_plan(
         return stack.enter_context(closing(made))
 
     epoch = max(1, round(len(task.train) / config.train.batch_size))
-    warnings = [f"no window to train on has the class {', '.join(task.missing)}"] if task.missing else []
     return Plan(
         config=config,
         text=dump(SCHEMA, config),
@@ -118,8 +118,18 @@ def make_plan(
         patience=config.train.patience,
         recipe=recipe(config) | _unchangeable(config, task),
         about=_about(config, task, told(phases, parameter_shapes(objective))),
-        warnings=tuple(warnings),
+        warnings=tuple(_warnings(config, task, objective, phases)),
     )
+
+
+def _warnings(config: FinetuneConfig, task: Task, objective: Objective, phases: Sequence[Phase]) -> Iterator[str]:
+    if task.missing:
+        yield f"no window to train on has the class {', '.join(task.missing)}"
+    if not (config.init_from and not config.from_scratch) and phases[-1].kept(objective):
+        yield (
+            f"the run starts from random weights and trains {phases[-1].name}: the others stay random; give init_from, "
+            "or adapt full"
+        )
 
 
 def _unchangeable(config: FinetuneConfig, task: Task) -> dict[str, Any]:
@@ -179,7 +189,7 @@ def _conclude(
         about={**about, **_rebuild(config, task)},
     )
     store = publishing.store_path(job.config, job.directory)
-    said = {"step": progress.step, "model": made.reference, "path": str(made.path), "store": str(store)}
+    said = {"step": progress.step, "model": made.reference, "path": made.where, "store": store}
     job.directory.finish({**said, "fold": config.split.fold, "scores": card.headline(scores)})
     early = f", stopped early (patience {config.train.patience})" if progress.step < job.total_steps else ""
     return [
