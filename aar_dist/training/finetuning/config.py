@@ -39,12 +39,9 @@ class FinetuneTrainConfig(LoopConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(
-            self.patience is None or self.patience >= 1, "train.patience", "1 or more, or null for never", self.patience
-        )
-        require(
-            self.stop_after is None or self.stop_after >= 1, "train.stop_after", "1 or more, or null", self.stop_after
-        )
+        for name in ("patience", "stop_after"):
+            value = getattr(self, name)
+            require(value is None or value >= 1, f"train.{name}", "1 or more, or null for never", value)
 
 
 @dataclass(frozen=True, kw_only=True)
