@@ -56,6 +56,7 @@ def of_phase(plan: Plan, progress: Progress, directory: RunDirectory) -> dict[st
         "total_steps": course.total(progress),
         "until": course.until(progress),
         "since": progress.phase_step,
+        "phases": plan.phases,
         "phase": progress.phase + 1 if len(plan.phases) > 1 else None,
         "fastest": course.now(progress).fastest,
         "patience": from_main(lambda: patience_of(plan, progress, directory)),

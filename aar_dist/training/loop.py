@@ -22,6 +22,7 @@ from aar_dist.training.engine import Engine, StepResult
 from aar_dist.training.health.monitor import Health
 from aar_dist.training.metrics import Clock, Meter, MetricsFile, Row, memory_gb, read_rows
 from aar_dist.training.patience import Patience
+from aar_dist.training.phases import Phase
 from aar_dist.training.progress import Progress
 from aar_dist.training.ranks import Ranks, from_main
 from aar_dist.training.run_directory import RunDirectory
@@ -56,8 +57,10 @@ class Job:
     """Step at which this phase ends."""
     since: int
     """Steps that had been taken when it began."""
+    phases: tuple[Phase, ...]
+    """Of the whole run."""
     phase: int | None
-    """Its number, from 1; None where there is but one."""
+    """Number of this one, from 1; None where there is but one."""
     fastest: float
     """The largest factor of the learning rate."""
     val_every: int

@@ -4,7 +4,7 @@ config -> stored backbone + head, labelled windows of three sides -> train, sele
        -> the best weights: predictions on the test side, the store -> finished
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, replace
 from functools import partial
@@ -14,7 +14,7 @@ import torch
 
 from aar_dist.base.config import ClassSpec, arguments, dump
 from aar_dist.base.errors import ConfigError, run_door, user_entry
-from aar_dist.base.hashing import hash_int
+from aar_dist.base.hashing import hash_int, word
 from aar_dist.base.interrupts import resumes
 from aar_dist.objectives.base import Objective
 from aar_dist.store.checkpoint import Checkpoint, build_objective, load_weights
@@ -37,6 +37,7 @@ from aar_dist.training.finetuning.pretrained import (
     source_of,
 )
 from aar_dist.training.finetuning.task import Task, open_task, resolved, seen_by
+from aar_dist.training.finetuning.trained import choice_in
 from aar_dist.training.loop import Job
 from aar_dist.training.meeting.meeting import meets
 from aar_dist.training.metrics import read_rows
@@ -45,6 +46,8 @@ from aar_dist.training.plan import Plan
 from aar_dist.training.progress import Progress
 from aar_dist.training.ranks import Ranks, from_main
 from aar_dist.training.run import WEIGHTS, carry_out, place_of, tells_finished
+
+ADAPTERS = word("adapters")
 
 
 @user_entry
@@ -55,8 +58,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     finetune(load_config(arguments() if argv is None else argv))
 
 
-def finetune(config: FinetuneConfig) -> None:
-    """Train, or go on training, until the run is finished or asked to stop. One process may call it again and again."""
+def finetune(config: FinetuneConfig, end: Callable[..., None] | None = None) -> None:
+    """Train, or go on training, until the run is finished or asked to stop. One process may call it again and again.
+
+    Args:
+        end: What is done with the trained weights, in place of :func:`finish`.
+    """
     ranks, directory = place_of(config)
     if tells_finished(directory, ranks):
         return
@@ -65,29 +72,33 @@ def finetune(config: FinetuneConfig) -> None:
         check_architecture(config, source)
     task = open_task(config)
     config, head = resolved(pinned(config, source), task)
-    objective, phases = initial_objective(config, head, source)
+    objective = initial_objective(config, head, source)
+    phases = adapt(objective, config, source)
     objective.backbone.check_duration(config.data.segment_duration)
     with ExitStack() as stack:
         plan = make_plan(config, task, objective, phases, ranks, stack)
-        carry_out(plan, ranks, directory, partial(finish, plan=plan, config=config, head=head, task=task))
+        carry_out(plan, ranks, directory, partial(end or finish, config=config, head=head, task=task))
 
 
-def initial_objective(
-    config: FinetuneConfig, head: ClassSpec, source: Checkpoint | None
-) -> tuple[Objective, tuple[Phase, ...]]:
-    """The model before its first step, the stored backbone under a new head, and what is going to move of it."""
+def initial_objective(config: FinetuneConfig, head: ClassSpec, source: Checkpoint | None) -> Objective:
+    """The model before its first step: the stored backbone under a new head."""
     torch.manual_seed(hash_int(config.train.seed, WEIGHTS))
     objective = build_objective(config.model, head)
     if not isinstance(objective, predictions.Predicts):
         raise ConfigError(f"objective {type(objective).__name__} predicts nothing; choose Classification or Regression")
-    start = None if config.from_scratch else source
-    if start:
-        load_backbone(objective.backbone, start)
-    fresh = fresh_parameters(objective.backbone, config.model, start)
+    if source and not config.from_scratch:
+        load_backbone(objective.backbone, source)
+    return objective
+
+
+def adapt(objective: Objective, config: FinetuneConfig, source: Checkpoint | None) -> tuple[Phase, ...]:
+    """What is going to move of the initial model, which is made ready for it. Raises ``ConfigError``."""
+    fresh = fresh_parameters(objective.backbone, config.model, None if config.from_scratch else source)
     policy = policy_of(config.freeze, config.adapt)
+    torch.manual_seed(hash_int(config.train.seed, ADAPTERS))
     policy.prepare(objective)
     phases = checked(policy.phases(objective, config.train.epochs, fresh), objective)
-    return objective, cut(phases, config.train.stop_after)
+    return cut(phases, config.train.stop_after)
 
 
 def make_plan(
@@ -102,16 +113,25 @@ def make_plan(
 
     def stream(table: WindowTable, *, shuffle: bool) -> SegmentStream:
         rank, world = ranks.rank, ranks.world_size
-        made = window_stream(task.source, table, config.data, shuffle=shuffle, rank=rank, world_size=world)
+        made = window_stream(
+            task.source,
+            table,
+            config.data,
+            shuffle=shuffle,
+            sampling=config.train.sampling,
+            rank=rank,
+            world_size=world,
+        )
         return stack.enter_context(closing(made))
 
-    epoch = max(1, round(len(task.train) / config.train.batch_size))
+    train_stream = stream(task.train, shuffle=True)
+    epoch = max(1, round(train_stream.n_segments / config.train.batch_size))
     return Plan(
         config=config,
         text=dump(SCHEMA, config),
         objective=objective,
         phases=phases,
-        train_stream=stream(task.train, shuffle=True),
+        train_stream=train_stream,
         val_stream=stream(task.validation, shuffle=False) if len(task.validation) else None,
         val_every=epoch,
         save_every=epoch,
@@ -134,9 +154,9 @@ def _warnings(config: FinetuneConfig, task: Task, objective: Objective, phases: 
 
 def _unchangeable(config: FinetuneConfig, task: Task) -> dict[str, Any]:
     """What else a resume may not change: the windows, who is on which side, what is trained and from where."""
-    sides = {f"split.{name}": list(subjects) for name, subjects in asdict(task.sides).items()}
+    sides = {f"split.{name}": subjects for name, subjects in task.sides.told().items()}
     keys = {"init_from": config.init_from, "from_scratch": config.from_scratch}
-    keys["train.class_weights"] = config.train.class_weights
+    keys |= {f"train.{name}": getattr(config.train, name) for name in ("class_weights", "sampling")}
     keys |= {f"windows.{name}": value for name, value in asdict(config.windows).items()}
     keys |= {f"freeze.{name}": value for name, value in asdict(config.freeze).items()}
     if config.adapt != ClassSpec(FULL):
@@ -160,23 +180,21 @@ def _about(config: FinetuneConfig, task: Task, moving: str) -> str:
     return f"{label} from {start}, {moving}; {sides}"
 
 
-def finish(job: Job, progress: Progress, *, plan: Plan, config: FinetuneConfig, head: ClassSpec, task: Task) -> None:
+def finish(job: Job, progress: Progress, *, config: FinetuneConfig, head: ClassSpec, task: Task) -> None:
     """Test the best weights, publish them and set the marker."""
-    made = from_main(lambda: _conclude(job, progress, plan, config, head, task))
+    made = from_main(lambda: _conclude(job, progress, config, head, task))
     job.console.say("\n".join(made))
 
 
-def _conclude(
-    job: Job, progress: Progress, plan: Plan, config: FinetuneConfig, head: ClassSpec, task: Task
-) -> list[str]:
+def _conclude(job: Job, progress: Progress, config: FinetuneConfig, head: ClassSpec, task: Task) -> list[str]:
     """On rank 0, with the fp32 weights that are published and no engine: what is told is what the stored model does."""
     folder = job.directory.checkpoints
     chosen = checkpoints.chosen(folder)
     weights = policy_of(config.freeze, config.adapt).plain(job.engine.consolidate(folder, chosen.path.name))
-    about = _made(config, task, chosen, progress)
-    about |= {"adapted": told(plan.phases, job.engine.parameters)}
-    about |= {"best_phase": plan.phases[chosen.progress.phase].name}
-    write_history(job.directory.root, [phase.name for phase in plan.phases], plan.val_every)
+    about = _made(config, task, chosen, progress, job.train_stream.n_segments) | choice_in(job.directory.root)
+    about |= {"adapted": told(job.phases, job.engine.parameters)}
+    about |= {"best_phase": job.phases[chosen.progress.phase].name}
+    write_history(job.directory.root, [phase.name for phase in job.phases], job.val_every)
     scores = _tested(job, config, head, task, weights, about)
     made = publishing.publish(
         job.config,
@@ -200,14 +218,17 @@ def _conclude(
     ]
 
 
-def _made(config: FinetuneConfig, task: Task, chosen: checkpoints.Saved, progress: Progress) -> dict[str, Any]:
+def _made(
+    config: FinetuneConfig, task: Task, chosen: checkpoints.Saved, progress: Progress, epoch: int
+) -> dict[str, Any]:
     """What the manifest and metrics.json say of how the weights came about."""
     return {
         "fold": config.split.fold,
         "best_step": chosen.step,
         "val_loss": chosen.val_loss,
         "steps": progress.step,
-        "split": {name: list(subjects) for name, subjects in asdict(task.sides).items()},
+        "split": task.sides.told(),
+        "trained_on": {**task.amount(config.split.train_share), "windows_of_an_epoch": epoch},
         "init_from": None if config.from_scratch else config.init_from,
     }
 
