@@ -28,12 +28,13 @@ class Phase:
     epochs: int
     """How often it sees the training set."""
     factors: Mapping[str, float] | None = None
-    """Parameter -> factor of its learning rate; those that are not named keep their weights. None: all, and 1."""
+    """Parameter -> factor of its learning rate; those that are not named keep their weights. None: as the objective is
+    made, and 1."""
 
     def apply(self, objective: Objective) -> None:
         """Freeze and unfreeze the parameters of an objective that is not DeepSpeed's yet."""
         for name, parameter in objective.named_parameters():
-            parameter.requires_grad_(self.factors is None or name in self.factors)
+            parameter.requires_grad_(self._moves(name, parameter))
 
     def n_moving(self, shapes: Mapping[str, Sequence[int]]) -> int:
         """How many numbers it trains of parameters of these shapes."""
@@ -41,8 +42,10 @@ class Phase:
 
     def kept(self, objective: Objective) -> dict[str, Tensor]:
         """Copies of the parameters that it leaves alone, on the CPU."""
-        named = objective.named_parameters()
-        return {n: p.detach().cpu().clone() for n, p in named if self.factors is not None and n not in self.factors}
+        return {n: p.detach().cpu().clone() for n, p in objective.named_parameters() if not self._moves(n, p)}
+
+    def _moves(self, name: str, parameter: Tensor) -> bool:
+        return parameter.requires_grad if self.factors is None else name in self.factors
 
     @property
     def fastest(self) -> float:

@@ -72,8 +72,8 @@ def checked(phases: Iterable[Phase], objective: Objective) -> tuple[Phase, ...]:
 
 
 def names_of(objective: Objective, modules: Iterable[nn.Module] | None = None) -> list[str]:
-    """Names of the parameters, or of those in some of its modules; in the model's order."""
-    named = dict(objective.named_parameters())
+    """Names of the parameters that can be trained, or of those in some of its modules; in the model's order."""
+    named = {name: parameter for name, parameter in objective.named_parameters() if parameter.requires_grad}
     if modules is None:
         return list(named)
     inside = {id(parameter) for module in modules for parameter in module.parameters()}
