@@ -1,6 +1,8 @@
 """What each way of adapting trains, how fast and for how long; where the phases of a run end."""
 
+import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -22,10 +24,12 @@ from aar_dist.training.adaptation.policy import NAMES, checked
 from aar_dist.training.adaptation.staged import Staged
 from aar_dist.training.config import ENCODER, LoopConfig
 from aar_dist.training.engine import by_factor, parameter_shapes
+from aar_dist.training.engines import ended
 from aar_dist.training.finetuning.config import CLASSIFICATION, SCHEMA
 from aar_dist.training.finetuning.freezing import FreezeConfig, policy_of
 from aar_dist.training.phases import Course, Phase, cut, told
 from aar_dist.training.progress import Progress
+from aar_dist.training.run_directory import RunDirectory
 
 HEAD = {"head.linear.weight", "head.linear.bias"}
 POSITIONS = "backbone.embedding.positions"
@@ -304,3 +308,28 @@ def test_the_history_has_a_number_for_each_epoch():
         "val_loss": [0.2, None],
         "train_accuracy": [0.5, 0.5],
     }
+
+
+def test_patience_is_each_phases_own(tmp_path):
+    directory = RunDirectory(tmp_path)
+    rows = [{"step": 10, "val/loss": 0.5}, {"step": 20, "val/loss": 0.6}, {"step": 30, "val/loss": 0.7}]
+    directory.metrics.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    plan = SimpleNamespace(course=course(9, 9, n=100, val_every=10), patience=1)
+    first = replace(start(), step=20, position=200)
+    assert ended(plan, first, directory), "it got worse in this phase"
+    assert not ended(plan, replace(first, phase_step=10), directory), "it has been validated once in this phase"
+    assert not ended(SimpleNamespace(course=plan.course, patience=None), first, directory)
+    assert not ended(plan, replace(first, phase=1), directory), "the last one is the end of the run"
+    over = replace(start(), step=90, position=900, phase_step=80)
+    assert ended(plan, over, directory)
+    assert not ended(SimpleNamespace(course=course(9, 9, n=100, max_steps=90), patience=1), over, directory)
+
+
+def test_what_an_objective_never_trains_stays_frozen(objective):
+    objective.backbone.norm.requires_grad_(False)
+    frozen = {"backbone.norm.weight", "backbone.norm.bias"}
+    for policy in (Full(), LayerDecay(), Staged(full_finetune=True)):
+        last = checked(policy.phases(objective, 9), objective)[-1]
+        assert set(last.kept(objective)) == frozen
+        last.apply(objective)
+        assert {n for n, p in objective.named_parameters() if not p.requires_grad} == frozen
