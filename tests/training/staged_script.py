@@ -1,15 +1,18 @@
 """Run with and without the launcher by test_staged.py: whole fine-tuning runs in one process, one after the other.
 
-argv: output folder, flags that all share, then runs NAME=FLAGS with a space between flags. Beside the run NAME,
-NAME_k.pt holds the fp32 weights that its k-th engine held before its first step
+argv: output folder, flags that all share, then runs NAME[<SOURCE@STEP][=FLAGS], with a space between flags. One with a
+source goes on from it as it would be had it been killed after that step. Beside the run NAME, NAME_k.pt holds the fp32
+weights that its k-th engine held before its first step
 """
 
+import re
+import shutil
 import sys
 from pathlib import Path
 
 import torch
 
-from aar_dist.training import run
+from aar_dist.training import checkpoints, run
 from aar_dist.training.engine import Engine
 from aar_dist.training.finetuning.finetune import finetune
 from aar_dist.training.finetuning.pretrained import load_config
@@ -37,10 +40,22 @@ def look_at(out: Path) -> None:
     run.make_engine = look
 
 
+def killed_after(step: int, source: Path, out: Path) -> None:
+    """What a kill would have left of a run that is finished."""
+    shutil.copytree(source, out)
+    (out / "finished").unlink()
+    for path in checkpoints.complete(out / "checkpoints"):
+        if checkpoints.read(path).step > step:
+            shutil.rmtree(path)
+
+
 if __name__ == "__main__":
     folder, *arguments = [a for a in sys.argv[1:] if not a.startswith("--local_rank")]
     shared = [a for a in arguments if a.startswith("--")]
     for text in arguments[len(shared) :]:
-        name, _, more = text.partition("=")
-        look_at(Path(folder) / name)
-        finetune(load_config([*shared, *more.split(), f"--out={Path(folder) / name}", f"--store.name={name}"]))
+        name, source, step, more = re.fullmatch(r"([^<=]+)(?:<([^@]+)@(\d+))?=?(.*)", text).groups()
+        out = Path(folder) / name
+        if source:
+            killed_after(int(step), Path(folder) / source, out)
+        look_at(out)
+        finetune(load_config([*shared, *more.split(), f"--out={out}", f"--store.name={name}"]))
