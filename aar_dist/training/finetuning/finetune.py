@@ -145,7 +145,8 @@ def make_plan(
 def _warnings(config: FinetuneConfig, task: Task, objective: Objective, phases: Sequence[Phase]) -> Iterator[str]:
     if task.missing:
         yield f"no window to train on has the class {', '.join(task.missing)}"
-    if not (config.init_from and not config.from_scratch) and phases[-1].kept(objective):
+    stays = any(not phases[-1].moves(name, parameter) for name, parameter in objective.named_parameters())
+    if stays and (config.from_scratch or not config.init_from):
         yield (
             f"the run starts from random weights and trains {phases[-1].name}: the others stay random; give init_from, "
             "or adapt full"
