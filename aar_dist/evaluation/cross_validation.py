@@ -181,8 +181,8 @@ def map_embeddings(study: Study) -> None:
     out = study.out / EMBEDDINGS
     if study.checkpoint is None or out.exists():
         return
-    data, windows = study.config.data, study.config.windows
-    embed(study.checkpoint, data.shards, out, data=data, windows=windows, limit=MAPPED)
+    data, windows, rename = study.config.data, study.config.windows, study.config.model.init_args.get("rename")
+    embed(study.checkpoint, data.shards, out, data=data, windows=windows, limit=MAPPED, rename=rename)
 
 
 def write_results(study: Study, jobs: Sequence[FoldJob], failed: Sequence[Outcome], argv: Sequence[str]) -> Any:

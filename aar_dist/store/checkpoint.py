@@ -30,6 +30,8 @@ WEIGHTS, CONFIG, CARD, METRICS, MANIFEST = (
     "manifest.json",
 )
 FILES = (WEIGHTS, CONFIG, CARD, METRICS)
+OWNER = "backbone."
+"""What the names of a backbone's weights begin with."""
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,14 @@ from aar_dist.training.config import recipe
 from aar_dist.training.finetuning import card, predictions
 from aar_dist.training.finetuning.config import RESOLVED, SCHEMA, FinetuneConfig
 from aar_dist.training.finetuning.freezing import freeze
-from aar_dist.training.finetuning.pretrained import check_architecture, load_backbone, load_config, pinned, source_of
+from aar_dist.training.finetuning.pretrained import (
+    check_architecture,
+    inflation,
+    load_backbone,
+    load_config,
+    pinned,
+    source_of,
+)
 from aar_dist.training.finetuning.task import Task, open_task, resolved, seen_by
 from aar_dist.training.loop import Job
 from aar_dist.training.meeting.meeting import meets
@@ -53,6 +60,7 @@ def finetune(config: FinetuneConfig) -> None:
         check_architecture(config, source)
     task = open_task(config)
     config, head = resolved(pinned(config, source), task)
+    task = replace(task, channels=inflation(config, source))
     objective = initial_objective(config, head, source)
     objective.backbone.check_duration(config.data.segment_duration)
     with ExitStack() as stack:
@@ -67,7 +75,7 @@ def initial_objective(config: FinetuneConfig, head: ClassSpec, source: Checkpoin
     if not isinstance(objective, predictions.Predicts):
         raise ConfigError(f"objective {type(objective).__name__} predicts nothing; choose Classification or Regression")
     if source and not config.from_scratch:
-        load_backbone(objective.backbone, source)
+        load_backbone(objective.backbone, source, inflation(config, source), seed=config.train.seed)
     freeze(objective, config.freeze)
     return objective
 
@@ -100,7 +108,7 @@ def make_plan(config: FinetuneConfig, task: Task, objective: Objective, ranks: R
 def _unchangeable(config: FinetuneConfig, task: Task) -> dict[str, Any]:
     """What else a resume may not change: the windows, who is on which side, what is trained and from where."""
     sides = {f"split.{name}": list(subjects) for name, subjects in asdict(task.sides).items()}
-    keys = {"init_from": config.init_from, "from_scratch": config.from_scratch}
+    keys = {"init_from": config.init_from, "from_scratch": config.from_scratch, "inflate": config.inflate}
     keys["train.class_weights"] = config.train.class_weights
     keys |= {f"windows.{name}": value for name, value in asdict(config.windows).items()}
     return keys | {f"freeze.{name}": value for name, value in asdict(config.freeze).items()} | sides
@@ -118,7 +126,8 @@ def _about(config: FinetuneConfig, task: Task) -> str:
         if subjects
     )
     start = "random weights" if config.from_scratch or not config.init_from else config.init_from
-    return f"{label} from {start}, {config.freeze}; {sides}"
+    channels = f"; channels: {task.channels}" if task.channels else ""
+    return f"{label} from {start}, {config.freeze}; {sides}{channels}"
 
 
 def finish(job: Job, progress: Progress, *, config: FinetuneConfig, head: ClassSpec, task: Task) -> None:
@@ -165,6 +174,7 @@ def _made(config: FinetuneConfig, task: Task, chosen: checkpoints.Saved, progres
         "steps": progress.step,
         "split": {name: list(subjects) for name, subjects in asdict(task.sides).items()},
         "init_from": None if config.from_scratch else config.init_from,
+        **({"inflation": task.channels.told()} if task.channels else {}),
     }
 
 
