@@ -162,11 +162,12 @@ def _check_subjects(table: WindowTable) -> None:
 def _placed(config: FinetuneConfig) -> FinetuneConfig:
     """All folds publish into one store; whoever trains them, wherever it was started, finds the same places."""
     shards = [name if is_url(name) else str(Path(name).resolve()) for name in config.data.shards]
-    store = Path(config.store.path or Path(config.out) / "store").resolve()
+    store = config.store.path or str(Path(config.out) / "store")
+    store = store if is_url(store) else str(Path(store).resolve())
     start = config.init_from
-    if start and not start.startswith(SCHEME):
+    if start and not (start.startswith(SCHEME) or is_url(start)):
         start = str(Path(start).resolve())
-    data, placed = replace(config.data, shards=shards), replace(config.store, path=str(store))
+    data, placed = replace(config.data, shards=shards), replace(config.store, path=store)
     return replace(config, data=data, store=placed, init_from=start)
 
 

@@ -67,7 +67,7 @@ def initial_objective(config: PretrainConfig, directory: RunDirectory) -> Object
         source = resolve(config.init_from, config.store.path)
         channels = inflation_of(specs(source.config())[0].init_args, config.model.init_args)
         weights = adapted(source.weights(), objective.backbone, channels, seed=config.train.seed, prefix=OWNER)
-        load_weights(objective, weights, str(source.path))
+        load_weights(objective, weights, source.where)
     return objective
 
 
@@ -108,7 +108,7 @@ def finish(job: Job, progress: Progress) -> None:
     made = from_main(lambda: _publish(job, progress))
     job.console.say(
         f"finished {progress.step} steps: {made.reference} in {publishing.store_path(job.config, job.directory)}\n"
-        f"  weights, card   {made.path}\n"
+        f"  weights, card   {made.where}\n"
         f"  every number    {job.directory.metrics}\n"
         f"  pictures        {job.directory.pictures}\n"
         f"  W&B             {job.directory.root / 'wandb'}"
@@ -126,6 +126,6 @@ def _publish(job: Job, progress: Progress) -> Checkpoint:
     made = publishing.publish(
         job.config, job.directory, weights, progress, text=text, card=card, metrics=scores, about=about
     )
-    said = {"step": progress.step, "model": made.reference, "path": str(made.path)}
-    job.directory.finish({**said, "store": str(publishing.store_path(job.config, job.directory))})
+    said = {"step": progress.step, "model": made.reference, "path": made.where}
+    job.directory.finish({**said, "store": publishing.store_path(job.config, job.directory)})
     return made

@@ -154,7 +154,7 @@ def _conclude(job: Job, progress: Progress, config: FinetuneConfig, head: ClassS
         about={**about, **_rebuild(config, task)},
     )
     store = publishing.store_path(job.config, job.directory)
-    said = {"step": progress.step, "model": told.reference, "path": str(told.path), "store": str(store)}
+    said = {"step": progress.step, "model": told.reference, "path": told.where, "store": store}
     job.directory.finish({**said, "fold": config.split.fold, "scores": card.headline(scores)})
     early = f", stopped early (patience {config.train.patience})" if progress.step < job.total_steps else ""
     return [
