@@ -75,7 +75,7 @@ def test_the_commands_of_the_readme_run_in_order(tmp_path):
     assert "is finished" in again.stdout
 
 
-@pytest.mark.parametrize("path", TRAINING, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", [*TRAINING, ROOT / "configs/pretrain/troika.yaml"], ids=lambda p: p.stem)
 def test_training_configurations_load_and_build(path):
     config = load(SCHEMA, ["--config", str(path)])
     with torch.device("meta"):
