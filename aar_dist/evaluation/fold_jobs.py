@@ -2,7 +2,8 @@
 
     FinetuneConfig of each strategy, baselines -> FoldJob … -> carry_out -> Outcome, and in its folder
 
-        metrics.json, y_*_fold_k.npy, predictions_fold_k.parquet; of the network a whole run directory
+        metrics.json, y_*_fold_k.npy, predictions_fold_k.parquet; of the network a whole run directory, with
+        validation_fold_k.parquet
 
 A job that is done is not done again; one that was killed goes on from its last checkpoint, with the same results.
 """
@@ -52,6 +53,8 @@ class FoldJob:
     ranks: int = 1
     n_kernels: int = 2000
     retries: int = 0
+    fraction: float = 1.0
+    """Share of the train side's subjects that it learns from."""
 
     @property
     def folder(self) -> Path:
