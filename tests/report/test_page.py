@@ -139,9 +139,9 @@ def test_a_test_has_the_last_word(folds, tmp_path):
     turned = {"a": "minirocket", "b": "pretrained", "difference": -0.2, "low": -0.3, "high": -0.1, "wins": 1, "ties": 0}
     pair |= turned | {"p_corrected": 0.0004, "verdict": "worse"}
     words = text_of(page([copy(folds, tmp_path / "told", comparisons=results["comparisons"])]))
-    assert "0.814): better (p < 0.001, corrected for 4 comparisons)." in words
+    assert "0.814): better (p &lt; 0.001, corrected for 4 comparisons)." in words
     assert "The difference on the same subjects is +0.100 to +0.300 (95 %)." in words
-    assert "pretrained − minirocket · better, p < 0.001 +0.200" in words
+    assert "pretrained − minirocket · better, p &lt; 0.001 +0.200" in words
     assert "5 of 6" in words
 
 
