@@ -10,7 +10,7 @@ import numpy as np
 
 from aar_dist.base import storage
 from aar_dist.evaluation.fold_jobs import FoldJob
-from aar_dist.evaluation.review.answers import Classes, read_answers, together
+from aar_dist.evaluation.review.answers import Classes, plain, read_answers, together
 from aar_dist.evaluation.review.scoring import with_intervals
 from aar_dist.training.finetuning.folds import Fold
 from aar_dist.training.finetuning.predictions import METRICS
@@ -43,7 +43,7 @@ def _row(jobs: Sequence[FoldJob], classes: Classes, repeats: int, folds: Sequenc
         "method": jobs[0].method,
         "kind": jobs[0].kind,
         "fraction": jobs[0].fraction,
-        "n_subjects": float(np.mean([_trained_on(job, folds) for job in jobs])),
+        "n_subjects": plain(np.mean([_trained_on(job, folds) for job in jobs])),
         "scores": with_intervals(said),
     }
 
