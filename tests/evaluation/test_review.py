@@ -224,7 +224,9 @@ def test_the_example_of_the_documentation_runs(jobs, tmp_path, monkeypatch, caps
     write_tables(tmp_path / "folds", jobs, CLASSES)
     monkeypatch.chdir(tmp_path)
     exec(code, {})
-    assert all(name in capsys.readouterr().out for name in ("herd/a", "herd/f"))
+    said = capsys.readouterr().out
+    assert [line.split()[0] for line in said.splitlines() if line.startswith("herd/")] == list(SUBJECTS)
+    assert re.search(r"true_class *\n(rest|run|walk) ", said)
 
 
 def test_results_do_not_depend_on_who_finished_first(tmp_path):

@@ -20,8 +20,8 @@ from aar_dist.evaluation.review.answers import Answers, Classes, read_answers
 from aar_dist.training.finetuning.predictions import METRICS, TEST, file_of
 
 WINDOWS, RESULTS = "windows.parquet", "results.parquet"
-NAME = pa.dictionary(pa.int32(), pa.string())
-"""A few names, many rows."""
+NAME = pa.string()
+"""Parquet keeps each of a few names once."""
 RUN = [
     pa.field("method", NAME), pa.field("kind", NAME), pa.field("seed", pa.int64()), pa.field("repeat", pa.int16()),
     pa.field("fold", pa.int16()), pa.field("share", pa.float64()),
@@ -105,11 +105,7 @@ def _typed(columns: dict[str, Any], schema: pa.Schema) -> pa.Table:
 
 
 def _cast(values: Any, kind: pa.DataType) -> Any:
-    if isinstance(values, list):
-        values = pa.array(values, kind.value_type if kind == NAME else kind)
-    if kind == NAME:
-        return (values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values).dictionary_encode()
-    return values.cast(kind)
+    return pa.array(values, kind) if isinstance(values, list) else values.cast(kind)
 
 
 def _write(file: Path, schema: pa.Schema, tables: Iterator[pa.Table]) -> None:
