@@ -32,6 +32,7 @@ def card(config: FinetuneConfig, scores: Mapping[str, Any], task: Task, about: M
         f"- says: {labels}",
         f"- windows: {config.data.segment_duration:g} s of {', '.join(task.source.channels)}; normalisation: "
         f"{config.data.normalize}",
+        *([f"- channels: {task.channels}"] if task.channels else []),
         f"- data sets: {', '.join(task.datasets)} (shard set {task.source.identity[:12]})",
         *_side("trained on", len(task.train), task.sides.train),
         *_side("selected on", len(task.validation), task.sides.validation),

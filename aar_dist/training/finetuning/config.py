@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from aar_dist.base.config import Choice, ClassSpec, Schema
 from aar_dist.models.backbone import Backbone
+from aar_dist.models.inflation import Inflate
 from aar_dist.objectives.base import Objective
 from aar_dist.stream.window_order import Sampling
 from aar_dist.stream.windows import WindowConfig
@@ -167,6 +168,9 @@ class FinetuneConfig(RunConfig):
 
     from_scratch: bool = False
     """Take the architecture of ``init_from`` and leave its weights: what pretraining is to be compared with."""
+    inflate: Inflate = "mean"
+    """How a channel starts that the stored model does not have, where each has an embedding of its own: ``mean`` of the
+    stored channels and a little noise, or ``random``, as from scratch."""
     n_classes: int | None = None
     """Number of classes; not needed, checked against the labels if given."""
     avg_pool: bool = False

@@ -31,6 +31,7 @@ from aar_dist.training.finetuning.freezing import policy_of
 from aar_dist.training.finetuning.pretrained import (
     check_architecture,
     fresh_parameters,
+    inflation,
     load_backbone,
     load_config,
     pinned,
@@ -72,6 +73,7 @@ def finetune(config: FinetuneConfig, end: Callable[..., None] | None = None) -> 
         check_architecture(config, source)
     task = open_task(config)
     config, head = resolved(pinned(config, source), task)
+    task = replace(task, channels=inflation(config, source))
     objective = initial_objective(config, head, source)
     phases = adapt(objective, config, source)
     objective.backbone.check_duration(config.data.segment_duration)
@@ -87,7 +89,7 @@ def initial_objective(config: FinetuneConfig, head: ClassSpec, source: Checkpoin
     if not isinstance(objective, predictions.Predicts):
         raise ConfigError(f"objective {type(objective).__name__} predicts nothing; choose Classification or Regression")
     if source and not config.from_scratch:
-        load_backbone(objective.backbone, source)
+        load_backbone(objective.backbone, source, inflation(config, source), seed=config.train.seed)
     return objective
 
 
@@ -156,7 +158,7 @@ def _warnings(config: FinetuneConfig, task: Task, objective: Objective, phases: 
 def _unchangeable(config: FinetuneConfig, task: Task) -> dict[str, Any]:
     """What else a resume may not change: the windows, who is on which side, what is trained and from where."""
     sides = {f"split.{name}": subjects for name, subjects in task.sides.told().items()}
-    keys = {"init_from": config.init_from, "from_scratch": config.from_scratch}
+    keys = {"init_from": config.init_from, "from_scratch": config.from_scratch, "inflate": config.inflate}
     keys |= {f"train.{name}": getattr(config.train, name) for name in ("class_weights", "sampling")}
     keys |= {f"windows.{name}": value for name, value in asdict(config.windows).items()}
     keys |= {f"freeze.{name}": value for name, value in asdict(config.freeze).items()}
@@ -178,7 +180,8 @@ def _about(config: FinetuneConfig, task: Task, moving: str) -> str:
         if subjects
     )
     start = "random weights" if config.from_scratch or not config.init_from else config.init_from
-    return f"{label} from {start}, {moving}; {sides}"
+    channels = f"; channels: {task.channels}" if task.channels else ""
+    return f"{label} from {start}, {moving}; {sides}{channels}"
 
 
 def finish(job: Job, progress: Progress, *, config: FinetuneConfig, head: ClassSpec, task: Task) -> None:
@@ -231,6 +234,7 @@ def _made(
         "split": task.sides.told(),
         "trained_on": {**task.amount(config.split.train_share), "windows_of_an_epoch": epoch},
         "init_from": None if config.from_scratch else config.init_from,
+        **({"inflation": task.channels.told()} if task.channels else {}),
     }
 
 
@@ -242,7 +246,7 @@ def _tested(
     weights: dict[str, torch.Tensor],
     about: dict[str, Any],
 ) -> dict[str, Any]:
-    """Predictions on the test side, written; {} without one."""
+    """Predictions on the test side, written, and on the side that chose the weights; {} without a test."""
     if not len(task.test):
         return {}
     step = about["steps"]
@@ -251,9 +255,15 @@ def _tested(
     model = model.to(job.engine.device).eval()
     assert isinstance(model, predictions.Predicts), "checked at the start"
     beat = partial(job.health.pulse.beat, "publishing", step)
-    with closing(window_stream(task.source, task.test, config.data, shuffle=False)) as stream:
-        made = predictions.predict(model, stream, task.test, config.train.batch_size, job.engine.device, beat)
-    scores = predictions.write(made, job.directory.root, config.split.fold, about)
+
+    def said(table: WindowTable) -> predictions.Predictions:
+        with closing(window_stream(task.source, table, config.data, shuffle=False)) as stream:
+            return predictions.predict(model, stream, table, config.train.batch_size, job.engine.device, beat)
+
+    folder, fold = job.directory.root, config.split.fold
+    if len(task.validation):
+        predictions.write_windows(said(task.validation), predictions.file_of(folder, predictions.VALIDATION, fold))
+    scores = predictions.write(said(task.test), folder, fold, about)
     if not any("test/n" in row for row in read_rows(job.directory.metrics)):
         tested = {f"test/{name}": value for name, value in card.headline(scores).items()}
         job.record({"step": step, "test/n": len(task.test), **tested})
