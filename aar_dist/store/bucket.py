@@ -72,11 +72,7 @@ class BucketShelf:
             if self.place.write(f"{base}/{MANIFEST}", manifest(number), only_if_new=True):
                 index.announce(self.place, name, number, self.names)
                 return number
-            self._drop(name, number)  # taken for gone, and swept
-
-    def remove(self, name: str, number: int, why: str) -> None:
-        self.place.write(f"{folder_of(name, number)}/{MANIFEST}", spent(name, number, why))
-        self._drop(name, number)
+            self.clear(name, number)  # taken for gone, and swept
 
     def check(self, name: str) -> None:
         self._refuse_without_conditions()
@@ -122,8 +118,7 @@ class BucketShelf:
         if self.place.stream(key, Digest(), path.stat().st_size) != storage.sha256(path):
             raise StorageError(f"{self.place.at(key)}: what was written reads otherwise; try again")
 
-    def _drop(self, name: str, number: int) -> None:
-        """Delete the files of a number that is spent; its claim and its manifest stay."""
+    def clear(self, name: str, number: int) -> None:
         for file in self._listed(name).get(number, set()) - {MANIFEST, CLAIM}:
             self.place.delete(f"{folder_of(name, number)}/{file}")
 
@@ -133,7 +128,7 @@ class BucketShelf:
                 continue
             gone = spent(name, number, "its publisher was ended")
             if self.place.write(f"{folder_of(name, number)}/{MANIFEST}", gone, only_if_new=True):
-                self._drop(name, number)
+                self.clear(name, number)
 
     def _is_abandoned(self, name: str, number: int) -> bool:
         try:
