@@ -100,6 +100,7 @@ class Predictor:
             channel=channel.expand(n, -1).to(self.device),
             key=torch.zeros(n, dtype=torch.int64, device=self.device),
             duration_s=(self.duration_s,) * n,
+            channels=self.channels,
         )
         assert isinstance(self.objective, Predicts), "checked when it was opened"
         with torch.inference_mode():

@@ -76,7 +76,8 @@ def grouped_tokens(backbone: Backbone, batch: SegmentBatch) -> tuple[Tensor, Ten
     apart, else in one group."""
     if isinstance(backbone, PatchBackbone):
         patches = backbone.patches(batch)
-        return backbone.encode_patches(patches.values, patches.present, patches.counts), patches.present
+        tokens = backbone.encode_patches(patches.values, patches.present, patches.counts, patches.channel)
+        return tokens, patches.present
     valid = backbone.token_valid(batch)
     if backbone.cls_token is not None:
         # It stands for the whole segment, for no recorded sample.
