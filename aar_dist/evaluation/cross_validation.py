@@ -33,7 +33,7 @@ from aar_dist.stream.windows import WindowTable
 from aar_dist.training.finetuning.config import CrossValidationConfig
 from aar_dist.training.finetuning.folds import Folds
 from aar_dist.training.finetuning.predictions import METRICS
-from aar_dist.training.publishing import check_store
+from aar_dist.training.publishing import prepare_store
 from aar_dist.training.run_directory import RunDirectory
 
 EMBEDDINGS, RESULTS, TEXT, FINAL = "embeddings.parquet", "results.json", "results.md", "final"
@@ -62,7 +62,7 @@ def cross_validate(argv: Sequence[str], present: Callable[[Path], Path]) -> None
     with ExitStack() as stack:
         directory = RunDirectory.of(study.config.out)
         stack.enter_context(directory.lock())
-        check_store(study.config, directory)
+        prepare_store(study.config, directory)
         study.write()
         announce(study)
         jobs = study.jobs()

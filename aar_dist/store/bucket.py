@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from aar_dist.base import storage
 from aar_dist.base.cache import Cache
@@ -31,6 +31,7 @@ from aar_dist.store.pulled import Digest, bring
 from aar_dist.store.shelf import NUMBER, ManifestOf, folder_of, read_manifest
 
 CLAIM = "claim.json"
+T = TypeVar("T")
 SILENT = timedelta(days=1)
 """Age of a claim whose publisher on another machine is taken for gone."""
 
@@ -141,10 +142,16 @@ class BucketShelf:
 
 
 class WebShelf(BucketShelf):
-    """Versions behind a web server: nothing is listed, so it is asked for one number after the other."""
+    """Versions behind a web server: nothing is listed, so it is asked for one number after the other.
+
+    A public bucket answers 403 for what is not there to those who may not list it: that is no fault unless nothing at
+    all is found.
+    """
+
+    _refused: Refused | None = None
 
     def names(self) -> list[str]:
-        return index.names(self.place)
+        return self._told(index.names(self.place))
 
     def numbers(self, name: str) -> list[int]:
         newest = index.newest(self.place, name)
@@ -152,11 +159,30 @@ class WebShelf(BucketShelf):
             newest = 0  # set forward by hand, or removed by hand
         while self._taken(name, newest + 1):
             newest += 1
-        return list(range(1, newest + 1))
+        return self._told(list(range(1, newest + 1)))
+
+    def manifest(self, name: str, number: int) -> bytes | None:
+        try:
+            return super().manifest(name, number)
+        except Refused as error:
+            self._refused = error
+            return None
 
     def _taken(self, name: str, number: int) -> bool:
         base = folder_of(name, number)
-        return number > 0 and (self.place.exists(f"{base}/{MANIFEST}") or self.place.exists(f"{base}/{CLAIM}"))
+        return number > 0 and any(self._exists(f"{base}/{file}") for file in (MANIFEST, CLAIM))
+
+    def _exists(self, key: str) -> bool:
+        try:
+            return self.place.exists(key)
+        except Refused as error:
+            self._refused = error
+            return False
+
+    def _told(self, found: list[T]) -> list[T]:
+        if not found and self._refused:
+            raise self._refused
+        return found
 
     def _refuse_without_conditions(self) -> None:
         raise Refused(f"{self.place}: nothing can be written over http; name the store behind it (s3://, a folder)")

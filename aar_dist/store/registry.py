@@ -166,14 +166,18 @@ class Store:
 
     def look(self, name: str, which: str = "latest") -> tuple[int, dict[str, Any]]:
         """Number and manifest of a version; its files are not read. Raises ``CheckpointError`` if there is none."""
-        found = next(self.newest_first(name), None) if which == "latest" else None
-        if which != "latest" and (manifest := self.manifest(name, int(which))) is not None:
-            found = int(which), manifest
-        if found:
-            return found
+        if which == "latest":
+            if found := next(self.newest_first(name), None):
+                return found
+            raise self._no_model(name)
+        if (manifest := self.manifest(name, int(which))) is not None:
+            return int(which), manifest
         if versions := self.versions(name):
             raise CheckpointError(f"store {self} has no version {which} of {name!r}; it has {_listed(versions)}")
-        raise CheckpointError(f"store {self} has no model {name!r}; it has {some(self.names()) or 'nothing'}")
+        raise self._no_model(name)
+
+    def _no_model(self, name: str) -> CheckpointError:
+        return CheckpointError(f"store {self} has no model {name!r}; it has {some(self.names()) or 'nothing'}")
 
 
 def resolve(reference: str, store: str | Path | None = None, cache: Cache | None = None) -> Checkpoint:

@@ -39,6 +39,6 @@ def remove(store: Store, name: str, number: int, *, force: bool = False, why: st
 def _refuse_pinned(store: Store, name: str, number: int) -> None:
     if held := pins(store.shelf.place, name, number):
         raise ConfigError(
-            f"store://{name}@{number} is what {some([str(pin) for pin in held], 3)} started from; keep it, or remove it "
-            "all the same with --force"
+            f"store://{name}@{number} is what {some([str(pin) for pin in held], 3)} started from; keep it, or remove "
+            "it all the same with --force"
         )

@@ -15,13 +15,13 @@ from aar_dist.base.hashing import hash_int
 from aar_dist.base.interrupts import resumes
 from aar_dist.objectives.base import Objective
 from aar_dist.store.checkpoint import Checkpoint, build_objective, load_weights
-from aar_dist.store.registry import resolve
 from aar_dist.stream.config import DataConfig
 from aar_dist.stream.loader import SegmentStream, has_split, open_stream
 from aar_dist.training import checkpoints, publishing
 from aar_dist.training.config import SCHEMA, PretrainConfig, recipe
+from aar_dist.training.finetuning.pretrained import numbered, opened
 from aar_dist.training.loop import Job
-from aar_dist.training.meeting.meeting import meets
+from aar_dist.training.meeting.meeting import attend, meets
 from aar_dist.training.progress import Progress
 from aar_dist.training.ranks import Ranks, from_main
 from aar_dist.training.run import WEIGHTS, Plan, carry_out, place_of, tells_finished
@@ -41,11 +41,19 @@ def pretrain(config: PretrainConfig) -> None:
     ranks, directory = place_of(config)
     if tells_finished(directory, ranks):
         return
+    config = begun(config)
     objective = initial_objective(config, directory)
     with ExitStack() as stack:
         streams = [stack.enter_context(closing(stream)) for stream in open_streams(config.data, ranks)]
         objective.backbone.check_duration(max(stream.longest_s for stream in streams))
         carry_out(plan(config, objective, streams), ranks, directory, finish)
+
+
+def begun(config: PretrainConfig) -> PretrainConfig:
+    """With the number of the version that rank 0 finds in place of ``latest``: another may be published meanwhile."""
+    with attend() as met:
+        found = met.of_main(lambda: numbered(config).init_from)
+    return replace(config, init_from=found) if str(config.init_from).endswith("@latest") else config
 
 
 def open_streams(data: DataConfig, ranks: Ranks) -> list[SegmentStream]:
@@ -60,7 +68,7 @@ def initial_objective(config: PretrainConfig, directory: RunDirectory) -> Object
     torch.manual_seed(hash_int(config.train.seed, WEIGHTS))
     objective = build_objective(config.model, config.objective)
     if config.init_from and not checkpoints.complete(directory.checkpoints):
-        source = resolve(config.init_from, config.store.path)
+        source = opened(config.init_from, config)
         load_weights(objective, source.weights(), source.where)
     return objective
 

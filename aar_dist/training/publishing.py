@@ -9,6 +9,7 @@ from torch import Tensor
 from aar_dist.base.cache import Cache
 from aar_dist.base.remote import is_url
 from aar_dist.store.checkpoint import Checkpoint
+from aar_dist.store.pins import pin
 from aar_dist.store.registry import Store
 from aar_dist.training.config import RunConfig
 from aar_dist.training.metrics import Row, read_rows
@@ -29,9 +30,17 @@ def store_path(config: RunConfig, directory: RunDirectory) -> str:
     return str(store_of(config, directory))
 
 
-def check_store(config: RunConfig, directory: RunDirectory) -> None:
-    """Raise ``StorageError`` if nothing can be written where the model will be published."""
+def prepare_store(config: RunConfig, directory: RunDirectory) -> None:
+    """Note what the run starts from, so that it is not removed meanwhile.
+
+    Raises:
+        StorageError: nothing can be written where the model will be published.
+        CheckpointError: what it starts from is being removed.
+    """
     store_of(config, directory).shelf.check(config.store.name)
+    if config.init_from:
+        folds = getattr(getattr(config, "split", None), "folds", None)  # all runs of a study are one
+        pin(config.init_from, config.store.path, Path(folds).resolve().parent if folds else directory.root)
 
 
 def publish(

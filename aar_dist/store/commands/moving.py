@@ -1,4 +1,4 @@
-"""``aar-dist store pull`` and ``push``: a version from a store into a folder, and from a run or a folder into a store."""
+"""``aar-dist store pull`` and ``push``: from a store into a folder, and from a run or a folder into a store."""
 
 import json
 import shutil

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
@@ -17,13 +17,14 @@ from aar_dist.base.errors import ConfigError, one_line
 from aar_dist.base.remote import is_url
 from aar_dist.models.backbone import Backbone
 from aar_dist.store.checkpoint import Checkpoint, load_weights, specs
-from aar_dist.store.registry import SCHEME, resolve
+from aar_dist.store.registry import SCHEME, Store, named, resolve, store_of
 from aar_dist.training.config import RunConfig
 from aar_dist.training.finetuning.config import SCHEMA, FinetuneConfig
 
 FOLLOWED = ("segment_duration", "max_window_length", "normalize", "statistics", "sensors", "kinds")
 """What the stream hands on follows the pretraining's, unless the user says otherwise."""
 OWNER = "backbone."
+C = TypeVar("C", bound=RunConfig)
 
 
 def load_config(argv: Sequence[str]) -> FinetuneConfig:
@@ -47,6 +48,17 @@ def opened(reference: str, config: RunConfig) -> Checkpoint:
     remote = is_url(reference) or is_url(config.store.path)
     cache = Cache.of(config.data.cache, config.data.cache_bytes) if remote else None
     return resolve(reference, config.store.path, cache)
+
+
+def numbered(config: C) -> C:
+    """The configuration with the version that the run began with, or begins with now, in place of ``latest``; no
+    weights are read. Raises ``CheckpointError`` if there is none."""
+    if not (config.init_from or "").startswith(SCHEME) or not str(config.init_from).endswith("@latest"):
+        return config
+    name, _ = named(str(config.init_from))
+    begun = _begun_with(config)
+    number = None if begun else Store(store_of(config.store.path, str(config.init_from))).look(name)[0]
+    return replace(config, init_from=begun or f"{SCHEME}{name}@{number}")
 
 
 def pinned(config: FinetuneConfig, source: Checkpoint | None) -> FinetuneConfig:
@@ -86,7 +98,7 @@ def _defaults(source: Checkpoint) -> dict[str, Any]:
     return {"model": {"class_path": model.class_path, "init_args": arguments}, "data": data}
 
 
-def _begun_with(config: FinetuneConfig) -> str | None:
+def _begun_with(config: RunConfig) -> str | None:
     """The version that the run in ``out`` began with, if ``latest`` of the same model is asked for."""
     file = Path(config.out) / "config.yaml"
     if not config.out or not str(config.init_from).endswith("@latest") or not file.is_file():
