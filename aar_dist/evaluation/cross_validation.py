@@ -68,6 +68,7 @@ def cross_validate(argv: Sequence[str], present: Callable[[Path], Path]) -> None
         jobs = study.jobs()
         failed = run(jobs, who)
         if study.options.final:
+            write_results(study, jobs, failed, argv)  # the card of the final model tells what the folds gave
             failed += final_model(study, jobs, who)
         map_embeddings(study)
         results = write_results(study, jobs, failed, argv)

@@ -18,6 +18,7 @@ from aar_dist.store.checkpoint import Checkpoint, build_objective, load_weights
 from aar_dist.stream.config import DataConfig
 from aar_dist.stream.loader import SegmentStream, has_split, open_stream
 from aar_dist.training import checkpoints, publishing
+from aar_dist.training.cards import pretrained
 from aar_dist.training.config import SCHEMA, PretrainConfig, recipe
 from aar_dist.training.finetuning.pretrained import numbered, opened
 from aar_dist.training.loop import Job
@@ -121,8 +122,8 @@ def _publish(job: Job, progress: Progress) -> Checkpoint:
     weights = job.engine.consolidate(job.directory.checkpoints, checkpoints.name_of(progress.step))
     about = {"datasets": list(job.train_stream.datasets), "channels": list(job.train_stream.channels)}
     scores = publishing.last_validation(job.directory.metrics)
-    card = publishing.pretraining_card(
-        job.config, scores, progress, about, sum(value.numel() for value in weights.values())
+    card = pretrained.card(
+        job.config, scores, progress, job.train_stream, sum(value.numel() for value in weights.values())
     )
     text = job.directory.config.read_text()
     made = publishing.publish(

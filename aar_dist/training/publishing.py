@@ -80,31 +80,3 @@ def last_validation(path: Path) -> Row:
     """The newest row of metrics.jsonl that holds a validation."""
     rows = [row for row in read_rows(path) if "val/loss" in row]
     return rows[-1] if rows else {}
-
-
-def pretraining_card(
-    config: RunConfig, metrics: Row, progress: Progress, about: dict[str, Any], n_parameters: int
-) -> str:
-    """What a person should know of a pretrained model, in Markdown."""
-    losses = [
-        (name.removeprefix("val/loss/"), value) for name, value in metrics.items() if name.startswith("val/loss/")
-    ]
-    lines = [
-        f"# {config.store.name}",
-        "",
-        f"{config.model.class_path.rpartition('.')[2]} ({n_parameters:,} parameters, fp32) trained with "
-        f"{config.objective.class_path.rpartition('.')[2]} for {progress.step} steps of {config.train.batch_size} "
-        f"segments of {config.data.segment_duration:g} s.",
-        "",
-        f"- data sets: {', '.join(about['datasets'])} (shard set {progress.shards[:12]})",
-        f"- input: {', '.join(about['channels'])}; normalisation: {config.data.normalize}",
-        f"- started from: {config.init_from or 'random weights'}",
-        "",
-        "| data set | validation loss | predicting zero | interpolating |",
-        "|---|---|---|---|",
-    ]
-    for dataset, loss in losses:
-        references = [metrics.get(f"val/{name}/{dataset}") for name in ("zero_mse", "interpolation_mse")]
-        cells = ["-" if value is None else f"{value:.4g}" for value in (loss, *references)]
-        lines.append(f"| {dataset} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"

@@ -140,7 +140,7 @@ def _conclude(job: Job, progress: Progress, config: FinetuneConfig, head: ClassS
         weights,
         replace(progress, step=chosen.step),
         text=dump(RESOLVED, replace(config, objective=head)),
-        card=card.card(config, scores, task, about),
+        card=card.card(config, scores, task, about, job.directory.root),
         metrics=scores or about,
         about={**about, **_rebuild(config, task)},
     )
