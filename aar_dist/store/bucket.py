@@ -165,7 +165,7 @@ class WebShelf(BucketShelf):
         try:
             return super().manifest(name, number)
         except Refused as error:
-            self._refused = error
+            self._note(error)
             return None
 
     def _taken(self, name: str, number: int) -> bool:
@@ -176,8 +176,14 @@ class WebShelf(BucketShelf):
         try:
             return self.place.exists(key)
         except Refused as error:
-            self._refused = error
+            self._note(error)
             return False
+
+    def _note(self, error: Refused) -> None:
+        """Take a file for missing because of this answer. Any other answer is raised."""
+        if "answered 403" not in str(error):
+            raise error
+        self._refused = error
 
     def _told(self, found: list[T]) -> list[T]:
         if not found and self._refused:

@@ -15,6 +15,7 @@ from aar_dist.training.config import RunConfig
 from aar_dist.training.metrics import Row, read_rows
 from aar_dist.training.progress import Progress
 from aar_dist.training.run_directory import RunDirectory
+from aar_dist.training.tracking.privacy import without_secrets
 
 
 def store_of(config: RunConfig, directory: RunDirectory) -> Store:
@@ -69,8 +70,8 @@ def publish(
     return store.publish(
         config.store.name,
         weights,
-        config=text,
-        card=card,
+        config=without_secrets(text),  # others read it
+        card=without_secrets(card),
         metrics=metrics,
         about={**origin, **about},
     )

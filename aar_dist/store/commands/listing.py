@@ -61,12 +61,16 @@ def show(argv: Sequence[str]) -> None:
     store = opened(args.store)
     name, which = version_of(args.model)
     number, manifest = store.look(name, which)
-    held: list[Pin] = []
+    held: list[Pin] | None = None
     with suppress(StorageError):  # a web server lists nothing
         held = pins(store.shelf.place, name, number)
     if args.json:
         metrics = json.loads(store.text(name, number, manifest, METRICS))
-        print(json.dumps(manifest | {"metrics": metrics, "pins": [asdict(pin) for pin in held]}, indent=1))
+        print(
+            json.dumps(
+                manifest | {"metrics": metrics, "pins": None if held is None else list(map(asdict, held))}, indent=1
+            )
+        )
         return
     print(store.text(name, number, manifest, CARD).rstrip())
     print(f"\n{_facts(store, number, manifest, held)}")
@@ -139,7 +143,7 @@ def ranges(numbers: Sequence[int]) -> str:
     return ", ".join("-".join(map(str, part)) for part in parts)
 
 
-def _facts(store: Store, number: int, manifest: Mapping[str, Any], held: Sequence[Pin]) -> str:
+def _facts(store: Store, number: int, manifest: Mapping[str, Any], held: Sequence[Pin] | None) -> str:
     size = manifest.get("bytes", {}).get(WEIGHTS)
     told = {
         "version": f"store://{manifest['name']}@{number} of {store}",
@@ -147,6 +151,6 @@ def _facts(store: Store, number: int, manifest: Mapping[str, Any], held: Sequenc
         "code": manifest.get("code", "-"),
         "weights": ("" if size is None else f"{human_bytes(size)}, ") + f"sha256 {manifest['files'][WEIGHTS]}",
         "shards": manifest.get("shards", "-"),
-        "pinned by": some([str(pin) for pin in held]) or "nothing",
+        "pinned by": "not told here" if held is None else some([str(pin) for pin in held]) or "nothing",
     }
     return "\n".join(f"{key:<10} {value}" for key, value in told.items())

@@ -33,6 +33,7 @@ from aar_dist.training.metrics import read_rows
 from aar_dist.training.progress import Progress
 from aar_dist.training.ranks import Ranks, from_main
 from aar_dist.training.run import WEIGHTS, Plan, carry_out, place_of, tells_finished
+from aar_dist.training.tracking.privacy import without_secrets
 
 
 @user_entry
@@ -117,7 +118,7 @@ def _about(config: FinetuneConfig, task: Task) -> str:
         )
         if subjects
     )
-    start = "random weights" if config.from_scratch or not config.init_from else config.init_from
+    start = "random weights" if config.from_scratch or not config.init_from else without_secrets(config.init_from)
     return f"{label} from {start}, {config.freeze}; {sides}"
 
 
@@ -164,7 +165,7 @@ def _made(config: FinetuneConfig, task: Task, chosen: checkpoints.Saved, progres
         "val_loss": chosen.val_loss,
         "steps": progress.step,
         "split": {name: list(subjects) for name, subjects in asdict(task.sides).items()},
-        "init_from": None if config.from_scratch else config.init_from,
+        "init_from": None if config.from_scratch else without_secrets(config.init_from or "") or None,
     }
 
 

@@ -20,6 +20,7 @@ from aar_dist.store.checkpoint import Checkpoint, load_weights, specs
 from aar_dist.store.registry import SCHEME, Store, named, resolve, store_of
 from aar_dist.training.config import RunConfig
 from aar_dist.training.finetuning.config import SCHEMA, FinetuneConfig
+from aar_dist.training.tracking.privacy import without_secrets
 
 FOLLOWED = ("segment_duration", "max_window_length", "normalize", "statistics", "sensors", "kinds")
 """What the stream hands on follows the pretraining's, unless the user says otherwise."""
@@ -79,8 +80,8 @@ def check_architecture(config: FinetuneConfig, source: Checkpoint) -> None:
         if old != new:
             name = SCHEMA.links.get(key, key)
             raise ConfigError(
-                f"{name} is {new}, but {config.init_from} has {old}: the architecture is read from the stored model; "
-                f"leave {name} out, or start from another model"
+                f"{name} is {new}, but {without_secrets(str(config.init_from))} has {old}: the architecture is read "
+                f"from the stored model; leave {name} out, or start from another model"
             )
 
 
