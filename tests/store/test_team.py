@@ -69,9 +69,9 @@ def test_two_publishers_one_killed_and_twenty_readers(tmp_path, kind, monkeypatc
 
         lasting = threading.Thread(target=go_on)
         lasting.start()
-        time.sleep(1.5)
+        time.sleep(1.0)
         killed.kill()
-        time.sleep(1.5)
+        time.sleep(1.0)
         over.set()
         lasting.join()
         there = [int(line) for line in [first, *said(killed)]]
