@@ -277,10 +277,7 @@ def test_a_run_starts_from_a_bucket_and_publishes_there(shards, tmp_path, monkey
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (
-            {"store.path": "http://127.0.0.1:9/store", "init_from": "null"},
-            "127.0.0.1:9/store: nothing can be published",
-        ),
+        ({"store.path": "http://me:pw@127.0.0.1:9/store"}, "got http://127.0.0.1:9/store"),
         ({"init_from": "store://toy@9"}, "has no version 9 of 'toy'"),
         ({"model.n_layers": 3}, "model.n_layers is 3, but store://toy@latest has 2"),
         ({"n_classes": 8}, "n_classes is 8, but the labels have 3 classes"),
