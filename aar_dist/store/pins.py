@@ -18,7 +18,7 @@ from aar_dist.base.errors import CheckpointError, StorageError
 from aar_dist.base.local import Place
 from aar_dist.base.storage import json_bytes
 from aar_dist.store.manifest import ADDRESS, now
-from aar_dist.store.registry import SCHEME, Store, named
+from aar_dist.store.registry import SCHEME, Store, named, store_of
 from aar_dist.store.shelf import folder_of
 
 
@@ -66,7 +66,7 @@ def _version(reference: str, store: str | Path | None) -> tuple[Store, str, int]
     """Which version of which store is meant; None for a folder that is in none."""
     if reference.startswith(SCHEME):
         name, which = named(reference)
-        return (Store(store), name, int(which)) if store and which != "latest" else None
+        return None if which == "latest" else (Store(store_of(store, reference)), name, int(which))
     match = ADDRESS.fullmatch(reference)
     return (Store(match["store"]), match["name"], int(match["version"])) if match else None
 

@@ -20,9 +20,9 @@ from aar_dist.stream.loader import SegmentStream, has_split, open_stream
 from aar_dist.training import checkpoints, publishing
 from aar_dist.training.cards import pretrained
 from aar_dist.training.config import SCHEMA, PretrainConfig, recipe
-from aar_dist.training.finetuning.pretrained import numbered, opened
+from aar_dist.training.finetuning.pretrained import begun, opened
 from aar_dist.training.loop import Job
-from aar_dist.training.meeting.meeting import attend, meets
+from aar_dist.training.meeting.meeting import meets
 from aar_dist.training.progress import Progress
 from aar_dist.training.ranks import Ranks, from_main
 from aar_dist.training.run import WEIGHTS, Plan, carry_out, place_of, tells_finished
@@ -48,13 +48,6 @@ def pretrain(config: PretrainConfig) -> None:
         streams = [stack.enter_context(closing(stream)) for stream in open_streams(config.data, ranks)]
         objective.backbone.check_duration(max(stream.longest_s for stream in streams))
         carry_out(plan(config, objective, streams), ranks, directory, finish)
-
-
-def begun(config: PretrainConfig) -> PretrainConfig:
-    """With the number of the version that rank 0 finds in place of ``latest``: another may be published meanwhile."""
-    with attend() as met:
-        found = met.of_main(lambda: numbered(config).init_from)
-    return replace(config, init_from=found) if str(config.init_from).endswith("@latest") else config
 
 
 def open_streams(data: DataConfig, ranks: Ranks) -> list[SegmentStream]:

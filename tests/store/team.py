@@ -40,7 +40,7 @@ def wrong(checkpoint) -> str | None:
 
 
 class Readers:
-    """Threads that read the latest version, and now and then an older one, until told to end."""
+    """Threads that read the latest version, and now and then one that was seen before, until told to end."""
 
     def __init__(self, where: str, n: int, cache: Path | None) -> None:
         self.where, self.cache = where, cache
@@ -63,7 +63,8 @@ class Readers:
         dice, newest = random.Random(number), 0
         store = Store(self.where, Cache.of(str(self.cache)) if self.cache else None)
         while not self._over.is_set():
-            which = str(dice.randint(1, newest)) if newest and dice.random() < 0.3 else "latest"
+            with self._lock:
+                which = str(dice.choice(sorted(self.versions))) if newest and dice.random() < 0.3 else "latest"
             try:
                 checkpoint = store.get(NAME, which)
                 problem = wrong(checkpoint)
@@ -72,8 +73,6 @@ class Readers:
             if not newest and problem and "has no model" in problem:
                 time.sleep(0.02)
                 continue
-            if problem and "was removed" in problem and "publisher was ended" in problem:
-                problem = None  # the number of a publisher that was killed
             if checkpoint and which == "latest":
                 if checkpoint.version < newest:
                     problem = f"latest was {newest}, and is {checkpoint.version} now"

@@ -279,7 +279,7 @@ def test_a_run_starts_from_a_bucket_and_publishes_there(shards, tmp_path, monkey
     [
         ({"store.path": "http://me:pw@127.0.0.1:9/store"}, "got http://127.0.0.1:9/store"),
         ({"init_from": "store://toy@9"}, "has no version 9 of 'toy'"),
-        ({"model.n_layers": 3}, "model.n_layers is 3, but store://toy@latest has 2"),
+        ({"model.n_layers": 3}, "model.n_layers is 3, but store://toy@1 has 2"),
         ({"n_classes": 8}, "n_classes is 8, but the labels have 3 classes"),
         ({"split.fold": 3}, "nobody to test on"),
         ({"windows.classes": "[graze]"}, "no label 'graze'"),

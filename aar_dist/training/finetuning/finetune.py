@@ -25,7 +25,14 @@ from aar_dist.training.config import recipe
 from aar_dist.training.finetuning import card, predictions
 from aar_dist.training.finetuning.config import RESOLVED, SCHEMA, FinetuneConfig
 from aar_dist.training.finetuning.freezing import freeze
-from aar_dist.training.finetuning.pretrained import check_architecture, load_backbone, load_config, pinned, source_of
+from aar_dist.training.finetuning.pretrained import (
+    begun,
+    check_architecture,
+    load_backbone,
+    load_config,
+    pinned,
+    source_of,
+)
 from aar_dist.training.finetuning.task import Task, open_task, resolved, seen_by
 from aar_dist.training.finetuning.trained import choice_in
 from aar_dist.training.loop import Job
@@ -54,6 +61,7 @@ def finetune(config: FinetuneConfig, end: Callable[..., None] | None = None) -> 
     ranks, directory = place_of(config)
     if tells_finished(directory, ranks):
         return
+    config = begun(config)
     source = source_of(config)
     if source:
         check_architecture(config, source)

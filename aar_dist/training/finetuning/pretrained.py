@@ -20,6 +20,7 @@ from aar_dist.store.checkpoint import Checkpoint, load_weights, specs
 from aar_dist.store.registry import SCHEME, Store, named, resolve, store_of
 from aar_dist.training.config import RunConfig
 from aar_dist.training.finetuning.config import SCHEMA, FinetuneConfig
+from aar_dist.training.meeting.meeting import attend
 from aar_dist.training.tracking.privacy import without_secrets
 
 FOLLOWED = ("segment_duration", "max_window_length", "normalize", "statistics", "sensors", "kinds")
@@ -51,15 +52,21 @@ def opened(reference: str, config: RunConfig) -> Checkpoint:
     return resolve(reference, config.store.path, cache)
 
 
-def numbered(config: C) -> C:
-    """The configuration with the version that the run began with, or begins with now, in place of ``latest``; no
-    weights are read. Raises ``CheckpointError`` if there is none."""
-    if not (config.init_from or "").startswith(SCHEME) or not str(config.init_from).endswith("@latest"):
-        return config
-    name, _ = named(str(config.init_from))
-    begun = _begun_with(config)
-    number = None if begun else Store(store_of(config.store.path, str(config.init_from))).look(name)[0]
-    return replace(config, init_from=begun or f"{SCHEME}{name}@{number}")
+def begun(config: C) -> C:
+    """The configuration with the number that rank 0 finds for ``latest``, or began with, so that all ranks start from
+    the same version whatever is published meanwhile. Raises ``CheckpointError`` if there is none."""
+    with attend() as met:
+        found = met.of_main(lambda: _numbered(config))
+    return replace(config, init_from=found) if str(config.init_from).endswith("@latest") else config
+
+
+def _numbered(config: RunConfig) -> str | None:
+    """``init_from`` with a number; no weights are read."""
+    reference = config.init_from or ""
+    if not (reference.startswith(SCHEME) and reference.endswith("@latest")):
+        return config.init_from
+    name, _ = named(reference)
+    return _begun_with(config) or f"{SCHEME}{name}@{Store(store_of(config.store.path, reference)).look(name)[0]}"
 
 
 def pinned(config: FinetuneConfig, source: Checkpoint | None) -> FinetuneConfig:
