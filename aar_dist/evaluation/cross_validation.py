@@ -37,7 +37,7 @@ from aar_dist.training.finetuning.config import CrossValidationConfig
 from aar_dist.training.finetuning.folds import Folds
 from aar_dist.training.finetuning.predictions import METRICS
 from aar_dist.training.finetuning.trained import CHOICE
-from aar_dist.training.publishing import check_store
+from aar_dist.training.publishing import prepare_store
 from aar_dist.training.run_directory import RunDirectory
 
 EMBEDDINGS, RESULTS, TEXT, FINAL = "embeddings.parquet", "results.json", "results.md", "final"
@@ -67,12 +67,13 @@ def cross_validate(argv: Sequence[str], present: Callable[[Path], Path]) -> None
     with ExitStack() as stack:
         directory = RunDirectory.of(study.config.out)
         stack.enter_context(directory.lock())
-        check_store(study.config, directory)
+        prepare_store(study.config, directory)
         study.write()
         announce(study)
         jobs = study.jobs()
         failed = run(jobs, study.options, who, study.out / HISTORY)
         if study.options.final:
+            write_results(study, jobs, failed, argv)  # the card of the final model tells what the folds gave
             failed += final_model(study, jobs, who)
         map_embeddings(study)
         results = write_results(study, jobs, failed, argv)
