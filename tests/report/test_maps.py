@@ -62,7 +62,6 @@ def test_neighbours_are_of_other_subjects():
     assert alike(own, names, np.arange(160).astype(str)).right == pytest.approx(0.5, abs=0.1)
     told = own + np.where(names == "eat", 1.0, -1.0)[:, None] * np.eye(6)[4]
     assert alike(told, names, subject).of == {"eat": 1.0, "rest": 1.0}
-    assert alike(own, subject, names) == alike(own, subject, names)
     assert alike(own, subject, names).right == 1.0
     assert alike(own, subject, names).chance == 0.25
     alone = np.where(subject == "a", "only a's", names)
