@@ -129,7 +129,7 @@ def test_points_tell_their_origin_and_have_a_colour_for_each_name(tmp_path, with
     assert by_class.told.startswith(
         "By its 10 nearest neighbours in other subjects, a window is given its own class 100"
     )
-    assert by_class.told.endswith("(mean over 2 of them; by chance 50\u00a0%).")
+    assert by_class.told.endswith("(mean over 2 classes; by chance 50\u00a0%).")
     assert "in other recordings, a window is given its own subject" in by_subject.told
 
 
