@@ -103,8 +103,11 @@ def main(argv: Sequence[str]) -> None:
     args = _parser().parse_args(argv)
     data = _data(args)
     if args.folds:
-        windows = WindowConfig(hop_s=args.hop_s, min_share=args.min_share, classes=_classes(args.folds))
-        made = export_folds(data, windows, read_folds(args.folds), args.out)
+        folds = read_folds(args.folds)
+        classes = list(folds.classes) if folds.classes is not None else None
+        names = {key: folds.labels[key] for key in ("map", "unlisted") if key in folds.labels}
+        windows = WindowConfig(hop_s=args.hop_s, min_share=args.min_share, classes=classes, **names)
+        made = export_folds(data, windows, folds, args.out)
     else:
         made = export_pretraining(data, args.out)
     for name, n in made.items():
@@ -145,8 +148,3 @@ def _data(args: Namespace) -> DataConfig:
         normalize=args.normalize,
         random_seed=args.random_seed,
     )
-
-
-def _classes(folds: Path) -> list[str] | None:
-    told = read_folds(folds).classes
-    return list(told) if told is not None else None
