@@ -32,7 +32,7 @@ from aar_dist.store.checkpoint import verified
 from aar_dist.stream.config import DataConfig
 from aar_dist.stream.windows import WindowConfig
 
-QUICK = ("last", "conv", "seconds", "statistics", "own")
+QUICK = ("last", "spectral", "conv", "seconds", "statistics", "own")
 """Of the variants below, those that every test run exports."""
 DOCS = Path(__file__).parents[2] / "docs/export.md"
 FAST, SLOW = ExportOptions(rate_hz=50.0, windows=100), ExportOptions(rate_hz=10.0, windows=100)
@@ -41,6 +41,7 @@ SECONDS = {"patch_seconds": 0.25, "patch_size": 5}
 VARIANTS = {
     "linear": ({}, {}, SLOW),
     "last": ({}, {"pooling": "last", "input_mode": "single"}, SLOW),
+    "spectral": ({}, {"embedding_type": "spectral", "pooling": "moments"}, SLOW),
     "conv": ({"normalize": "segment"}, {"embedding_type": "conv", "patch_size": 16}, FAST),
     "seconds": ({"normalize": "centre"}, {**SECONDS, "pooling": "last"}, FAST),
     "faithful": ({}, {"faithful": True, "embedding_type": "conv", "patch_size": 16}, FAST),
