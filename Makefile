@@ -14,7 +14,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 quickstart: $(VENV)/core        ## simulated herd -> HDF5 -> shards -> pretraining on 2 ranks -> store -> folds -> page
 	launch/quickstart.sh $(OUT)/quickstart
 
-real: $(VENV)/baselines         ## published recordings -> shards -> pretraining with ZeRO-2 -> folds of three data sets -> page
+real: $(VENV)/baselines         ## published recordings -> shards -> pretraining with ZeRO-2 -> folds of four data sets -> page
 	launch/real.sh $(DATA) $(OUT)/real
 
 test: $(VENV)/dev

@@ -26,11 +26,13 @@ QUICK = {
     "tracking.mode": "disabled",
 }
 
-FOLDS = QUICK | {"train.epochs": 3, "train.patience": 2, "n_folds": 2, "baselines": '["majority", "logistic"]'}
+FOLDS = QUICK | {
+    "train.epochs": 3, "train.patience": 2, "n_folds": 2, "baselines": '["majority", "logistic"]', "probes": "none",
+}  # fmt: skip
 
 
 def folds_settings(shards: Path, backbone: str, out: Path, **more: object) -> dict:
-    """What launch/folds.py is told: two folds, baselines that take no time."""
+    """What launch/folds.py is told: two folds, baselines that take no time, no probes."""
     return FOLDS | {"data.shards": shards, "init_from": backbone, "store.path": out / "store", "out": out, **more}
 
 

@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[1]
 TRAINING = [ROOT / "configs/quickstart.yaml", *sorted(ROOT.glob("configs/pretrain/*.yaml"))]
 LARGE = {"aar_100m": 10**8, "aar_1b": 10**9}
 """Recipes that no test can run as they are, and about how many parameters they have."""
+FEW_FOLDS = "--train.max_steps 3 --n_folds 2 --baselines majority --probes none"
 FEW_STEPS = "--train.max_steps 3 --data.mixture.oversampling_factor 0.1"
 
 
@@ -58,7 +59,7 @@ def test_the_commands_of_the_readme_run_in_order(tmp_path):
         (tmp_path / name).symlink_to(ROOT / name)
     for command in commands:
         command += f" {FEW_STEPS}" if "launch/pretrain.py" in command else ""
-        command += " --train.max_steps 3 --n_folds 2 --baselines majority" if "launch/folds.py" in command else ""
+        command += f" {FEW_FOLDS}" if "launch/folds.py" in command else ""
         done = subprocess.run(command, shell=True, cwd=tmp_path, env=environment(), capture_output=True, text=True)
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     assert (tmp_path / "run" / "finished").is_file()
@@ -125,7 +126,7 @@ def test_finetuning_configurations_run(path, toys, tmp_path):
 @pytest.mark.parametrize("path", sorted(ROOT.glob("configs/finetune/*.yaml")), ids=lambda p: p.stem)
 def test_the_folds_of_a_recipe_are_understood(path, toys, tmp_path):
     study = open_study([f"--config={path}", *toys, f"--out={tmp_path / 'folds'}", "--n_folds=2"])
-    assert {job.kind for job in study.jobs()} == {"network", "baseline"}
+    assert {job.kind for job in study.jobs()} == {"network", "baseline", "probe"}
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("configs/convert/*.yaml")), ids=lambda p: p.stem)

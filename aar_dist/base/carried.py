@@ -88,10 +88,18 @@ def written_by_hand(file: Path, private: Path) -> dict[str, str]:
 def kept(private: Path) -> dict[str, str]:
     """The variables in a file of :func:`exports`; none if it is not there or not to be understood."""
     try:
-        variables: dict[str, str] = json.loads(private.read_text())["variables"]
-    except (OSError, ValueError, KeyError):
+        return _read(private)[0]
+    except (OSError, ValueError):
         return {}
-    return variables
+
+
+def _read(private: Path) -> tuple[dict[str, str], str]:
+    """The variables of a file of :func:`exports`, and when it was written. Raises ``OSError``, ``ValueError``."""
+    said = json.loads(private.read_text())
+    variables = said.get("variables") if isinstance(said, dict) else None
+    if not isinstance(variables, dict) or not all(isinstance(value, str) for value in variables.values()):
+        raise ValueError("it holds no variables")
+    return variables, str(said.get("written"))
 
 
 def load() -> None:
@@ -100,15 +108,15 @@ def load() -> None:
     if not name:
         return
     try:
-        said = json.loads(Path(name).read_text())
+        variables, written = _read(Path(name))
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"{name}, the environment of this launch, cannot be read on {os.uname().nodename} ({one_line(error)}); "
             "write it with `aar-dist env`, in a folder that all hosts share"
         ) from None
-    os.environ.update(said["variables"])
+    os.environ.update(variables)
     if os.environ.get("RANK", "0") == "0":
-        print(f"environment as of {said['written']} ({name}): {', '.join(said['variables'])}", flush=True)
+        print(f"environment as of {written} ({name}): {', '.join(variables)}", flush=True)
 
 
 @user_entry

@@ -75,6 +75,12 @@ def uniform_np(h: UInt64) -> NDArray[np.float64]:
     return (h >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
+def normal_np(h: UInt64) -> NDArray[np.float64]:
+    """Standard normal from the top 53 bits of a hash, by the inverse of the distribution; never infinite."""
+    quantile: NDArray[np.float64] = torch.special.ndtri(torch.from_numpy(uniform_np(h) + 2.0**-54)).numpy()
+    return quantile
+
+
 def below_np(h: UInt64, n: Any) -> NDArray[np.int64]:
     """An integer in [0, n) from the top 32 bits of a hash, n < 2**31; 0 where n is 0."""
     return ((h >> np.uint64(32)) * np.asarray(n).astype(np.uint64) >> np.uint64(32)).astype(np.int64)

@@ -81,8 +81,9 @@ class ObjectStore:
 
     def names(self, prefix: str) -> list[str]:
         self._refuse_web("listed")
+        folder = prefix.rpartition("/")[0] or None  # a listing begins at a whole folder
         with self._sorted(prefix):
-            found = [each["path"] for page in self._o.list(self._store) for each in page]
+            found = [each["path"] for page in self._o.list(self._store, folder) for each in page]
         return sorted(name for name in found if name.startswith(prefix))
 
     def _refuse_web(self, what: str) -> None:

@@ -14,6 +14,7 @@ import os
 import shutil
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from aar_dist.base.errors import StorageError
 
 STAGING_MARK = ".staging-"
 CHUNK_BYTES = 1 << 22
+ABANDONED_S = 86_400.0
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -45,6 +47,27 @@ def staging_name(final: str | Path) -> Path:
 def is_staging(path: str | Path) -> bool:
     """True for the name of unfinished work."""
     return STAGING_MARK in Path(path).name
+
+
+def is_abandoned(path: str | Path) -> bool:
+    """True for unfinished work whose owner, of this machine, is gone, or on which nobody has worked for a day."""
+    host, pid, _ = Path(path).name.rpartition(STAGING_MARK)[2].rsplit("-", 2)
+    try:
+        return (host == socket.gethostname() and not _lives(int(pid))) or _age_s(path) > ABANDONED_S
+    except FileNotFoundError:
+        return False
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except OSError as error:
+        return not isinstance(error, ProcessLookupError)
+    return True
+
+
+def _age_s(path: str | Path) -> float:
+    return time.time() - os.stat(path).st_mtime
 
 
 def remove(path: str | Path) -> None:

@@ -76,4 +76,5 @@ def _head(batch: SegmentBatch, n: int) -> SegmentBatch:
         origin=None if batch.origin is None else batch.origin[:n],
         duration_s=None if batch.duration_s is None else batch.duration_s[:n],
         n_samples=None if batch.n_samples is None else batch.n_samples[:n],
+        channels=batch.channels,
     )

@@ -1,8 +1,10 @@
-"""A baseline in one fold, answered in the same form as a network's, so that both are written and scored alike.
+"""A baseline or a probe in one fold, answered in the form of a network's, so that all are written and scored alike.
 
 Windows, WindowTable, Folds -> train on the train and validation subjects, say the test ones -> Predictions
+FinetuneConfig -> embeddings of all windows -> learn from the train side, choose by validation -> Predictions
 """
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,10 +12,14 @@ import numpy as np
 from aar_dist.base.errors import ConfigError
 from aar_dist.evaluation.arrays import Windows
 from aar_dist.evaluation.baselines import BASELINES, OF_TARGETS, ClassWeight, baseline
-from aar_dist.stream.windows import WindowTable
+from aar_dist.evaluation.embedded import embedded
+from aar_dist.evaluation.probes import Side, probe
+from aar_dist.stream.windows import WindowTable, open_windows
+from aar_dist.training.finetuning.config import FinetuneConfig
 from aar_dist.training.finetuning.folds import Folds
 from aar_dist.training.finetuning.predictions import Predictions
 from aar_dist.training.finetuning.split import Sides, SplitConfig, few
+from aar_dist.training.finetuning.task import open_task
 
 
 def baseline_in_fold(
@@ -59,6 +65,30 @@ def baseline_in_fold(
     # A method without probabilities is sure of what it says.
     sure = np.eye(len(table.classes), dtype=np.float32)[said.label]
     return Predictions(table.select(test), sure if said.probability is None else said.probability)
+
+
+def probe_in_fold(name: str, config: FinetuneConfig, kept: Path) -> tuple[Predictions, dict[str, float]]:
+    """What a probe of the model that a recipe starts from says of the test side of its fold, and how it was chosen.
+
+    Like a network it learns from the train side alone: the validation subjects choose.
+
+    Args:
+        name: One of :data:`aar_dist.evaluation.probes.PROBES`.
+        config: The recipe of this fold; ``from_scratch`` for a backbone of random weights.
+        kept: Folder of the embeddings that all folds share.
+    """
+    task = open_task(config)
+    vectors, (_, table) = embedded(config, task, kept), open_windows(config.data, config.windows)
+
+    def side(part: WindowTable) -> Side:
+        mask = np.isin(table.subject, np.unique(part.subject))
+        return Side(vectors[mask], part.label)
+
+    train, validation, test = (side(part) for part in (task.train, task.validation, task.test))
+    n_classes = None if task.classes is None else len(task.classes)
+    weight: ClassWeight = "balanced" if config.train.class_weights == "inverse" else None
+    made = probe(name, train, validation, test.vectors, n_classes, class_weight=weight)
+    return Predictions(task.test, made.said), made.chosen
 
 
 def _check_kind(name: str, table: WindowTable) -> None:

@@ -14,13 +14,15 @@ from aar_dist.base import storage
 from aar_dist.base.config import dump
 from aar_dist.base.errors import ConfigError
 from aar_dist.base.remote import is_url
+from aar_dist.evaluation import probes
 from aar_dist.evaluation.audit_kept import Kept, audited_shards
 from aar_dist.evaluation.baselines import chosen
-from aar_dist.evaluation.fold_jobs import FoldJob, baseline_jobs, network_jobs
+from aar_dist.evaluation.fold_jobs import FoldJob
+from aar_dist.evaluation.fold_plan import Candidate, Frame, baseline_jobs, network_jobs, probe_jobs
 from aar_dist.evaluation.folds import carried_classes, folds_of, require_classes, usable_classes
 from aar_dist.evaluation.grouping import groups_of
 from aar_dist.evaluation.same_study import check_same
-from aar_dist.evaluation.strategies import check, named, recipes
+from aar_dist.evaluation.strategies import candidates, check, check_start, named, recipes
 from aar_dist.shards.format import read_info, read_manifest
 from aar_dist.store.checkpoint import Checkpoint
 from aar_dist.store.registry import SCHEME
@@ -45,7 +47,10 @@ class Study:
     table: WindowTable
     folds: Folds
     strategies: Mapping[str, FinetuneConfig]
+    choices: Mapping[str, Sequence[Candidate]]
+    """What some strategies choose from inside each fold."""
     baselines: tuple[str, ...]
+    probes: tuple[str, ...]
     left_out: tuple[str, ...]
     """Classes with too little data."""
     lacking: tuple[str, ...]
@@ -63,12 +68,17 @@ class Study:
         """What to do with the recipe."""
         return self.config.cross_validation
 
+    @property
+    def frame(self) -> Frame:
+        """What all its jobs share."""
+        return Frame(out=self.out, n_folds=len(self.folds), folds=self.out / FOLDS, options=self.options)
+
     def jobs(self) -> list[FoldJob]:
-        """Every fold of every method; the long ones first, so that no worker is left with one at the end."""
-        where = (self.out, len(self.folds), self.out / FOLDS, self.options)
+        """Every fold of every method that is tested."""
         return [
-            *network_jobs(self.strategies, *where),
-            *baseline_jobs(self.baselines, self.config, *where),
+            *network_jobs(self.strategies, self.choices, self.frame),
+            *probe_jobs(self.probes, self.config, self.frame),
+            *baseline_jobs(self.baselines, self.config, self.frame),
         ]
 
     def write(self) -> None:
@@ -121,9 +131,13 @@ def open_study(argv: Sequence[str]) -> Study:
     allowed: dict[str, Any] = {"allow_leaks": options.allow_leaks, "namesakes": options.namesakes}
     folds, audit = audited_shards(source, _folds(config, source, table), Path(config.out), **allowed)
     lacking = require_classes(folds, allow_missing=config.train.allow_missing_classes)
-    made = recipes(argv, plain, config)
+    probing = probes.chosen(options.probes, pretrained=checkpoint is not None)
+    if checkpoint and probing and not options.allow_leaks:
+        check_start(checkpoint, folds)
+    made, choices = recipes(argv, plain, config), candidates(argv, plain, config)
     for name, recipe in made.items():
-        check(name, recipe, folds, table, ranks=options.ranks, allow_leaks=options.allow_leaks)
+        for each in [one.config for one in choices.get(name, ())] or [recipe]:
+            check(name, each, folds, table, ranks=options.ranks, allow_leaks=options.allow_leaks)
     return Study(
         config=config,
         checkpoint=checkpoint,
@@ -131,6 +145,8 @@ def open_study(argv: Sequence[str]) -> Study:
         table=table,
         folds=folds,
         strategies=made,
+        choices=choices,
+        probes=probing,
         baselines=chosen(options.baselines, targets=table.classes is None),
         left_out=left_out,
         lacking=tuple(lacking),
@@ -162,11 +178,12 @@ def _check_subjects(table: WindowTable) -> None:
 def _placed(config: FinetuneConfig) -> FinetuneConfig:
     """All folds publish into one store; whoever trains them, wherever it was started, finds the same places."""
     shards = [name if is_url(name) else str(Path(name).resolve()) for name in config.data.shards]
-    store = Path(config.store.path or Path(config.out) / "store").resolve()
+    store = config.store.path or str(Path(config.out) / "store")
+    store = store if is_url(store) else str(Path(store).resolve())
     start = config.init_from
-    if start and not start.startswith(SCHEME):
+    if start and not (start.startswith(SCHEME) or is_url(start)):
         start = str(Path(start).resolve())
-    data, placed = replace(config.data, shards=shards), replace(config.store, path=str(store))
+    data, placed = replace(config.data, shards=shards), replace(config.store, path=store)
     return replace(config, data=data, store=placed, init_from=start)
 
 

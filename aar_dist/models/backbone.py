@@ -24,6 +24,8 @@ class Backbone(nn.Module, ABC):
     gathers a parameter when the module that owns it is called."""
 
     d_embedding: int
+    channels: tuple[str, ...] | None = None
+    """Names of the channels that have parameters of their own; None where all share theirs."""
     cls_token: int | None = None
     """Place of the token that stands for the whole segment, among those of :meth:`encode`; None where there is none."""
 
@@ -43,6 +45,11 @@ class Backbone(nn.Module, ABC):
         """The blocks that a deep model has many of: what activation checkpointing computes twice. All but the first,
         which is the embedding."""
         return self.blocks()[1:]
+
+    def channel_parameters(self) -> dict[str, str]:
+        """Parameters whose first dimension is ``channels``, by name, and what the parameter is called that all
+        channels share in a model without channels of its own. Empty where ``channels`` is None."""
+        return {}
 
     def costs(self) -> list[Cost]:
         """What a forward pass costs, from the input to the output; empty where that is not known."""
@@ -73,6 +80,8 @@ class Patches:
     """(B, C, P) bool: patches that take part, those with at least one valid sample."""
     counts: tuple[int, ...] | None = None
     """Patches of each segment, on the host; those beyond are not present. None: not known there."""
+    channel: Tensor | None = None
+    """(B, C) int64 which of the backbone's own channels each is, -1 absent; None where all share one embedding."""
 
 
 class PatchBackbone(Backbone):
@@ -87,9 +96,15 @@ class PatchBackbone(Backbone):
         """The batch as this backbone cuts it."""
 
     @abstractmethod
-    def encode_patches(self, values: Tensor, present: Tensor, counts: tuple[int, ...] | None = None) -> Tensor:
+    def encode_patches(
+        self,
+        values: Tensor,
+        present: Tensor,
+        counts: tuple[int, ...] | None = None,
+        channel: Tensor | None = None,
+    ) -> Tensor:
         """Values (B, C, P, S) and patches that take part (B, C, P) -> tokens (B, C, P, d), 0 where not present.
-        ``counts`` as in :class:`Patches`."""
+        ``counts`` and ``channel`` as in :class:`Patches`."""
 
     def check_duration(self, duration_s: float) -> None:
         """Patches of seconds: no more of them than there are positions."""
@@ -99,7 +114,7 @@ class PatchBackbone(Backbone):
     def encode(self, batch: SegmentBatch) -> Tensor:
         """(B, C * P, d), channel by channel."""
         patches = self.patches(batch)
-        return self.encode_patches(patches.values, patches.present, patches.counts).flatten(1, 2)
+        return self.encode_patches(patches.values, patches.present, patches.counts, patches.channel).flatten(1, 2)
 
     def n_tokens(self, batch: SegmentBatch) -> Tensor:
         """(B, C) float64, one sequence for each channel."""

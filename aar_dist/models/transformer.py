@@ -3,20 +3,24 @@
 values (B, T, C) -> patches (B, C, P, S) -> B * C sequences of P tokens -> (B, C, P, d)
 """
 
+from collections.abc import Sequence
 from copy import deepcopy
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
 from aar_dist.base.errors import ConfigError
 from aar_dist.models.backbone import InputMode, PatchBackbone, Patches
+from aar_dist.models.channels import ChannelIndex, problems
 from aar_dist.models.cost import Cost
 from aar_dist.models.embeddings import (
     CONV_SHORTEST_PATCH,
-    ConvEmbedding,
+    ChannelEmbedding,
     EmbeddingType,
-    LinearEmbedding,
     TokenEmbedding,
+    channel_embedding,
+    patch_embedding,
 )
 from aar_dist.models.layers import HEAD_DIM, EncoderLayer
 from aar_dist.models.packing import Layout, bucketed, padded, unmasked
@@ -42,6 +46,9 @@ class AAREncoder(PatchBackbone):
         max_window_length: int = 1000,
         input_mode: InputMode = "multi",
         embedding_type: EmbeddingType = "linear",
+        per_channel: bool = False,
+        channels: list[str] | None = None,
+        rename: dict[str, str] | None = None,
         faithful: bool = False,
     ) -> None:
         """
@@ -54,7 +61,11 @@ class AAREncoder(PatchBackbone):
                 samples; None for ``patch_size`` samples as they were recorded.
             max_window_length: Longest segment in samples; there are ``max_window_length // patch_size`` positions.
             input_mode: ``multi``: a segment is one sample of the loss; ``single``: each of its axes is one.
-            embedding_type: ``linear``: a matrix; ``conv``: two convolutions.
+            embedding_type: ``linear``: a matrix; ``spectral``: a matrix of the samples and of how strong each of their
+                frequencies is; ``conv``: two convolutions.
+            per_channel: Every channel has a patch embedding of its own; which channels there are, the stream tells.
+            channels: Their names, such as ``acc.x``, where they are told here.
+            rename: Name in the stream -> name here, with ``per_channel``; several may share one.
             faithful: As the first system: every segment is padded to ``max_window_length``, padding takes part in
                 attention and loss, the conv embedding uses BatchNorm, and all layers start from the same weights.
 
@@ -63,15 +74,18 @@ class AAREncoder(PatchBackbone):
         """
         super().__init__()
         self.patching = Patching(patch_size, max_window_length, patch_seconds, whole_window=faithful)
-        _check(d_embedding, n_layers, transformer_dropout, embedding_type, self.patching)
+        wrong = problems(channels, per_channel=per_channel, faithful=faithful)
+        _check(d_embedding, n_layers, transformer_dropout, embedding_type, self.patching, wrong)
         self.d_embedding = d_embedding
         self.patch_size = patch_size
         self.input_mode = input_mode
         self.faithful = faithful
+        self.channels = None if channels is None else tuple(channels)
+        self._index = None if channels is None else ChannelIndex(channels, rename)
         patch = (
-            LinearEmbedding(patch_size, d_embedding)
-            if embedding_type == "linear"
-            else ConvEmbedding(d_embedding, batch_norm=faithful)
+            patch_embedding(embedding_type, patch_size, d_embedding, batch_norm=faithful)
+            if channels is None
+            else channel_embedding(embedding_type, len(channels), patch_size, d_embedding)
         )
         self.embedding = TokenEmbedding(patch, self.patching.limit, d_embedding)
         layers = [EncoderLayer(d_embedding, transformer_dropout) for _ in range(1 if faithful else n_layers)]
@@ -83,6 +97,12 @@ class AAREncoder(PatchBackbone):
         final norm belongs to none of them and moves only when the whole backbone is trained."""
         return [self.embedding, *self.layers]
 
+    def channel_parameters(self) -> dict[str, str]:
+        """Those of the patch embedding."""
+        where, patch = "embedding.patch.", self.embedding.patch
+        named = patch.stacked() if isinstance(patch, ChannelEmbedding) else {}
+        return {where + own: where + shared for own, shared in named.items()}
+
     def costs(self) -> list[Cost]:
         """The embedding; in a layer 12 d^2 weights meet a token, and two products of d every pair of tokens."""
         d = self.d_embedding
@@ -93,17 +113,27 @@ class AAREncoder(PatchBackbone):
         """As many as the batch's longest segment needs; a last one may be partly recorded.
 
         Raises:
-            ConfigError: a segment with more samples than ``max_window_length``, or more patches than positions.
+            ConfigError: a segment with more samples than ``max_window_length``, or more patches than positions; a
+                channel without an embedding, where each has its own.
         """
         values, valid = self.patching.cut(batch)
         if self.faithful:
             valid = torch.ones_like(valid)
-        return Patches(values, valid, valid.any(-1), self.patching.counts(batch))
+        channel = self._index.of(batch) if self._index else None
+        return Patches(values, valid, valid.any(-1), self.patching.counts(batch), channel)
 
-    def encode_patches(self, values: Tensor, present: Tensor, counts: tuple[int, ...] | None = None) -> Tensor:
-        """(B, C, P, S), (B, C, P) -> (B, C, P, d)."""
+    def encode_patches(
+        self,
+        values: Tensor,
+        present: Tensor,
+        counts: tuple[int, ...] | None = None,
+        channel: Tensor | None = None,
+    ) -> Tensor:
+        """(B, C, P, S), (B, C, P) -> (B, C, P, d); ``channel`` (B, C) where each has an embedding of its own."""
+        assert (channel is None) == (self.channels is None), "hand on Patches.channel"
         layout = self._layout(present.flatten(0, 1), counts)
-        x = self.embedding(layout.pack(values.flatten(0, 1)).to(self.norm.weight.dtype), layout)
+        of = None if channel is None else layout.pack(channel.flatten()[:, None].expand(-1, present.shape[2]))
+        x = self.embedding(layout.pack(values.flatten(0, 1)).to(self.norm.weight.dtype), layout, of)
         for layer in self.layers:
             x = layer(x, layout)
         tokens = layout.unpack(self.norm(x)).view(*present.shape, -1)
@@ -113,19 +143,26 @@ class AAREncoder(PatchBackbone):
         """Buckets where lengths are known without waiting for a device."""
         if self.faithful:
             return unmasked(*present.shape)
+        if torch.compiler.is_exporting():  # a traced program must not depend on what it was traced with
+            return padded(present)
         if present.device.type == "cpu":
             return bucketed(present)
         return padded(present) if counts is None or present.is_meta else bucketed(present, counts)
 
 
-def _check(d: int, n_layers: int, dropout: float, embedding_type: str, patching: Patching) -> None:
+KINDS: tuple[EmbeddingType, ...] = get_args(EmbeddingType)
+
+
+def _check(
+    d: int, n_layers: int, dropout: float, embedding_type: str, patching: Patching, further: Sequence[str]
+) -> None:
     shortest = CONV_SHORTEST_PATCH if embedding_type == "conv" else 1
     rules = [
         (d > 0 and d % HEAD_DIM == 0, f"model.d_embedding must be a positive multiple of {HEAD_DIM}, got {d}"),
         (n_layers >= 1, f"model.n_layers must be at least 1, got {n_layers}"),
         (0 <= dropout < 1, f"model.transformer_dropout must lie in [0, 1), got {dropout}"),
-        (embedding_type in ("linear", "conv"), f"model.embedding_type must be linear or conv, got {embedding_type}"),
+        (embedding_type in KINDS, f"model.embedding_type must be {', '.join(KINDS)}; got {embedding_type}"),
     ]
-    broken = [message for holds, message in rules if not holds] + patching.problems(shortest)
+    broken = [message for holds, message in rules if not holds] + patching.problems(shortest) + [*further]
     if broken:
         raise ConfigError("; ".join(broken))

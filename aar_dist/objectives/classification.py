@@ -36,7 +36,7 @@ class Classification(Objective):
             backbone: Encoder of segments.
             n_classes: Classes to tell apart.
             n_channels: Channels of a segment.
-            pooling: ``last``, ``average`` or ``cls``, see :class:`PooledHead`.
+            pooling: ``last``, ``average``, ``moments`` or ``cls``, see :class:`PooledHead`.
             head_dropout: Dropout of what the linear layer sees.
             class_weights: Factor of each class's loss; None for 1.
             focal_gamma: Segments that are easy count less: the loss of one whose class has probability p is scaled by

@@ -118,7 +118,8 @@ class MaskedReconstruction(Objective):
     def _predict(self, patches: Patches, masked: Tensor) -> Tensor:
         """(B, C, P, S) float32."""
         visible = patches.values.masked_fill(masked[..., None], 0.0)
-        prediction: Tensor = self.head(self.backbone.encode_patches(visible, patches.present, patches.counts))
+        tokens = self.backbone.encode_patches(visible, patches.present, patches.counts, patches.channel)
+        prediction: Tensor = self.head(tokens)
         return prediction.float()
 
     @torch.no_grad()

@@ -1,8 +1,9 @@
 """From the tokens of a backbone to a few numbers for each segment.
 
-    tokens (B, G, P, d), valid (B, G, P) -> pooled (B, G, d) -> dropout -> Linear(G * d) -> (B, outputs)
+    tokens (B, G, P, d), valid (B, G, P) -> pooled (B, G, w) -> dropout -> Linear(G * w) -> (B, outputs)
 
-B segments, G groups of tokens (the channels, where a backbone keeps them apart; else one), P tokens of a group
+B segments, G groups of tokens (the channels, where a backbone keeps them apart; else one), P tokens of a group, w = d,
+or 2 d where their deviation is told too
 """
 
 from typing import Literal
@@ -14,7 +15,8 @@ from aar_dist.base.errors import ConfigError
 from aar_dist.models.backbone import Backbone, PatchBackbone
 from aar_dist.stream.batch import SegmentBatch
 
-Pooling = Literal["last", "average", "cls"]
+Pooling = Literal["last", "average", "moments", "cls"]
+EPS = 1e-6
 
 
 class PooledHead(nn.Module):
@@ -31,7 +33,8 @@ class PooledHead(nn.Module):
         Args:
             n_channels: Channels of a segment.
             pooling: ``last``: the last recorded token of each channel; ``average``: the mean over its recorded ones;
-                ``cls``: the backbone's token for the whole segment.
+                ``moments``: their mean and, beside it, their deviation; ``cls``: the backbone's token for the whole
+                segment.
 
         Raises:
             ConfigError: a value out of range, by its key, or a backbone without such a token.
@@ -44,31 +47,35 @@ class PooledHead(nn.Module):
         if pooling == "cls" and backbone.cls_token is None:
             raise ConfigError(
                 f"objective.pooling is cls, but {type(backbone).__name__} has no token for the whole segment; "
-                "use last or average"
+                "use last, average or moments"
             )
         self.pooling, self.cls_token = pooling, backbone.cls_token
         self.n_groups = n_channels if isinstance(backbone, PatchBackbone) else 1
         self.dropout = nn.Dropout(dropout)
-        self.linear = nn.Linear(self.n_groups * backbone.d_embedding, n_outputs)
+        width = backbone.d_embedding * (2 if pooling == "moments" else 1)
+        self.linear = nn.Linear(self.n_groups * width, n_outputs)
 
     def forward(self, tokens: Tensor, valid: Tensor) -> Tensor:
         """Grouped tokens (B, G, P, d) and which of them are recorded (B, G, P) -> (B, outputs) float32."""
+        outputs: Tensor = self.linear(self.dropout(self.seen(tokens, valid)))
+        return outputs.float()
+
+    def seen(self, tokens: Tensor, valid: Tensor) -> Tensor:
+        """(B, G, P, d), (B, G, P) -> (B, channels * w): what the linear layer is given, channel by channel."""
         missing = self.n_groups - tokens.shape[1]
         if missing < 0:
             raise ConfigError(
                 f"the model was trained on {self.n_groups} channels and a segment has {tokens.shape[1]}; choose the "
                 "sensors it was trained on with data.sensors and data.kinds"
             )
-        pooled = nn.functional.pad(self.pool(tokens, valid), (0, 0, 0, missing))
-        outputs: Tensor = self.linear(self.dropout(pooled.flatten(1)))
-        return outputs.float()
+        return nn.functional.pad(self.pool(tokens, valid), (0, 0, 0, missing)).flatten(1)
 
     def pool(self, tokens: Tensor, valid: Tensor) -> Tensor:
-        """(B, G, P, d), (B, G, P) -> (B, G, d), 0 where a group has no valid token."""
+        """(B, G, P, d), (B, G, P) -> (B, G, w), 0 where a group has no valid token."""
         if self.pooling == "cls":
             assert self.cls_token is not None, "checked when the head was made"
             return tokens[:, :, self.cls_token]
-        return average(tokens, valid) if self.pooling == "average" else last(tokens, valid)
+        return {"average": average, "moments": moments}.get(self.pooling, last)(tokens, valid)
 
 
 def grouped_tokens(backbone: Backbone, batch: SegmentBatch) -> tuple[Tensor, Tensor]:
@@ -76,7 +83,8 @@ def grouped_tokens(backbone: Backbone, batch: SegmentBatch) -> tuple[Tensor, Ten
     apart, else in one group."""
     if isinstance(backbone, PatchBackbone):
         patches = backbone.patches(batch)
-        return backbone.encode_patches(patches.values, patches.present, patches.counts), patches.present
+        tokens = backbone.encode_patches(patches.values, patches.present, patches.counts, patches.channel)
+        return tokens, patches.present
     valid = backbone.token_valid(batch)
     if backbone.cls_token is not None:
         # It stands for the whole segment, for no recorded sample.
@@ -96,3 +104,11 @@ def average(tokens: Tensor, valid: Tensor) -> Tensor:
     """The mean of the valid ones of (…, P, d) tokens: (…, d), 0 where none is."""
     total = (tokens * valid[..., None]).sum(-2)
     return total / valid.sum(-1, keepdim=True).clamp(min=1)
+
+
+def moments(tokens: Tensor, valid: Tensor) -> Tensor:
+    """Mean and deviation of the valid ones of (…, P, d) tokens, side by side: (…, 2 d), 0 where none is."""
+    mean = average(tokens, valid)
+    variance = average((tokens - mean[..., None, :]).square(), valid)
+    # The root has no slope at 0, where all tokens are alike.
+    return torch.cat([mean, (variance + EPS).sqrt() * valid.any(-1, keepdim=True)], dim=-1)

@@ -30,7 +30,7 @@ class Regression(Objective):
         Args:
             backbone: Encoder of segments.
             n_channels: Channels of a segment.
-            pooling: ``last``, ``average`` or ``cls``, see :class:`PooledHead`.
+            pooling: ``last``, ``average``, ``moments`` or ``cls``, see :class:`PooledHead`.
             head_dropout: Dropout of what the linear layer sees.
             target_mean: Of the training targets; what the head gives is added to it, times ``target_std``.
             target_std: Of the training targets.

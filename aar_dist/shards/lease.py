@@ -9,16 +9,14 @@ asleep finds a newer lock than its own and stops; until then both wrote the same
 
 import contextlib
 import json
-import os
 import secrets
-import socket
 import threading
 import time
-from pathlib import Path
 from typing import Any
 
 from aar_dist.base.errors import ShardError, StorageError
 from aar_dist.base.remote import Missing, Remote
+from aar_dist.base.this_process import has_ended, this_process
 
 BEAT_S, SILENT_S, LOOK_EVERY_S = 5.0, 30.0, 1.0
 
@@ -28,7 +26,7 @@ class Lease:
 
     def __init__(self, remote: Remote, folder: str) -> None:
         self._remote, self._prefix = remote, f"{folder}/lock-"
-        self._who = {**_this_process(), "token": secrets.token_hex(8)}
+        self._who = {**this_process(), "token": secrets.token_hex(8)}
         self._over = threading.Event()
         self._lost = False
 
@@ -71,9 +69,8 @@ class Lease:
     def _is_alive(self, name: str) -> bool:
         """Is the builder that made this lock still at work? Waits and listens, unless it was on this machine."""
         found = self._read(name)
-        here = _this_process()
-        if found and all(found.get(key) == here[key] for key in ("machine", "processes")):
-            return _started(found.get("pid")) == found.get("started")
+        if found and (ended := has_ended(found)) is not None:
+            return not ended
         deadline = time.monotonic() + SILENT_S
         while found and time.monotonic() < deadline:
             time.sleep(LOOK_EVERY_S)
@@ -90,23 +87,3 @@ class Lease:
 
     def _busy(self) -> ShardError:
         return ShardError(f"{self._remote}: another build is at work here; wait for it or choose another place")
-
-
-def _this_process() -> dict[str, Any]:
-    """Who this is: a process of a machine, in one of its sets of process numbers (a container has its own)."""
-    boot = Path("/proc/sys/kernel/random/boot_id")
-    numbers = Path("/proc/self/ns/pid")
-    return {
-        "machine": boot.read_text().strip() if boot.exists() else socket.gethostname(),
-        "processes": os.readlink(numbers) if numbers.exists() else "",
-        "pid": os.getpid(),
-        "started": _started(os.getpid()),
-    }
-
-
-def _started(pid: object) -> str | None:
-    """When a process of this machine started; None if there is none of this number."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return None

@@ -1,45 +1,63 @@
-"""One version of a stored model: a folder, verified against its manifest, and the module it rebuilds.
+"""One version of a stored model: verified against its manifest, and the module it rebuilds.
 
 models/<name>/<version>/model.safetensors   fp32
                         config.yaml         enough to rebuild the module
                         card.md, metrics.json
-                        manifest.json       sha256 of each file, shard set, code version
+                        manifest.json       sha256 of each file, shard set, code version (manifest.py)
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import yaml
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from aar_dist.base import storage
+from aar_dist.base.cache import Blob
 from aar_dist.base.config import ClassSpec, instantiate
 from aar_dist.base.errors import CheckpointError, one_line
 from aar_dist.models.backbone import Backbone
 from aar_dist.objectives.base import Objective
+from aar_dist.store.manifest import CARD, CONFIG, FILES, MANIFEST, METRICS, MOST_TEXT, WEIGHTS, parsed
 
-WEIGHTS, CONFIG, CARD, METRICS, MANIFEST = (
-    "model.safetensors",
-    "config.yaml",
-    "card.md",
-    "metrics.json",
-    "manifest.json",
-)
-FILES = (WEIGHTS, CONFIG, CARD, METRICS)
+__all__ = ["CARD", "CONFIG", "FILES", "MANIFEST", "METRICS", "WEIGHTS", "Checkpoint", "Opened", "verified"]
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The files of a version on this machine, verified."""
+
+    path: Path
+    held: tuple[Blob, ...] = ()
+    """Of the cache, which keeps them as long as this lives."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A version whose files have been verified."""
+    """A version of a model."""
 
-    path: Path
     name: str
     version: int
     manifest: dict[str, Any]
+    where: str
+    """Its address, for people."""
+    open: Callable[[], Opened] = field(repr=False, compare=False)
+    """Brings its files here, if they are not, and verifies them."""
+
+    @cached_property
+    def _opened(self) -> Opened:
+        return self.open()
+
+    @property
+    def path(self) -> Path:
+        """A folder with its files. Raises ``CheckpointError`` if one is missing or damaged, ``StorageError``."""
+        return self._opened.path
 
     @property
     def reference(self) -> str:
@@ -103,13 +121,36 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor], where: str) -
 def verified(path: Path) -> Checkpoint:
     """The version in this folder. Raises ``CheckpointError`` if a file is missing or damaged."""
     try:
-        manifest = json.loads((path / MANIFEST).read_text())
-        files = manifest["files"]
-        name, version = manifest["name"], int(manifest["version"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        text = (path / MANIFEST).read_bytes()
+    except OSError as error:
         raise CheckpointError(f"{path} is no stored model: {MANIFEST}: {one_line(error)}") from None
-    missing = [file for file in FILES if file not in files]
-    problem = f"{path / MANIFEST} lists no {missing[0]}" if missing else storage.damage(path, files)
-    if problem:
+    manifest = parsed(text, str(path / MANIFEST))
+    linked = next((file for file in manifest["files"] if (path / file).is_symlink()), None)
+    if linked:
+        raise CheckpointError(f"{path / linked} is a link, expected a plain file; copy the file itself there")
+    check_files(path, manifest["files"])
+    return Checkpoint(manifest["name"], manifest["version"], manifest, str(path), partial(Opened, path))
+
+
+def check_files(path: Path, files: Mapping[str, str]) -> None:
+    """Raise ``CheckpointError`` unless all files have their hash and the weights are plain numbers."""
+    large = next((f for f in files if f != WEIGHTS and (path / f).is_file() and _size(path / f) > MOST_TEXT), None)
+    problem = f"{path / large} has more than {MOST_TEXT} bytes" if large else storage.damage(path, dict(files))
+    if problem := problem or _problem_of_weights(path / WEIGHTS):
         raise CheckpointError(f"{problem}. Publish the model again, or use another version")
-    return Checkpoint(path, name, version, manifest)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size
+
+
+def _problem_of_weights(path: Path) -> str | None:
+    """Reads the header alone, which tells every name, type, shape and place."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118 (no dictionary)
+                if (found := file.get_slice(name).get_dtype()) != "F32":
+                    return f"{path}: {name} holds {found}, expected F32"
+    except Exception as error:  # safetensors has a class of its own, and what the file system says
+        return f"{path} is no safetensors: {one_line(error)}"
+    return None

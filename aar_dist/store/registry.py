@@ -1,16 +1,16 @@
-"""A store: ``models/<name>/<version>`` below a folder.
+"""A store: ``models/<name>/<version>`` below a folder, a bucket, or a web server that only reads.
 
-publish(name, weights, …) -> stage beside -> rename to the next free number
-resolve("store://name@latest" | "store://name@3" | a folder) -> Checkpoint, verified
+publish(name, weights, …) -> staged, hashed -> the next free number
+resolve("store://name@latest" | "store://name@3" | a folder | a URL of one) -> Checkpoint, verified
 """
 
 import contextlib
 import json
 import os
 import re
-import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -19,30 +19,71 @@ from safetensors.torch import save
 from torch import Tensor
 
 from aar_dist.base import storage
+from aar_dist.base.cache import Cache
 from aar_dist.base.errors import CheckpointError
-from aar_dist.store.checkpoint import CARD, CONFIG, MANIFEST, METRICS, WEIGHTS, Checkpoint, verified
+from aar_dist.base.object_store import WEB
+from aar_dist.base.remote import Remote, is_url
+from aar_dist.base.wording import some
+from aar_dist.store.bucket import BucketShelf, WebShelf
+from aar_dist.store.checkpoint import CARD, CONFIG, METRICS, WEIGHTS, Checkpoint, verified
+from aar_dist.store.manifest import MANIFEST, NAME, Removed, as_bytes, now, parsed
+from aar_dist.store.shelf import FolderShelf, Shelf, folder_of
 
 SCHEME = "store://"
-REFERENCE = re.compile(r"store://(?P<name>[\w.-]+)@(?P<version>latest|\d+)")
+REFERENCE = re.compile(r"store://(?P<name>[\w.-]+)@(?P<version>latest|[1-9][0-9]{0,8})")
+ADDRESS = re.compile(r"(?P<store>.+)/models/(?P<name>[\w.-]+)/(?P<version>[1-9][0-9]{0,8})/?")
+"""Of a version at a URL."""
+ENVIRONMENT = "AAR_DIST_STORE"
+"""Names the store that is meant where none is named."""
 
 
 @dataclass(frozen=True)
 class Store:
-    """Trained models below one folder."""
+    """Trained models below one place."""
 
-    root: Path
+    root: Path | str
+    """A folder, or a URL."""
+    cache: Cache | None = None
+    """For what comes from a URL; None for the cache of this machine."""
 
-    def folder(self, name: str) -> Path:
-        """Where the versions of a model stand."""
-        return self.root / "models" / name
+    def __str__(self) -> str:
+        return str(self.shelf.place)
+
+    @cached_property
+    def shelf(self) -> Shelf:
+        """How to read and write there."""
+        if not is_url(self.root):
+            return FolderShelf(Path(self.root))
+        remote = Remote(str(self.root).rstrip("/"))
+        return (WebShelf if remote.url.startswith(tuple(f"{s}:" for s in WEB)) else BucketShelf)(remote, self.cache)
 
     def names(self) -> list[str]:
         """Models with at least one version."""
-        return sorted(p.name for p in self.root.glob("models/*") if self.versions(p.name))
+        return [name for name in self.shelf.names() if next(self.newest_first(name), None)]
 
     def versions(self, name: str) -> list[int]:
         """Numbers of the published versions, rising."""
-        return sorted(int(p.name) for p in self.folder(name).glob("*") if p.name.isdecimal())
+        return [number for number, _ in self.newest_first(name)][::-1]
+
+    def newest_first(self, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
+        """The versions that are there, with their manifests. Raises ``CheckpointError`` for one that says nonsense."""
+        for number in reversed(self.shelf.numbers(name)):
+            with contextlib.suppress(Removed):
+                if (manifest := self.manifest(name, number)) is not None:
+                    yield number, manifest
+
+    def manifest(self, name: str, number: int) -> dict[str, Any] | None:
+        """What a version says of itself; None if there is none. Raises ``Removed``, ``CheckpointError``."""
+        if (text := self.shelf.manifest(name, number)) is None:
+            return None
+        where = self.shelf.place.at(f"{folder_of(name, number)}/{MANIFEST}")
+        told = parsed(text, where)
+        if (told["name"], told["version"]) != (name, number):
+            raise CheckpointError(
+                f"{where} tells of store://{told['name']}@{told['version']}: a version was copied by hand; take it "
+                "away and use aar-dist store push"
+            )
+        return told
 
     def publish(
         self,
@@ -63,78 +104,110 @@ class Store:
             metrics: The last validation.
             about: Further lines of the manifest: shard set, step.
         """
-        folder = self.folder(name)
-        _sweep_killed(folder)
-        staging = storage.staging_name(folder / "new")
-        with storage.one_line_errors(folder, staging):
-            staging.mkdir(parents=True)
-            (staging / WEIGHTS).write_bytes(_safetensors(weights))
-            (staging / CONFIG).write_text(config)
-            (staging / CARD).write_text(card)
-            (staging / METRICS).write_text(json.dumps(metrics, indent=1) + "\n")
-            files = storage.hash_tree(staging)
-            while True:
-                number = max(self.versions(name), default=0) + 1
-                manifest = {"name": name, "version": number, "code": code_version(), **about, "files": files}
-                (staging / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
-                try:
-                    return verified(storage.publish(staging, folder / str(number)))
-                except FileExistsError:
-                    continue  # another writer was first
+
+        def write(staged: Path) -> None:
+            (staged / WEIGHTS).write_bytes(_safetensors(weights))
+            (staged / CONFIG).write_text(config)
+            (staged / CARD).write_text(card)
+            (staged / METRICS).write_text(json.dumps(metrics, indent=1) + "\n")
+
+        return self.add(name, write, {"code": code_version(), **about})
+
+    def add(self, name: str, write: Callable[[Path], None], about: Mapping[str, Any]) -> Checkpoint:
+        """Publish the files that ``write`` puts into a folder."""
+        if not NAME.fullmatch(name):
+            raise CheckpointError(f"{name!r} is no name of a model, expected letters, digits, '-', '_' and '.'")
+        with self.shelf.staging(name) as staged:
+            write(staged)
+            files = storage.hash_tree(staged)
+            sizes = {file: (staged / file).stat().st_size for file in files}
+            facts = {"published": now(), **about, "files": files, "bytes": sizes}
+
+            def manifest(number: int) -> bytes:
+                return as_bytes({"name": name, "version": number, **facts})
+
+            number = self.shelf.add(name, staged, manifest)
+        return self.shelf.checkpoint(name, number, parsed(manifest(number), name))
 
     def find(self, name: str, about: Mapping[str, Any]) -> Checkpoint | None:
         """The newest whole version whose manifest says all of this."""
-        for number in reversed(self.versions(name)):
+        for number in reversed(self.shelf.numbers(name)):
             with contextlib.suppress(CheckpointError):
-                made = verified(self.folder(name) / str(number))
-                if all(made.manifest.get(key) == value for key, value in about.items()):
-                    return made
+                told = self.manifest(name, number)
+                if told and all(told.get(key) == value for key, value in about.items()):
+                    return self.shelf.checkpoint(name, number, told)
         return None
 
     def get(self, name: str, which: str = "latest") -> Checkpoint:
-        """A version of a model. Raises ``CheckpointError`` if there is none, or if it is damaged."""
-        versions = self.versions(name)
-        if not versions:
-            there = ", ".join(self.names()) or "nothing"
-            raise CheckpointError(f"store {self.root} has no model {name!r}; it has {there}")
-        number = versions[-1] if which == "latest" else int(which)
-        if number not in versions:
-            raise CheckpointError(
-                f"store {self.root} has no version {number} of {name!r}; it has {', '.join(map(str, versions))}"
-            )
-        return verified(self.folder(name) / str(number))
+        """A version of a model, verified. Raises ``CheckpointError`` if there is none, or if it is damaged."""
+        while True:
+            number, manifest = self.look(name, which)
+            try:
+                made = self.shelf.checkpoint(name, number, manifest)
+                made.path  # noqa: B018  verifies
+                return made
+            except CheckpointError:
+                # Taken out while it was read: another one is the latest now, and of a number the reason is told.
+                with contextlib.suppress(Removed):
+                    self.manifest(name, number)
+                    raise
+                if which != "latest":
+                    self.manifest(name, number)
+
+    def look(self, name: str, which: str = "latest") -> tuple[int, dict[str, Any]]:
+        """Number and manifest of a version; its files are not read. Raises ``CheckpointError`` if there is none."""
+        found = next(self.newest_first(name), None) if which == "latest" else None
+        if which != "latest" and (manifest := self.manifest(name, int(which))) is not None:
+            found = int(which), manifest
+        if found:
+            return found
+        if versions := self.versions(name):
+            raise CheckpointError(f"store {self} has no version {which} of {name!r}; it has {_listed(versions)}")
+        raise CheckpointError(f"store {self} has no model {name!r}; it has {some(self.names()) or 'nothing'}")
 
 
-def resolve(reference: str, store: str | Path | None = None) -> Checkpoint:
-    """The checkpoint meant by ``store://name@latest``, ``store://name@3`` or the folder of a version.
+def resolve(reference: str, store: str | Path | None = None, cache: Cache | None = None) -> Checkpoint:
+    """The checkpoint meant by ``store://name@latest``, ``store://name@3``, or the folder (or its URL) of a version.
+
+    Args:
+        reference: What a person wrote.
+        store: Folder or URL of the store that ``store://`` speaks of; None for the one that AAR_DIST_STORE names.
+        cache: For what comes from a URL; None for the cache of this machine.
 
     Raises:
         CheckpointError: no such thing, or a damaged one.
+        StorageError: of a server.
     """
+    if is_url(reference):
+        if not (at := ADDRESS.fullmatch(reference)):
+            raise CheckpointError(f"{Remote(reference)}: expected the URL of a version: STORE/models/NAME/NUMBER")
+        return Store(at["store"], cache).get(at["name"], at["version"])
     if not reference.startswith(SCHEME):
         return verified(Path(reference))
+    name, which = named(reference)
+    return Store(store_of(store, reference), cache).get(name, which)
+
+
+def named(reference: str) -> tuple[str, str]:
+    """Name and version (``latest`` or a number) of ``store://name@version``. Raises ``CheckpointError``."""
     match = REFERENCE.fullmatch(reference)
-    if not match:
+    if not match or not NAME.fullmatch(match["name"]):
         raise CheckpointError(f"{reference}: expected store://name@latest or store://name@3")
-    if store is None:
-        raise CheckpointError(f"{reference}: in which store? Set store.path, or give the folder of the version")
-    return Store(Path(store)).get(match["name"], match["version"])
+    return match["name"], match["version"]
 
 
-def _sweep_killed(folder: Path) -> None:
-    """Remove what publishers of this machine left behind when they were killed; others may be at work beside us."""
-    for left in folder.glob(f"*{storage.STAGING_MARK}*"):
-        host, pid, _ = left.name.rpartition(storage.STAGING_MARK)[2].rsplit("-", 2)
-        if host == socket.gethostname() and not _lives(int(pid)):
-            storage.remove(left)
+def store_of(store: str | Path | None, what: str) -> str | Path:
+    """The store that is meant. Raises ``CheckpointError`` if none is named; ``what`` was asked for."""
+    if chosen := store or os.environ.get(ENVIRONMENT):
+        return chosen
+    raise CheckpointError(
+        f"{what}: in which store? Set store.path (--store of a tool, or the variable {ENVIRONMENT}), or give the "
+        "folder of the version"
+    )
 
 
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except OSError as error:
-        return not isinstance(error, ProcessLookupError)
-    return True
+def _listed(versions: list[int]) -> str:
+    return some([str(number) for number in versions], 20)
 
 
 def _safetensors(weights: Mapping[str, Tensor]) -> bytes:

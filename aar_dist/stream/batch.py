@@ -44,6 +44,8 @@ class SegmentBatch:
     n_samples: tuple[int, ...] | None = None
     """Samples of each segment, valid or not, on the host; what follows them is padding. None: to be found from
     ``valid``."""
+    channels: tuple[str, ...] | None = None
+    """The names that ``channel`` is an index into; None where nobody asks for them by name."""
 
     def __len__(self) -> int:
         return self.values.shape[0]

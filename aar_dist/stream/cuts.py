@@ -71,6 +71,8 @@ class BatchPlan:
     duration_s: tuple[float, ...]
     lengths: tuple[int, ...]
     """Samples of each segment."""
+    channels: tuple[str, ...]
+    """Names of ``channel``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +122,7 @@ class Planner:
                 label=None if ref.label is None else torch.from_numpy(ref.label),
                 duration_s=durations[i],
                 lengths=lengths[i],
+                channels=s.channels,
             )
             for i, ref in enumerate(refs)
         ]

@@ -144,6 +144,7 @@ def assemble(raw: RawBatch, n_columns: int, device: torch.device, normalize: Nor
         label=plan.label,
         duration_s=plan.duration_s,
         n_samples=plan.lengths,
+        channels=plan.channels,
         origin=raw.origin,
     )
 

@@ -61,7 +61,7 @@ def initial_objective(config: PretrainConfig, directory: RunDirectory) -> Object
     objective = build_objective(config.model, config.objective)
     if config.init_from and not checkpoints.complete(directory.checkpoints):
         source = resolve(config.init_from, config.store.path)
-        load_weights(objective, source.weights(), str(source.path))
+        load_weights(objective, source.weights(), source.where)
     return objective
 
 
@@ -102,7 +102,7 @@ def finish(job: Job, progress: Progress) -> None:
     made = from_main(lambda: _publish(job, progress))
     job.console.say(
         f"finished {progress.step} steps: {made.reference} in {publishing.store_path(job.config, job.directory)}\n"
-        f"  weights, card   {made.path}\n"
+        f"  weights, card   {made.where}\n"
         f"  every number    {job.directory.metrics}\n"
         f"  pictures        {job.directory.pictures}\n"
         f"  W&B             {job.directory.root / 'wandb'}"
@@ -120,6 +120,6 @@ def _publish(job: Job, progress: Progress) -> Checkpoint:
     made = publishing.publish(
         job.config, job.directory, weights, progress, text=text, card=card, metrics=scores, about=about
     )
-    said = {"step": progress.step, "model": made.reference, "path": str(made.path)}
-    job.directory.finish({**said, "store": str(publishing.store_path(job.config, job.directory))})
+    said = {"step": progress.step, "model": made.reference, "path": made.where}
+    job.directory.finish({**said, "store": publishing.store_path(job.config, job.directory)})
     return made

@@ -1,13 +1,13 @@
 """The end of a run: fp32 weights into the store, then the marker."""
 
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from aar_dist.base import storage
+from aar_dist.base.cache import Cache
+from aar_dist.base.remote import is_url
 from aar_dist.store.checkpoint import Checkpoint
 from aar_dist.store.registry import Store
 from aar_dist.training.config import RunConfig
@@ -16,17 +16,22 @@ from aar_dist.training.progress import Progress
 from aar_dist.training.run_directory import RunDirectory
 
 
-def store_path(config: RunConfig, directory: RunDirectory) -> Path:
-    """Folder of the store."""
-    return Path(config.store.path).resolve() if config.store.path else directory.root / "store"
+def store_of(config: RunConfig, directory: RunDirectory) -> Store:
+    """The store of a run: where ``store.path`` says, else in its directory."""
+    place = config.store.path or str(directory.root / "store")
+    if not is_url(place):
+        return Store(Path(place).resolve())
+    return Store(place, Cache.of(config.data.cache, config.data.cache_bytes))
+
+
+def store_path(config: RunConfig, directory: RunDirectory) -> str:
+    """Folder or URL of the store, without secrets."""
+    return str(store_of(config, directory))
 
 
 def check_store(config: RunConfig, directory: RunDirectory) -> None:
     """Raise ``StorageError`` if nothing can be written where the model will be published."""
-    folder = Store(store_path(config, directory)).folder(config.store.name)
-    with storage.one_line_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
+    store_of(config, directory).shelf.check(config.store.name)
 
 
 def publish(
@@ -48,7 +53,7 @@ def publish(
         metrics: How good it is.
         about: Further lines of the manifest.
     """
-    store = Store(store_path(config, directory))
+    store = store_of(config, directory)
     origin = {"shards": progress.shards, "step": progress.step, "run_id": progress.run_id}
     if earlier := store.find(config.store.name, origin):
         return earlier

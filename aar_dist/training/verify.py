@@ -51,7 +51,7 @@ def _model(path: str, store: str | None) -> str:
     from aar_dist.store.registry import resolve
 
     checkpoint = resolve(path, store)
-    return f"{checkpoint.path}: {checkpoint.reference}, {len(checkpoint.manifest['files'])} files: all hashes match"
+    return f"{checkpoint.where}: {checkpoint.reference}, {len(checkpoint.manifest['files'])} files: all hashes match"
 
 
 def _checkpoints(folders: Sequence[Path], where: Path) -> str:

@@ -68,7 +68,10 @@ def test_a_file_written_by_hand_keeps_its_lines(tmp_path, monkeypatch):
     assert file.read_text().splitlines() == ["NCCL_DEBUG=WARN", "FOO=1", pointer]
 
 
-def test_a_host_that_does_not_see_the_file_says_so_in_one_line(tmp_path):
+@pytest.mark.parametrize("text", [None, "{", "[]", '{"written": "today"}', '{"variables": {"OMP_NUM_THREADS": 1}}'])
+def test_a_host_that_cannot_read_the_file_says_so_in_one_line(tmp_path, text):
+    if text is not None:
+        (tmp_path / "none").write_text(text)
     program = "from aar_dist.base.errors import run_door; run_door(lambda: print('went on'))"
     env = os.environ | {carried.POINTER: str(tmp_path / "none")}
     done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True)

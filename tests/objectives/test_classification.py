@@ -9,7 +9,7 @@ from aar_dist.base.errors import ConfigError
 from aar_dist.models.backbone import Backbone
 from aar_dist.models.transformer import AAREncoder
 from aar_dist.objectives.classification import Classification, focal, inverse_frequency
-from aar_dist.objectives.pooling import PooledHead, average, grouped_tokens, last
+from aar_dist.objectives.pooling import PooledHead, average, grouped_tokens, last, moments
 from aar_dist.objectives.regression import Regression
 
 
@@ -21,22 +21,32 @@ def labelled(batch, label):
     return type(batch)(**{**vars(batch), "label": label})
 
 
-def test_last_and_average_are_those_of_numpy():
+def test_pooling_is_that_of_numpy():
     rng = np.random.default_rng(3)
     tokens, valid = rng.normal(size=(7, 3, 6, 4)).astype("f4"), rng.random((7, 3, 6)) < 0.5
     valid[0, 0] = False
     valid[1, 1] = [True, False, False, False, False, False]
     valid[2, 2] = True
-    wanted_last, wanted_mean = np.zeros((7, 3, 4), "f4"), np.zeros((7, 3, 4), "f4")
+    wanted_last, wanted_mean, wanted_std = (np.zeros((7, 3, 4), "f4") for _ in range(3))
     for b in range(7):
         for c in range(3):
             places = np.flatnonzero(valid[b, c])
             if len(places):
                 wanted_last[b, c] = tokens[b, c, places[-1]]
                 wanted_mean[b, c] = tokens[b, c, places].mean(axis=0)
+                wanted_std[b, c] = tokens[b, c, places].std(axis=0)
     given = torch.from_numpy(tokens), torch.from_numpy(valid)
     assert np.array_equal(last(*given).numpy(), wanted_last)
     assert np.allclose(average(*given).numpy(), wanted_mean, atol=1e-6)
+    both = moments(*given).numpy()
+    assert np.allclose(both, np.concatenate([wanted_mean, wanted_std], axis=-1), atol=2e-3)
+    assert not both[0, 0].any(), "nothing was recorded there"
+
+
+def test_tokens_that_are_all_alike_leave_a_gradient():
+    tokens = torch.ones(2, 1, 3, 4, requires_grad=True)
+    moments(tokens, torch.ones(2, 1, 3, dtype=torch.bool)).sum().backward()
+    assert torch.isfinite(tokens.grad).all()
 
 
 @pytest.mark.parametrize("pooling", ["last", "average"])
@@ -54,7 +64,7 @@ def test_the_head_sees_the_chosen_token_of_each_channel_side_by_side(segments, p
     assert torch.allclose(model.predict(batch).sum(1), torch.ones(3))
 
 
-@pytest.mark.parametrize("pooling", ["last", "average"])
+@pytest.mark.parametrize("pooling", ["last", "average", "moments"])
 def test_padding_changes_nothing(segments, pooling):
     model = Classification(encoder(), n_classes=3, pooling=pooling).eval()
     assert torch.allclose(model.predict(segments(20, 30)), model.predict(segments(20, 30, pad_to=50)), atol=1e-6)
@@ -96,10 +106,13 @@ def test_a_token_for_the_whole_segment(segments, pooling, value):
     head = PooledHead(backbone, n_channels=3, n_outputs=1, pooling=pooling, dropout=0.0)
     assert head.pool(*grouped_tokens(backbone, segments(20))).tolist() == [[[value, value]]]
     assert head.linear.in_features == 2
+    wide = PooledHead(backbone, n_channels=3, n_outputs=1, pooling="moments", dropout=0.0)
+    assert wide(*grouped_tokens(backbone, segments(20))).shape == (1, 1)
+    assert wide.linear.in_features == 4
 
 
 def test_a_backbone_without_such_a_token_is_named():
-    with pytest.raises(ConfigError, match="AAREncoder has no token for the whole segment; use last or average"):
+    with pytest.raises(ConfigError, match="AAREncoder has no token for the whole segment; use last, average"):
         Classification(encoder(), n_classes=2, pooling="cls")
 
 

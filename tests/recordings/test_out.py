@@ -108,4 +108,4 @@ def test_the_real_recipe_converts_what_is_missing(tmp_path):
     out = tmp_path / "out"
     (out / "recordings/otariids").mkdir(parents=True)
     told = recipe("real.sh", [tmp_path / "data", out], tmp_path)
-    assert [line.split()[2] for line in told] == ["cow_walking", "hapt"]
+    assert [line.split()[2] for line in told] == ["cow_walking", "hapt", "motionsense"]

@@ -14,6 +14,7 @@ from test_build import assert_refused, build_command, hashes
 from aar_dist.base.errors import ShardError, StorageError
 from aar_dist.base.object_store import ObjectStore
 from aar_dist.base.remote import Remote
+from aar_dist.base.this_process import this_process
 from aar_dist.cli import main as aar_dist
 from aar_dist.shards import lease
 from aar_dist.shards.build import BuildOptions, build
@@ -41,7 +42,7 @@ def remote_hashes(remote: Remote) -> dict[str, str]:
 
 
 def told(remote: Remote, count: int, **who: object) -> bytes:
-    return json.dumps({**lease._this_process(), "token": "x", "beat": count, **who}).encode()
+    return json.dumps({**this_process(), "token": "x", "beat": count, **who}).encode()
 
 
 def interrupted_at(n: int):

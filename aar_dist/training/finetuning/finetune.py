@@ -4,7 +4,7 @@ config -> stored backbone + head, labelled windows of three sides -> train, sele
        -> the best weights: predictions on the test side, the store -> finished
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, replace
 from functools import partial
@@ -27,6 +27,7 @@ from aar_dist.training.finetuning.config import RESOLVED, SCHEMA, FinetuneConfig
 from aar_dist.training.finetuning.freezing import freeze
 from aar_dist.training.finetuning.pretrained import check_architecture, load_backbone, load_config, pinned, source_of
 from aar_dist.training.finetuning.task import Task, open_task, resolved, seen_by
+from aar_dist.training.finetuning.trained import choice_in
 from aar_dist.training.loop import Job
 from aar_dist.training.meeting.meeting import meets
 from aar_dist.training.metrics import read_rows
@@ -43,8 +44,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     finetune(load_config(arguments() if argv is None else argv))
 
 
-def finetune(config: FinetuneConfig) -> None:
-    """Train, or go on training, until the run is finished or asked to stop. One process may call it again and again."""
+def finetune(config: FinetuneConfig, end: Callable[..., None] | None = None) -> None:
+    """Train, or go on training, until the run is finished or asked to stop. One process may call it again and again.
+
+    Args:
+        end: What is done with the trained weights, in place of :func:`finish`.
+    """
     ranks, directory = place_of(config)
     if tells_finished(directory, ranks):
         return
@@ -57,7 +62,7 @@ def finetune(config: FinetuneConfig) -> None:
     objective.backbone.check_duration(config.data.segment_duration)
     with ExitStack() as stack:
         plan = make_plan(config, task, objective, ranks, stack)
-        carry_out(plan, ranks, directory, partial(finish, config=config, head=head, task=task))
+        carry_out(plan, ranks, directory, partial(end or finish, config=config, head=head, task=task))
 
 
 def initial_objective(config: FinetuneConfig, head: ClassSpec, source: Checkpoint | None) -> Objective:
@@ -141,7 +146,7 @@ def _conclude(job: Job, progress: Progress, config: FinetuneConfig, head: ClassS
     folder = job.directory.checkpoints
     chosen = checkpoints.chosen(folder)
     weights = job.engine.consolidate(folder, chosen.path.name)
-    about = _made(config, task, chosen, progress, job.train_stream.n_segments)
+    about = _made(config, task, chosen, progress, job.train_stream.n_segments) | choice_in(job.directory.root)
     scores = _tested(job, config, head, task, weights, about)
     told = publishing.publish(
         job.config,
@@ -154,7 +159,7 @@ def _conclude(job: Job, progress: Progress, config: FinetuneConfig, head: ClassS
         about={**about, **_rebuild(config, task)},
     )
     store = publishing.store_path(job.config, job.directory)
-    said = {"step": progress.step, "model": told.reference, "path": str(told.path), "store": str(store)}
+    said = {"step": progress.step, "model": told.reference, "path": told.where, "store": store}
     job.directory.finish({**said, "fold": config.split.fold, "scores": card.headline(scores)})
     early = f", stopped early (patience {config.train.patience})" if progress.step < job.total_steps else ""
     return [

@@ -11,11 +11,14 @@ from typing import Any
 
 import yaml
 
+from aar_dist.base.cache import Cache
 from aar_dist.base.config import ClassSpec, load
 from aar_dist.base.errors import ConfigError, one_line
+from aar_dist.base.remote import is_url
 from aar_dist.models.backbone import Backbone
 from aar_dist.store.checkpoint import Checkpoint, load_weights, specs
 from aar_dist.store.registry import SCHEME, resolve
+from aar_dist.training.config import RunConfig
 from aar_dist.training.finetuning.config import SCHEMA, FinetuneConfig
 
 FOLLOWED = ("segment_duration", "max_window_length", "normalize", "statistics", "sensors", "kinds")
@@ -36,7 +39,14 @@ def source_of(config: FinetuneConfig) -> Checkpoint | None:
     the latest then. Raises ``CheckpointError`` if there is none, or if it is damaged."""
     if not config.init_from:
         return None
-    return resolve(_begun_with(config) or config.init_from, config.store.path)
+    return opened(_begun_with(config) or config.init_from, config)
+
+
+def opened(reference: str, config: RunConfig) -> Checkpoint:
+    """A stored model, from the store of this configuration and through its cache. Raises as ``resolve``."""
+    remote = is_url(reference) or is_url(config.store.path)
+    cache = Cache.of(config.data.cache, config.data.cache_bytes) if remote else None
+    return resolve(reference, config.store.path, cache)
 
 
 def pinned(config: FinetuneConfig, source: Checkpoint | None) -> FinetuneConfig:
@@ -65,7 +75,7 @@ def check_architecture(config: FinetuneConfig, source: Checkpoint) -> None:
 def load_backbone(backbone: Backbone, source: Checkpoint) -> None:
     """Give a backbone the stored weights. Raises ``CheckpointError`` if they do not fit."""
     weights = {name.removeprefix(OWNER): w for name, w in source.weights().items() if name.startswith(OWNER)}
-    load_weights(backbone, weights, str(source.path))
+    load_weights(backbone, weights, source.where)
 
 
 def _defaults(source: Checkpoint) -> dict[str, Any]:

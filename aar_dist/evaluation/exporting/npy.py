@@ -19,7 +19,7 @@ import numpy as np
 
 from aar_dist.base import storage
 from aar_dist.base.cli import Parser
-from aar_dist.base.errors import ConfigError, user_entry
+from aar_dist.base.errors import ConfigError
 from aar_dist.base.progress import progress
 from aar_dist.evaluation.arrays import batches_once
 from aar_dist.stream.config import DataConfig, MixtureConfig, Normalize
@@ -98,9 +98,8 @@ def _write(stream: SegmentStream, length: int, path: Path) -> int:
     return done
 
 
-@user_entry
-def main(argv: Sequence[str] | None = None) -> None:
-    """Export arrays; ``npy`` is the one format there is."""
+def main(argv: Sequence[str]) -> None:
+    """Export arrays."""
     args = _parser().parse_args(argv)
     data = _data(args)
     if args.folds:
@@ -117,8 +116,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _parser() -> Parser:
     data, mixture = DataConfig(), MixtureConfig()
-    parser = Parser(__doc__, prog="aar-dist export")
-    parser.add_argument("format", choices=["npy"], help="the array folders of the first system")
+    parser = Parser(__doc__, prog="aar-dist export npy")
     parser.add_argument("shards", nargs="+", help="shard sets")
     parser.add_argument("out", type=Path, help="the folder to make")
     parser.add_argument("--folds", type=Path, help="a folds.json: labelled windows of each fold, for fine-tuning")
