@@ -137,9 +137,7 @@ def test_troika_as_it_was_published_has_one_person_on_both_sides(troika, tmp_pat
     people = {name: [s for s in subjects["parts"] if s.startswith(name)] for name in ("troika_train", "troika_test")}
     assert [len(of) for of in people.values()] == [13, 8]
     as_one = [[f"troika/{s.partition('/')[2]}" for s in of] for of in people.values()]
-    pair = (
-        "troika_test/S04 and troika_train/S04 bear one name in data sets of one family, one on the test and one on the"
-    )
+    pair = "troika_test/S04 and troika_train/S04 bear one name in data sets of one family, one on the test"
     cases = (
         ("whole", as_one, "folds.json: subject troika/S04 is twice in fold 0, train and test; one side only"),
         ("parts", list(people.values()), f"fold 0: {pair} and one on the train side; if they are one"),
