@@ -27,7 +27,7 @@ from aar_dist.shards.format import read_info, read_manifest
 from aar_dist.store.checkpoint import Checkpoint
 from aar_dist.store.registry import SCHEME
 from aar_dist.stream.source import Source
-from aar_dist.stream.windows import WindowTable, open_windows
+from aar_dist.stream.windows import WindowConfig, WindowTable, open_windows
 from aar_dist.training.finetuning.config import SCHEMA, CrossValidationConfig, FinetuneConfig
 from aar_dist.training.finetuning.folds import Folds, keep_folds, read_folds
 from aar_dist.training.finetuning.pretrained import load_config, pinned, source_of
@@ -200,9 +200,10 @@ def _folds(config: FinetuneConfig, source: Source, table: WindowTable) -> Folds:
                 if subject not in there:
                     where = f"{config.split.folds}, fold {number}"
                     raise ConfigError(f"{where}: no labelled window of a subject {subject!r} in the shards")
-        return replace(folds, classes=table.classes, shards=source.identity, carried=carried_classes(table))
+        folds = replace(folds, classes=table.classes, labels=_labels(config.windows))
+        return replace(folds, shards=source.identity, carried=carried_classes(table))
     options = config.cross_validation
-    return folds_of(
+    made = folds_of(
         table,
         options.n_folds,
         shards=source.identity,
@@ -212,6 +213,12 @@ def _folds(config: FinetuneConfig, source: Source, table: WindowTable) -> Folds:
         one_each=options.group == "name",
         repeats=options.repeats,
     )
+    return replace(made, labels=_labels(config.windows))
+
+
+def _labels(windows: WindowConfig) -> dict[str, Any]:
+    """What of the windows gives the classes their names, where that is not the recordings."""
+    return {"map": windows.map, "unlisted": windows.unlisted} if windows.map else {}
 
 
 def _rows(source: Source) -> list[dict[str, Any]]:
@@ -223,4 +230,5 @@ def _rows(source: Source) -> list[dict[str, Any]]:
 def settings_of(study: Study) -> dict[str, Any]:
     """What results.json says of the windows."""
     windows = asdict(study.config.windows)
-    return {"segment_duration": study.config.data.segment_duration, **{k: windows[k] for k in ("hop_s", "min_share")}}
+    told = {"segment_duration": study.config.data.segment_duration, **{k: windows[k] for k in ("hop_s", "min_share")}}
+    return told | _labels(study.config.windows)

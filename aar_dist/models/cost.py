@@ -22,6 +22,8 @@ class Cost:
     """Operations with parameters."""
     per_pair: float = 0.0
     """Operations of each token with each of its sequence."""
+    once: float = 0.0
+    """Operations of a token's samples with constants: no gradient asks for them again."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Work:
 
 def forward(costs: Sequence[Cost]) -> Work:
     """One forward pass."""
-    return Work(sum(cost.per_token for cost in costs), sum(cost.per_pair for cost in costs))
+    return Work(sum(cost.per_token + cost.once for cost in costs), sum(cost.per_pair for cost in costs))
 
 
 def training(costs: Sequence[Cost]) -> Work:
@@ -55,6 +57,6 @@ def training(costs: Sequence[Cost]) -> Work:
         trained = any(p.requires_grad for p in cost.module.parameters())
         asked = reached or (trained and i > 0)
         reached = reached or trained
-        per_token += cost.per_token * (1 + trained + asked)
+        per_token += cost.per_token * (1 + trained + asked) + cost.once
         per_pair += cost.per_pair * (1 + 2 * reached)
     return Work(per_token, per_pair)

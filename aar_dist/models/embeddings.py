@@ -2,7 +2,7 @@
 
     patches (M, S) -> (M, d)
 
-M patches of S samples. Neither embedding has a bias: a hidden patch is all zeros, and so is its token until its
+M patches of S samples. No embedding has a bias: a hidden patch is all zeros, and so is its token until its
 position is added.
 """
 
@@ -15,8 +15,9 @@ from torch.func import functional_call
 
 from aar_dist.models.cost import Cost
 from aar_dist.models.packing import Layout, join
+from aar_dist.models.spectrum import log_spectrum, n_frequencies
 
-EmbeddingType = Literal["linear", "conv"]
+EmbeddingType = Literal["linear", "conv", "spectral"]
 
 # Convolutions without bias before a normalisation of each patch by itself would forget how large the patch is
 # (1 g and 0.1 g would look alike). This eps, of the order of the variance of 1 g, keeps small and large apart.
@@ -32,6 +33,23 @@ class LinearEmbedding(nn.Linear):
     def costs(self, patch_size: int) -> list[Cost]:
         """Of one patch."""
         return [Cost(self, 2.0 * patch_size * self.out_features)]
+
+
+class SpectralEmbedding(nn.Linear):
+    """A matrix times the patch and, beside it, how strong each of its frequencies is."""
+
+    def __init__(self, patch_size: int, d_embedding: int) -> None:
+        super().__init__(patch_size + n_frequencies(patch_size), d_embedding, bias=False)
+
+    def costs(self, patch_size: int) -> list[Cost]:
+        """Of one patch: the matrix, and the two that make the spectrum."""
+        spectrum = 4.0 * patch_size * n_frequencies(patch_size)
+        return [Cost(self, 2.0 * self.in_features * self.out_features, once=spectrum)]
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """(M, S) -> (M, d)."""
+        tokens: Tensor = super().forward(torch.cat([patches, log_spectrum(patches).to(patches.dtype)], dim=1))
+        return tokens
 
 
 class ConvEmbedding(nn.Sequential):
@@ -75,7 +93,7 @@ CONV_SHORTEST_PATCH = 13
 """Samples that two convolutions of width 5 and stride 2 need."""
 
 
-PatchEmbedding = LinearEmbedding | ConvEmbedding
+PatchEmbedding = LinearEmbedding | SpectralEmbedding | ConvEmbedding
 
 
 class ChannelEmbedding(nn.Module):
@@ -103,7 +121,7 @@ class ChannelEmbedding(nn.Module):
     def costs(self, patch_size: int) -> list[Cost]:
         """Of one patch: it meets the parameters of its channel alone."""
         costs = self._one[0].costs(patch_size)
-        return [Cost(self, sum(cost.per_token for cost in costs))]
+        return [Cost(self, sum(cost.per_token for cost in costs), once=sum(cost.once for cost in costs))]
 
     def forward(self, patches: Tensor, channel: Tensor, layout: Layout) -> Tensor:
         """Packed patches (M, S) of these channels (M,) -> (M, d); whatever, where the channel is -1."""
@@ -162,8 +180,8 @@ class TokenEmbedding(nn.Module):
 
 def patch_embedding(kind: EmbeddingType, patch_size: int, d_embedding: int, *, batch_norm: bool) -> PatchEmbedding:
     """One embedding for all channels."""
-    if kind == "linear":
-        return LinearEmbedding(patch_size, d_embedding)
+    if kind != "conv":
+        return (LinearEmbedding if kind == "linear" else SpectralEmbedding)(patch_size, d_embedding)
     return ConvEmbedding(d_embedding, batch_norm=batch_norm)
 
 

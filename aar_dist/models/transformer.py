@@ -5,6 +5,7 @@ values (B, T, C) -> patches (B, C, P, S) -> B * C sequences of P tokens -> (B, C
 
 from collections.abc import Sequence
 from copy import deepcopy
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
@@ -60,7 +61,8 @@ class AAREncoder(PatchBackbone):
                 samples; None for ``patch_size`` samples as they were recorded.
             max_window_length: Longest segment in samples; there are ``max_window_length // patch_size`` positions.
             input_mode: ``multi``: a segment is one sample of the loss; ``single``: each of its axes is one.
-            embedding_type: ``linear``: a matrix; ``conv``: two convolutions.
+            embedding_type: ``linear``: a matrix; ``spectral``: a matrix of the samples and of how strong each of their
+                frequencies is; ``conv``: two convolutions.
             per_channel: Every channel has a patch embedding of its own; which channels there are, the stream tells.
             channels: Their names, such as ``acc.x``, where they are told here.
             rename: Name in the stream -> name here, with ``per_channel``; several may share one.
@@ -141,9 +143,14 @@ class AAREncoder(PatchBackbone):
         """Buckets where lengths are known without waiting for a device."""
         if self.faithful:
             return unmasked(*present.shape)
+        if torch.compiler.is_exporting():  # a traced program must not depend on what it was traced with
+            return padded(present)
         if present.device.type == "cpu":
             return bucketed(present)
         return padded(present) if counts is None or present.is_meta else bucketed(present, counts)
+
+
+KINDS: tuple[EmbeddingType, ...] = get_args(EmbeddingType)
 
 
 def _check(
@@ -154,7 +161,7 @@ def _check(
         (d > 0 and d % HEAD_DIM == 0, f"model.d_embedding must be a positive multiple of {HEAD_DIM}, got {d}"),
         (n_layers >= 1, f"model.n_layers must be at least 1, got {n_layers}"),
         (0 <= dropout < 1, f"model.transformer_dropout must lie in [0, 1), got {dropout}"),
-        (embedding_type in ("linear", "conv"), f"model.embedding_type must be linear or conv, got {embedding_type}"),
+        (embedding_type in KINDS, f"model.embedding_type must be {', '.join(KINDS)}; got {embedding_type}"),
     ]
     broken = [message for holds, message in rules if not holds] + patching.problems(shortest) + [*further]
     if broken:

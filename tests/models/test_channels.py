@@ -13,7 +13,7 @@ from aar_dist.objectives.masked import MaskedReconstruction
 from aar_dist.training.footprint import describe
 
 NAMES = ("acc.x", "acc.y", "ecg")
-KINDS = ("linear", "conv")
+KINDS = ("linear", "conv", "spectral")
 SMALL = {"d_embedding": 64, "n_layers": 1}
 
 
@@ -23,8 +23,10 @@ def encoder(kind, channels=NAMES, **arguments):
 
 def shared_of(model, channel):
     """A model with one embedding for all, whose weights are those of this channel."""
-    made = AAREncoder(**SMALL, embedding_type="conv" if "embedding.patch.0_weight" in model.state_dict() else "linear")
     weights = model.state_dict()
+    wide = "embedding.patch.weight" in weights and weights["embedding.patch.weight"].shape[-1] > 25
+    kind = "conv" if "embedding.patch.0_weight" in weights else "spectral" if wide else "linear"
+    made = AAREncoder(**SMALL, embedding_type=kind)
     for own, shared in model.channel_parameters().items():
         weights[shared] = weights.pop(own)[model.channels.index(channel)]
     made.load_state_dict(weights)

@@ -13,6 +13,7 @@ ENCODERS = (
     {},
     {"d_embedding": 64, "n_layers": 1, "patch_size": 40},
     {"embedding_type": "conv", "n_layers": 2},
+    {"embedding_type": "spectral", "n_layers": 1},
     {"patch_seconds": 0.5, "n_layers": 2},
 )
 

@@ -113,7 +113,7 @@ def test_weights_start_as_torchs_do():
     assert positions.std().item() == pytest.approx(0.04 / 12**0.5, rel=0.03)
 
 
-@pytest.mark.parametrize("embedding_type", ["linear", "conv"])
+@pytest.mark.parametrize("embedding_type", ["linear", "conv", "spectral"])
 def test_a_segment_does_not_feel_its_padding_or_its_neighbours(segments, embedding_type):
     model = AAREncoder(d_embedding=64, n_layers=2, embedding_type=embedding_type).eval()
     mixed = segments(250, 1000, 500)

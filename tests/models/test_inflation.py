@@ -64,7 +64,7 @@ def test_random_keeps_what_was_drawn_and_still_transfers():
     assert torch.equal(made, torch.cat([fresh[:3], stored]))
 
 
-@pytest.mark.parametrize("kind", ["linear", "conv"])
+@pytest.mark.parametrize("kind", ["linear", "conv", "spectral"])
 @pytest.mark.parametrize("mode", ["multi", "single"])
 def test_a_model_is_inflated_whole(segments, kind, mode):
     """Its other weights are the stored ones, and the tokens of the channels both know stay as they were."""

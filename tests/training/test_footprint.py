@@ -83,7 +83,7 @@ def test_memory_at_each_stage():
 
 
 @pytest.mark.parametrize(
-    "encoder", [{"embedding_type": "linear"}, {"embedding_type": "conv"}, {"patch_seconds": 0.5}], ids=str
+    "encoder", [{}, {"embedding_type": "spectral"}, {"embedding_type": "conv"}, {"patch_seconds": 0.5}], ids=str
 )
 def test_activations_are_those_of_a_real_pass(encoder, monkeypatch):
     """With torch's own dropout and attention, which all devices but the CPU use."""
