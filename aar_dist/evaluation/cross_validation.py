@@ -30,6 +30,7 @@ from aar_dist.evaluation.folds import carried_classes
 from aar_dist.evaluation.nested.choice import best_of_all
 from aar_dist.evaluation.results import gather
 from aar_dist.evaluation.results_text import as_markdown, headline
+from aar_dist.evaluation.review.tables import write_tables
 from aar_dist.evaluation.study import FOLDS, Study, open_study, settings_of
 from aar_dist.stream.windows import WindowTable
 from aar_dist.training.finetuning.config import CrossValidationConfig
@@ -206,10 +207,12 @@ def map_embeddings(study: Study) -> None:
 
 
 def write_results(study: Study, jobs: Sequence[FoldJob], failed: Sequence[Outcome], argv: Sequence[str]) -> Any:
-    """results.json and results.md; returns the former."""
+    """results.json, results.md and the two tables; returns the first."""
     table, folds, seen = study.table, study.folds, study.pretrained_on()
     classes = None if table.classes is None else list(table.classes)
     unseen = [name for name, of in seen.items() if of is False]
+    repeats = getattr(folds, "repeats", 1)
+    write_tables(study.out, jobs, classes, repeats)
     results = {
         "name": study.config.store.name,
         "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -222,7 +225,7 @@ def write_results(study: Study, jobs: Sequence[FoldJob], failed: Sequence[Outcom
         "seeds": list(study.options.seeds),
         "windows": settings_of(study),
         "subjects": _subjects(table, folds, seen),
-        **gather([job for job in jobs if job.fraction == 1], classes, unseen if len(unseen) < len(seen) else ()),
+        **gather(jobs, classes, unseen if len(unseen) < len(seen) else (), repeats=repeats, folds=folds.folds),
         "failed": [
             {
                 "method": o.job.method,

@@ -193,7 +193,7 @@ def _tested(
     weights: dict[str, torch.Tensor],
     about: dict[str, Any],
 ) -> dict[str, Any]:
-    """Predictions on the test side, written; {} without one."""
+    """Predictions on the test side, written, and on the side that chose the weights; {} without a test."""
     if not len(task.test):
         return {}
     step = about["steps"]
@@ -202,9 +202,15 @@ def _tested(
     model = model.to(job.engine.device).eval()
     assert isinstance(model, predictions.Predicts), "checked at the start"
     beat = partial(job.health.pulse.beat, "publishing", step)
-    with closing(window_stream(task.source, task.test, config.data, shuffle=False)) as stream:
-        made = predictions.predict(model, stream, task.test, config.train.batch_size, job.engine.device, beat)
-    scores = predictions.write(made, job.directory.root, config.split.fold, about)
+
+    def said(table: WindowTable) -> predictions.Predictions:
+        with closing(window_stream(task.source, table, config.data, shuffle=False)) as stream:
+            return predictions.predict(model, stream, table, config.train.batch_size, job.engine.device, beat)
+
+    folder, fold = job.directory.root, config.split.fold
+    if len(task.validation):
+        predictions.write_windows(said(task.validation), predictions.file_of(folder, predictions.VALIDATION, fold))
+    scores = predictions.write(said(task.test), folder, fold, about)
     if not any("test/n" in row for row in read_rows(job.directory.metrics)):
         tested = {f"test/{name}": value for name, value in card.headline(scores).items()}
         job.record({"step": step, "test/n": len(task.test), **tested})
