@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aar_dist.base.metrics import ERRORS, MAIN, SCORES
+from aar_dist.evaluation.nested.wording import choices_table
 
 NAMES = {
     "accuracy": "accuracy",
@@ -41,6 +42,7 @@ def as_markdown(results: Results) -> str:
     lines = [
         *_head(results),
         *_scores(results, names, main),
+        *choices_table(results["methods"]),
         *_differences(results["comparisons"], names, chance),
         *_unseen(results, names),
         *_classes(results),

@@ -13,6 +13,7 @@ from aar_dist.evaluation.fold_jobs import carry_out
 from aar_dist.evaluation.fold_plan import Left
 from aar_dist.evaluation.nested.choice import best_of_all, choose
 from aar_dist.evaluation.nested.grid import grid, told
+from aar_dist.evaluation.nested.wording import choices_table
 from aar_dist.evaluation.study import open_study
 from aar_dist.training.finetuning import candidate
 from aar_dist.training.health.events import Events
@@ -89,6 +90,15 @@ def test_the_last_model_takes_what_was_best_over_all_folds():
 
     assert best_of_all([fold(0.1, 0.3), fold(0.9, 0.3)]) == 1
     assert best_of_all([fold(0.1, 0.2), fold(None, 0.9)]) == 1, "one that diverged anywhere is none for all"
+
+
+def test_what_was_chosen_is_told():
+    choice = {"chosen": 1, "candidates": [{"settings": {"optim.lr": 0.1}, "val_loss": None}]}
+    choice["candidates"].append({"settings": {"optim.lr": 0.01}, "val_loss": 0.43219})
+    runs = [{"seed": 1, "fold": 3, "choice": choice}, {"seed": 1, "fold": 4}]
+    lines = choices_table([{"name": "net", "runs": runs}, {"name": "majority", "runs": [{"seed": 1, "fold": 0}]}])
+    assert lines[-1] == "| net | 1 | 3 | lr 0.01 | lr 0.1: diverged; lr 0.01: 0.4322 |"
+    assert choices_table([{"name": "net", "runs": runs[1:]}]) == []
 
 
 def test_a_candidate_that_diverged_is_never_chosen(tmp_path, monkeypatch, shards, backbone):
