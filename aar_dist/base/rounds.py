@@ -63,6 +63,8 @@ class Calls(Generic[T, R]):
     """Told who has begun a job."""
     on_again: Callable[[T, Place | None, str], None] = nothing
     """Told that a job is tried again, where it ended badly, and why."""
+    on_say: Callable[[str], None] = nothing
+    """Told what concerns all jobs."""
     failure: Callable[[R], str | None] = lambda result: None
     """Why a result is a failure that another try may mend; None for all that is final."""
     retries: int = 0
@@ -89,6 +91,7 @@ class Round(Generic[T, R]):
         """Of that, what may not go to some machines."""
         self._places: dict[Any, Place] = {}
         self._results: dict[int, R] = {}
+        self._roomless = False
         self._remote = _remote(ray, job, workers, gpus_of_each(ray, workers))
 
     def run(self) -> list[R]:
@@ -113,6 +116,9 @@ class Round(Generic[T, R]):
             return
         room = room_of(self._ray, self._workers)
         self._release(set(room))
+        if self._roomless != (not room):
+            self._roomless = not room
+            self._calls.on_say("no machine has room for a job: waiting for one" if not room else "there is room again")
         while self._waiting and len(self._pending) < 2 * sum(room.values()) + AHEAD:
             index = self._waiting.popleft()
             away = self._attempts[index].elsewhere(set(room))

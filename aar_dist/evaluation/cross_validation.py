@@ -129,6 +129,7 @@ def run(jobs: Sequence[FoldJob], options: CrossValidationConfig, who: Workers, h
             on_again=table.again,
             on_crash=Outcome,
             on_tick=table.tick,
+            on_say=table.say,
             failure=lambda outcome: outcome.failed if outcome.again else None,
             retries=options.retries,
             then=left.after,

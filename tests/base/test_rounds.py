@@ -146,6 +146,13 @@ def test_a_job_that_waits_for_machines_that_have_gone_is_taken_back():
     assert ray.cancelled == ["a"]
 
 
+def test_a_cluster_without_a_machine_is_told_and_waited_for():
+    ray, said = PlayedRay(["one"], a=["NodeDiedError"]), []
+    assert played(ray, ["a"], on_say=said.append) == ["a done"]
+    assert said == ["no machine has room for a job: waiting for one"]
+    assert ray.begun == [("a", "one"), ("a", "late")]
+
+
 def test_ray_is_handed_little_more_than_it_has_room_for():
     ray = PlayedRay(["one", "two"])
     assert len(played(ray, [f"job{k}" for k in range(400)])) == 400
