@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from aar_dist.base import storage
-from aar_dist.evaluation.audit import Shared, audited, find_shared
+from aar_dist.evaluation.audit import Namesakes, Shared, audited, find_shared
 from aar_dist.evaluation.fingerprints import BLOCK, COPIES, FEW_VALUES, NEAR
 from aar_dist.evaluation.tracks import tracks_of_shards
 from aar_dist.stream.source import Source
 from aar_dist.training.finetuning.folds import Folds
 
 FILE = "audit.json"
-VERSION = 1
+VERSION = 2
 """Of the way pairs are found: one that finds other pairs is another version."""
 
 
@@ -35,7 +35,9 @@ class Kept:
         storage.write_json(folder / FILE, {"key": self.key, "shared": [s.as_json() for s in self.shared]})
 
 
-def audited_shards(source: Source, folds: Folds, folder: Path, *, allow_leaks: bool) -> tuple[Folds, Kept]:
+def audited_shards(
+    source: Source, folds: Folds, folder: Path, *, allow_leaks: bool, namesakes: Namesakes = "ask"
+) -> tuple[Folds, Kept]:
     """The folds with what stands twice in the recordings of their subjects. Samples are read if ``folder`` holds no
     audit of the very same recordings. Raises ``ConfigError`` of a leak, unless it is allowed."""
     subjects = {name for fold in folds.folds for name in fold.side_of()}
@@ -47,7 +49,8 @@ def audited_shards(source: Source, folds: Folds, folder: Path, *, allow_leaks: b
     else:
         at = {(t.dataset, t.recording): t for t in tracks}
         shared = [Shared.from_json(of, at) for of in told]
-    return audited(folds, tracks, shared=shared, allow_leaks=allow_leaks), Kept(key, tuple(shared))
+    made = audited(folds, tracks, shared=shared, allow_leaks=allow_leaks, namesakes=namesakes)
+    return made, Kept(key, tuple(shared))
 
 
 def _key(identity: str, subjects: Collection[str]) -> str:

@@ -128,9 +128,8 @@ def open_study(argv: Sequence[str]) -> Study:
     config = named(_placed(pinned(plain, checkpoint)))
     options = config.cross_validation
     config, source, table, left_out = _windows(config)
-    folds, audit = audited_shards(
-        source, _folds(config, source, table), Path(config.out), allow_leaks=options.allow_leaks
-    )
+    allowed: dict[str, Any] = {"allow_leaks": options.allow_leaks, "namesakes": options.namesakes}
+    folds, audit = audited_shards(source, _folds(config, source, table), Path(config.out), **allowed)
     lacking = require_classes(folds, allow_missing=config.train.allow_missing_classes)
     probing = probes.chosen(options.probes, pretrained=checkpoint is not None)
     if checkpoint and probing and not options.allow_leaks:
