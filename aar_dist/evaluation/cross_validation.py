@@ -212,8 +212,7 @@ def write_results(study: Study, jobs: Sequence[FoldJob], failed: Sequence[Outcom
     table, folds, seen = study.table, study.folds, study.pretrained_on()
     classes = None if table.classes is None else list(table.classes)
     unseen = [name for name, of in seen.items() if of is False]
-    repeats = getattr(folds, "repeats", 1)
-    write_tables(study.out, jobs, classes, repeats)
+    write_tables(study.out, jobs, classes, folds.repeats)
     results = {
         "name": study.config.store.name,
         "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -226,7 +225,7 @@ def write_results(study: Study, jobs: Sequence[FoldJob], failed: Sequence[Outcom
         "seeds": list(study.options.seeds),
         "windows": settings_of(study),
         "subjects": _subjects(table, folds, seen),
-        **gather(jobs, classes, unseen if len(unseen) < len(seen) else (), repeats=repeats, folds=folds.folds),
+        **gather(jobs, classes, unseen if len(unseen) < len(seen) else (), repeats=folds.repeats, folds=folds.folds),
         "failed": [
             {
                 "method": o.job.method,

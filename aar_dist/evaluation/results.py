@@ -57,11 +57,11 @@ def gather(
     whole = {name: of.said for name, of in made.items() if of.said is not None}
     runs = {name: of.runs for name, of in made.items()}
     rest = {name: part for name, of in whole.items() if len(part := of.of(unseen))}
-    ours = {name for name, of in made.items() if of.jobs[0].kind != "baseline"}
+    kinds = {name: of.jobs[0].kind for name, of in made.items()}
     return {
         "methods": [of.told(unseen) for of in made.values()],
-        "comparisons": comparisons(whole, ours, runs, repeats),
-        "comparisons_unseen": comparisons(rest, ours, {}),
+        "comparisons": comparisons(whole, kinds, runs, repeats),
+        "comparisons_unseen": comparisons(rest, kinds, {}),
         "few_shot": few_shot(jobs, classes, repeats, folds),
     }
 

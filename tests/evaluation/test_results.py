@@ -137,7 +137,11 @@ def test_the_tables_say_what_was_found(jobs):
         assert f"{score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}]" in row
     every, apart = text.split("Of the subjects that pretraining had no recording of:")
     assert "Differences over these subjects" in apart
-    assert every.count("| good − bad |") == apart.count("| good − bad |") == 1
+    assert (every.count("| good − bad |"), apart.count("| good − bad |")) == (2, 1), "tested, and by every score"
+    assert "| all swaps of 4 subjects" not in every
+    assert "(all swaps of 4 subjects; p corrected by Holm's method)" in every
+    assert "too few subjects to tell |" in every
+    assert "Least good at: good: herd/a, herd/b, herd/c;" in text
     assert f"{good['unseen']['accuracy']['value']:.3f} [" in apart
     assert "| herd/d | 0 | yes | 60 |" in apart
     assert "no recording of" not in as_markdown(about | gather(jobs, CLASSES, ()))

@@ -43,6 +43,11 @@ class RiskCoverage:
         return float(self.threshold[enough[-1]]) if len(enough) else None
 
 
+def best_area(risk: float) -> float:
+    """The area of a model with this risk over all windows that is surest of exactly those that are right."""
+    return risk + (1 - risk) * float(np.log1p(-risk)) if risk < 1 else 1.0
+
+
 def risk_coverage(confidence: NDArray[Any], right: NDArray[Any]) -> RiskCoverage:
     """The curve of n windows.
 

@@ -100,6 +100,11 @@ def least_p(n_subjects: int) -> float:
     return float(2.0 ** (1 - n_subjects)) if n_subjects <= EXACT else 1 / (SAMPLED + 1)
 
 
+def too_few(n_subjects: int, n_pairs: int) -> bool:
+    """True if not even a difference on which all subjects agree would be told apart from chance."""
+    return n_pairs * least_p(n_subjects) > 1 - LEVEL
+
+
 def signed_rank(differences: Sequence[float]) -> float | None:
     """p of Wilcoxon's signed-rank test, two-sided; None where no subject differs."""
     values = np.asarray(differences, np.float64)

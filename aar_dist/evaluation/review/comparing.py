@@ -1,6 +1,9 @@
 """Every two methods on the same subjects: how far apart, and whether that is chance.
 
-Predicted of a and b -> difference with interval, p of the swap test, corrected over all pairs -> in a word
+Predicted of a and b -> difference with interval, p of the swap test, corrected for their number -> in a word
+
+One method is what the study is about, named by its place and never by its score. Its comparisons are planned: p is
+corrected (Holm) for their number. All others are corrected for the number of all pairs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,28 +18,41 @@ from aar_dist.base.stats.tallies import without_each
 from aar_dist.evaluation.review.answers import Predicted
 
 Run = Mapping[str, Any]
-SAME = "not told apart"
+SAME, FEW = "not told apart", "too few subjects to tell"
 
 
 def comparisons(
-    whole: Mapping[str, Predicted], compared: set[str], runs: Mapping[str, Sequence[Run]], repeats: int = 1
+    whole: Mapping[str, Predicted], kinds: Mapping[str, str], runs: Mapping[str, Sequence[Run]], repeats: int = 1
 ) -> list[dict[str, Any]]:
-    """Of every method in ``compared`` against every other one, for every score that both have.
+    """Of every method against every other one, for every score that both have; baselines are not compared with one
+    another.
 
     Args:
         whole: Method -> its test windows.
-        compared: Those that are no baselines: baselines are not compared with one another.
+        kinds: Method -> network, probe or baseline; in the order of the study.
         runs: Method -> scores of its single folds.
         repeats: Deals of the subjects; the folds of several are compared, too.
     """
-    names = list(whole)
+    names = [name for name in kinds if name in whole]
     made: list[dict[str, Any]] = []
     for k, a in enumerate(names):
         for b in names[k + 1 :]:
-            pair = (b, a) if a not in compared else (a, b)
-            if pair[0] in compared:
+            pair = (b, a) if kinds[a] == "baseline" else (a, b)
+            if kinds[pair[0]] != "baseline":
                 made += _pair(*pair, whole, runs, repeats)
-    return _corrected(made)
+    return _corrected(made, main_of([(name, kind == "network") for name, kind in kinds.items()]))
+
+
+def main_of(methods: Sequence[tuple[str, bool]]) -> str:
+    """What a study is about: ``pretrained``, or the first network that is not from scratch; never the one with the best
+    test score.
+
+    Args:
+        methods: Name, and whether it is a network, in the order of the study.
+    """
+    networks = [name for name, network in methods if network]
+    trained = [name for name in networks if not name.startswith("scratch")]
+    return ([name for name in trained if name == "pretrained"] or trained or networks or [methods[0][0]])[0]
 
 
 def _pair(
@@ -109,19 +125,23 @@ def _folds(runs: Sequence[Run], score: str) -> dict[int, float]:
     return {fold: float(np.mean(values)) for fold, values in found.items()}
 
 
-def _corrected(made: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """With p corrected over all pairs of a score, and what may be said."""
+def _corrected(made: list[dict[str, Any]], main: str) -> list[dict[str, Any]]:
+    """With p corrected, for how many pairs (``n_pairs``), whether they are the planned ones, and what may be said."""
     for score in dict.fromkeys(one["score"] for one in made):
         rows = [one for one in made if one["score"] == score]
-        for row, p in zip(rows, paired.holm([one["p"] for one in rows]), strict=True):
-            row |= {"p_corrected": p, "verdict": _verdict(row["difference"], p, score)}
+        for family in (rows, [one for one in rows if main in (one["a"], one["b"])]):
+            planned = family is not rows
+            for row, p in zip(family, paired.holm([one["p"] for one in family]), strict=True):
+                row |= {"p_corrected": p, "n_pairs": len(family), "planned": planned}
+                row["verdict"] = _verdict(row, score)
     return made
 
 
-def _verdict(difference: float | None, p: float | None, score: str) -> str | None:
+def _verdict(row: Mapping[str, Any], score: str) -> str | None:
     """Of a against b, in words; None where there is no test."""
+    difference, p = row["difference"], row["p_corrected"]
     if difference is None or p is None:
         return None
     if p > 1 - LEVEL:
-        return SAME
+        return FEW if paired.too_few(row["n_subjects"], row["n_pairs"]) else SAME
     return "better" if (difference < 0) == (score in LOWER_IS_BETTER) else "worse"

@@ -49,9 +49,16 @@ def _row(jobs: Sequence[FoldJob], classes: Classes, repeats: int, folds: Sequenc
 
 
 def _trained_on(job: FoldJob, folds: Sequence[Fold]) -> float:
-    """Subjects of a run's train side."""
-    split: Mapping[str, Any] = storage.read_json(job.folder / METRICS).get("split") or {}
-    if "train" in split:
-        return float(len(split["train"]))
-    whole = len(folds[int(job.fold)].train) if folds else np.nan
-    return max(1.0, round(job.fraction * whole)) if folds else np.nan
+    """Subjects that a run learned from: as it says itself, or, of one that does not say, by its fold; a baseline learns
+    from the validation subjects as well, unless it is to learn from few."""
+    told: Mapping[str, Any] = storage.read_json(job.folder / METRICS)
+    if "trained_on" in told:
+        return float(told["trained_on"]["subjects"])
+    if "split" in told:
+        return float(len(told["split"]["train"]))
+    if not folds:
+        return np.nan
+    fold = folds[int(job.fold)]
+    if job.fraction == 1:
+        return float(len(fold.train) + (len(fold.validation) if job.kind == "baseline" else 0))
+    return float(max(1, round(job.fraction * len(fold.train))))

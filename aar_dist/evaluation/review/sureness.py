@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aar_dist.base.stats import calibration as cal
-from aar_dist.base.stats.abstention import RiskCoverage, risk_coverage
+from aar_dist.base.stats.abstention import RiskCoverage, best_area, risk_coverage
 from aar_dist.base.stats.intervals import ERROR, SHARE, interval
 from aar_dist.base.stats.tallies import Tallies, drawn, mean_tallies
 from aar_dist.evaluation.review.answers import Answers, Predicted, joined, plain
@@ -86,7 +86,7 @@ def _abstention(
     curve = risk_coverage(confidence, right)
     return {
         "aurc": curve.area,
-        "aurc_best": risk_coverage(right, right).area,
+        "aurc_best": best_area(float(1 - right.mean())),
         "risk": float(1 - right.mean()),
         "curve": _thinned(curve),
         "wanted": [
