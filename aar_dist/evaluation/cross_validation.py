@@ -175,14 +175,15 @@ def final_model(study: Study, jobs: Sequence[FoldJob], who: Workers) -> list[Out
         job.config,
         out=str(study.out / FINAL),
         split=replace(recipe.split, folds=None, fold="all"),
-        train=replace(job.config.train, epochs=epochs, max_steps=None, patience=None),
+        train=replace(job.config.train, stop_after=epochs, max_steps=None, patience=None),
         store=recipe.store,
         tracking=replace(job.config.tracking, name="final"),
     )
     job = replace(job, config=config, fold="all")
     if job.done:
         tidy(job)
-        made = yaml.safe_load((job.folder / "config.yaml").read_text())["train"]["epochs"]
+        train = yaml.safe_load((job.folder / "config.yaml").read_text())["train"]
+        made = train.get("stop_after") or train["epochs"]
         if made != epochs:
             print(f"the final model stays: {made} epochs, now {epochs}. Remove {job.folder} for another", flush=True)
         return []

@@ -22,9 +22,11 @@ from aar_dist.training import checkpoints, publishing
 from aar_dist.training.config import SCHEMA, PretrainConfig, recipe
 from aar_dist.training.loop import Job
 from aar_dist.training.meeting.meeting import meets
+from aar_dist.training.phases import Phase
+from aar_dist.training.plan import Plan
 from aar_dist.training.progress import Progress
 from aar_dist.training.ranks import Ranks, from_main
-from aar_dist.training.run import WEIGHTS, Plan, carry_out, place_of, tells_finished
+from aar_dist.training.run import WEIGHTS, carry_out, place_of, tells_finished
 from aar_dist.training.run_directory import RunDirectory
 
 
@@ -72,6 +74,7 @@ def plan(config: PretrainConfig, objective: Objective, streams: Sequence[Segment
         config=config,
         text=dump(SCHEMA, config),
         objective=objective,
+        phases=(Phase(name="all layers", epochs=config.train.epochs),),
         train_stream=streams[0],
         val_stream=streams[1] if len(streams) > 1 else None,
         val_every=config.train.val_every,

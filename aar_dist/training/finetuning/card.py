@@ -27,7 +27,7 @@ def card(config: FinetuneConfig, scores: Mapping[str, Any], task: Task, about: M
         f"# {config.store.name}",
         "",
         f"{config.model.class_path.rpartition('.')[2]} with {config.objective.class_path.rpartition('.')[2]}, from "
-        f"{start}, trained: {config.freeze}; weights of step {about['best_step']} of {about['steps']}.",
+        f"{start}, trained: {about['adapted']}; weights of step {about['best_step']} of {about['steps']}.",
         "",
         f"- says: {labels}",
         f"- windows: {config.data.segment_duration:g} s of {', '.join(task.source.channels)}; normalisation: "

@@ -16,6 +16,7 @@ from aar_dist.base.config import ClassSpec, load
 from aar_dist.base.errors import ConfigError, one_line
 from aar_dist.base.remote import is_url
 from aar_dist.models.backbone import Backbone
+from aar_dist.models.inflation import inflation_of
 from aar_dist.store.checkpoint import Checkpoint, load_weights, specs
 from aar_dist.store.registry import SCHEME, resolve
 from aar_dist.training.config import RunConfig
@@ -76,6 +77,18 @@ def load_backbone(backbone: Backbone, source: Checkpoint) -> None:
     """Give a backbone the stored weights. Raises ``CheckpointError`` if they do not fit."""
     weights = {name.removeprefix(OWNER): w for name, w in source.weights().items() if name.startswith(OWNER)}
     load_weights(backbone, weights, source.where)
+
+
+def fresh_parameters(backbone: Backbone, model: ClassSpec, source: Checkpoint | None) -> set[str]:
+    """Parameters of the objective's backbone that the stored model does not have so: those with channels of its own.
+    All that random weights begin with is alike: none of it is fresh."""
+    if source is None:
+        return set()
+    channels = inflation_of(specs(source.config())[0].init_args, model.init_args)
+    stored = {name: weight.shape for name, weight in source.weights().items()}
+    named = {f"{OWNER}{name}": parameter.shape for name, parameter in backbone.named_parameters()}
+    inflated = {f"{OWNER}{name}" for name in backbone.channel_parameters()} if channels and channels.new else set()
+    return inflated | {name for name, shape in named.items() if stored.get(name) != shape}
 
 
 def _defaults(source: Checkpoint) -> dict[str, Any]:
