@@ -115,7 +115,9 @@ def pretrainings(checkpoint: Checkpoint, store: str | None = None) -> tuple[list
 def key_of(made: Sequence[Pretraining], remarks: Sequence[str], identity: str, subjects: Collection[str]) -> str:
     """Of all that the answer depends on."""
     models = [[one.model, one.identity, one.remark, sorted(one.subjects or ())] for one in made]
-    return hashlib.sha256(json.dumps([VERSION, LARGEST, models, [*remarks], identity, sorted(subjects)]).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps([VERSION, LARGEST, models, [*remarks], identity, sorted(subjects)]).encode()
+    ).hexdigest()
 
 
 def seen_by(

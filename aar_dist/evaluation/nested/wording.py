@@ -7,26 +7,31 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aar_dist.evaluation.nested.grid import told
+from aar_dist.evaluation.review.wording import table
 
 HEADS = ("method", "seed", "fold", "chosen", "validation loss of each")
 
 
 def choices_table(methods: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Lines of a page; none where nothing was chosen."""
-    rows = [
-        [method["name"], str(run["seed"]), str(run["fold"]), _chosen(run["choice"]), _losses(run["choice"])]
-        for method in methods
-        for run in method["runs"]
-        if run.get("choice")
-    ]
+    """Lines of Markdown; none where nothing was chosen."""
+    rows = choices_rows(methods)
     if not rows:
         return []
-    table = [f"| {' | '.join(HEADS)} |", "|---" * len(HEADS) + "|", *(f"| {' | '.join(row)} |" for row in rows)]
     return [
         "",
         "Chosen inside each fold by the loss on its validation subjects; the others were not tested:",
         "",
         *table,
+    ]
+
+
+def choices_rows(methods: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """The cells under :data:`HEADS`."""
+    return [
+        [method["name"], str(run["seed"]), str(run["fold"]), _chosen(run["choice"]), _losses(run["choice"])]
+        for method in methods
+        for run in method["runs"]
+        if run.get("choice")
     ]
 
 
