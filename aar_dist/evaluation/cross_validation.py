@@ -103,8 +103,14 @@ def announce(study: Study) -> None:
     leaks = len(folds.audit["leaks"])
     across = f"WARNING: {leaks} of them across sides" if leaks else "none of them across sides"
     print(f"  audit: {folds.audit['recordings']} recordings, {pairs} pairs share samples or time, {across}")
-    for line in study.lacking:
-        print(f"  WARNING: {line}")
+    for line in [*seen_lines(study), *(f"WARNING: {line}" for line in study.lacking)]:
+        print(f"  {line}")
+
+
+def seen_lines(study: Study) -> list[str]:
+    """What pretraining has seen of those who are tested."""
+    seen = study.audit.seen
+    return seen.lines() if seen and study.checkpoint else []
 
 
 def run(jobs: Sequence[FoldJob], options: CrossValidationConfig, who: Workers, history: Path) -> list[Outcome]:
@@ -238,6 +244,7 @@ def write_results(study: Study, jobs: Sequence[FoldJob], failed: Sequence[Outcom
             for o in failed
         ],
         "audit": folds.audit,
+        "pretraining": study.audit.seen.as_json() if study.audit.seen else None,
         "command": shlex.join(["python", "launch/folds.py", *argv]),
         "versions": _versions(),
         "hashes": _hashes(study.out, jobs),

@@ -4,9 +4,9 @@
     where two meet -> grown as far as the values agree to within the coarser of their two steps
 
 Exact copies are found by :func:`aar_dist.evaluation.fingerprints.find_copies`; here only tracks that are stored in
-different ways are compared. A rounded value falls into another cell of a coarse grid once in some 6 COARSE times, and a
-block keeps its hash if none of its values does. So no length is found for sure: of moving stretches of three axes nearly
-all of 500 samples are (tests/evaluation/test_near_copies.py).
+different ways are compared. A rounded value falls into another cell of a coarse grid once in some 6 COARSE times, and
+a block keeps its hash if none of its values does. So no length is found for sure: of moving stretches of three axes
+nearly all of 500 samples are (tests/evaluation/test_near_copies.py).
 """
 
 import math
@@ -31,6 +31,9 @@ DIGITS = 2.0**-10
 """Least step, as a share of the deviation: what floats with few digits are rounded to."""
 HALF_STEP = 16.0
 """Step of packed float16 where values are largest (aar_dist/shards/grids.py), in units of their scale."""
+ROUNDING = 1e-6
+MANY = 16
+"""Different values that are needed to tell the digits of floats by."""
 NOTHING = np.iinfo(np.int64).min
 
 
@@ -69,16 +72,26 @@ def _alike(tracks: Sequence[Track], coarsest: Flags, step: float) -> Iterator[Co
 
 
 def _form(track: Track) -> tuple[object, ...]:
-    """How its samples are stored."""
-    return track.dtype, track.scale, track.zero
+    """How its samples are stored, and how exact copies are looked for."""
+    return track.dtype, track.scale, track.zero, track.stored is None
 
 
 def _step(track: Track) -> float:
-    """Between neighbouring values, in the unit of the kind; 0 for floats as recorded."""
+    """Between neighbouring values, in the unit of the kind; of floats the digits they were written with."""
     scale = max(map(abs, track.scale))
     if track.dtype == "float16":
         return HALF_STEP * scale
-    return scale if track.dtype and np.dtype(track.dtype).kind in "iu" else 0.0
+    if track.dtype and np.dtype(track.dtype).kind in "iu":
+        return scale
+    return max(map(_least_gap, track.values(0, min(track.n, PROBE)).T), default=0.0)
+
+
+def _least_gap(values: NDArray[np.float64]) -> float:
+    """Between different values, but for the rounding of floats."""
+    values = np.unique(values[np.isfinite(values)])
+    gaps = np.diff(values)
+    gaps = gaps[gaps > ROUNDING * max(map(abs, values[[0, -1]]), default=0.0)] if len(values) else gaps
+    return float(gaps.min()) if len(gaps) >= MANY else 0.0
 
 
 def _deviation(tracks: Sequence[Track]) -> float:

@@ -45,7 +45,7 @@ class Track:
     started: datetime | None
     """Start of the recording, where it is known; in UTC if its zone is told."""
     read: Callable[[int, int], NDArray[Any]]
-    """Samples [a, b) as stored, (b - a, axes)."""
+    """Samples [a, b) as they are compared, (b - a, axes): as stored, but for ``stored``."""
     name: str = ""
     """What a person knows the recording by."""
     species: str = ""
@@ -53,12 +53,14 @@ class Track:
     dtype: str = ""
     """Of the samples, as the manifest has it: ``int16`` and ``float16`` are packed."""
     scale: tuple[float, ...] = (1.0,)
-    """Value in the unit of the kind = sample * scale + zero, per axis."""
+    """Value in the unit of the kind = stored sample * scale + zero, per axis."""
     zero: tuple[float, ...] = (0.0,)
+    stored: Callable[[int, int], NDArray[Any]] | None = None
+    """Samples as stored, where ``read`` tells them as others of the data set are packed."""
 
     def values(self, start: int, stop: int) -> NDArray[np.float64]:
         """Samples [start, stop) in the unit of the kind, (n, axes); NaN for gaps."""
-        stored = self.read(start, stop)
+        stored = (self.stored or self.read)(start, stop)
         grid = grid_of(self.dtype, self.scale, self.zero)
         return grid.unpack(stored) if grid else stored.astype(np.float64) * self.scale + self.zero
 
@@ -134,6 +136,7 @@ def _track(
     # The last chunk owns all that is left; the others overlap the next one by what they do not own.
     lengths = [row["owned_starts"] for row in rows[:-1]] + [rows[-1]["n_samples"]]
     ends = np.cumsum(lengths)
+    repacked = grid is not None and not _grid(first)
     return Track(
         dataset=first["dataset"],
         subject=f"{first['dataset']}/{first['subject']}",
@@ -146,9 +149,10 @@ def _track(
         name=first["recording"],
         species=first["species"],
         kind=first["kind"],
-        dtype=grid.format if grid else first["dtype"],
-        scale=grid.scale if grid else tuple(first["scale"]),
-        zero=grid.zero if grid else tuple(first["zero"]),
+        dtype=first["dtype"],
+        scale=tuple(first["scale"]),
+        zero=tuple(first["zero"]),
+        stored=partial(_read, opened, rows, ends - lengths, ends, None) if repacked else None,
     )
 
 

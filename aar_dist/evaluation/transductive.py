@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from aar_dist.base.errors import AarError
 from aar_dist.base.remote import is_url
+from aar_dist.base.wording import some
 from aar_dist.evaluation.audit import VERSION, Place, Shared, family_of, find_shared
 from aar_dist.evaluation.tracks import Track, tracks_of_shards
 from aar_dist.shards.format import read_info, read_manifest
@@ -52,6 +53,15 @@ class Seen:
     def unknown(self) -> list[str]:
         """Those of which nothing is known."""
         return sorted(name for name, seen in self.of.items() if seen is None)
+
+    def lines(self) -> list[str]:
+        """In words."""
+        n, names = len(self.of), f", {some(self.transductive)}" if self.transductive else ""
+        said = (
+            f"transductive: pretraining saw signals, never labels, of {len(self.transductive)} of {n} subjects{names}"
+        )
+        unknown = [f"whether pretraining saw {some(self.unknown)} is not known"] if self.unknown else []
+        return [*self.remarks, said, *unknown]
 
     def as_json(self) -> dict[str, Any]:
         """For results.json."""
@@ -141,6 +151,16 @@ def seen_by(
         models=tuple(one.model for one in made),
         pairs=tuple({"said": str(pairs[places]), **pairs[places].as_json()} for places in sorted(pairs)),
         remarks=tuple(told),
+    )
+
+
+def of_shards(folder: str) -> Pretraining:
+    """A pretraining on the train split of a shard set."""
+    identity = read_info(Path(folder))["identity"]
+    subjects = frozenset(_trained([folder]))
+    datasets = frozenset(name.partition("/")[0] for name in subjects)
+    return Pretraining(
+        model=folder, subjects=subjects, datasets=datasets, folders=(folder,), identity=identity, remark=""
     )
 
 

@@ -97,6 +97,14 @@ class Source:
         itemsize = np.array([np.dtype(d).itemsize for d in self.dtypes])
         return itemsize[self.rows.dtype] * self.rows.n_axes
 
+    def subjects(self) -> list[str]:
+        """``<data set>/<subject>`` of all that is chosen."""
+        (dataset, of), (subject, names) = (
+            (c.codes, c.values) for c in map(self.origin.get, ("dataset", "subject")) if c
+        )
+        _, first = grouped(dataset, subject)
+        return sorted(f"{of[dataset[i]]}/{names[subject[i]]}" for i in first.tolist())
+
     def told(self) -> list[dict[str, Any]]:
         """Each shard set: where it is (``url``), its ``identity``, and the sha256 of its ``shards`` that are read."""
         identities = dict(zip(map(str, self.folders), self.identity.split("+"), strict=False))
