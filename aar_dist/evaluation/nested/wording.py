@@ -21,7 +21,7 @@ def choices_table(methods: Sequence[Mapping[str, Any]]) -> list[str]:
         "",
         "Chosen inside each fold by the loss on its validation subjects; the others were not tested:",
         "",
-        *table,
+        *table(HEADS, rows),
     ]
 
 
