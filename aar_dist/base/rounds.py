@@ -24,8 +24,9 @@ R = TypeVar("R")
 TICK_S = 1.0
 REST_S = 1.0
 """A job that failed waits so long: what it met may pass."""
-AHEAD = 8
-"""So many jobs more than there is room for are with Ray, that no worker waits; the others are ours to put in order."""
+AHEAD = 2
+"""Jobs more than there is room for, and a quarter more, are with Ray, that no worker waits. The others are ours to put
+in order: what is tried again, or was made possible, comes next."""
 NODE_ID = "ray.io/node-id"
 
 
@@ -119,7 +120,7 @@ class Round(Generic[T, R]):
         if self._roomless != (not room):
             self._roomless = not room
             self._calls.on_say("no machine has room for a job: waiting for one" if not room else "there is room again")
-        while self._waiting and len(self._pending) < 2 * sum(room.values()) + AHEAD:
+        while self._waiting and len(self._pending) < 1.25 * sum(room.values()) + AHEAD:
             index = self._waiting.popleft()
             away = self._attempts[index].elsewhere(set(room))
             remote = self._remote.options(label_selector={NODE_ID: f"!in({','.join(sorted(away))})"} if away else {})

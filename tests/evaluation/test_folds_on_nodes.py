@@ -112,6 +112,7 @@ def test_forty_jobs_on_two_nodes_of_which_one_dies(shards, backbone, tmp_path):
     check_once(out, 40, alone, lost)
     assert {row["address"] for row in history(out, "begun")} == {*ADDRESSES}
     assert "its machine is gone" in said
+    assert "raylet" not in said, "Ray itself is silent"
 
 
 def test_a_worker_whose_machine_was_given_up_ends_and_another_goes_on(serial, shards, backbone, tmp_path):
