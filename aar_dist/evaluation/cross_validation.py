@@ -5,11 +5,12 @@ Study -> jobs on Ray (done ones are kept, killed ones go on) -> final model -> e
 
 import importlib.metadata
 import math
+import os
 import shlex
 import statistics
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -140,6 +141,9 @@ def run(jobs: Sequence[FoldJob], options: CrossValidationConfig, who: Workers, h
             retries=options.retries,
             then=left.after,
         )
+    for outcome in outcomes:
+        with suppress(OSError), os.scandir(outcome.job.folder.parent), os.scandir(outcome.job.folder):
+            pass  # opening a folder of NFS makes this machine see what another one has written there
     return [outcome for outcome in outcomes if outcome.failed]
 
 
