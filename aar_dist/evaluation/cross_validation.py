@@ -5,11 +5,12 @@ Study -> jobs on Ray (done ones are kept, killed ones go on) -> final model -> e
 
 import importlib.metadata
 import math
+import os
 import shlex
 import statistics
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -136,10 +137,14 @@ def run(jobs: Sequence[FoldJob], options: CrossValidationConfig, who: Workers, h
             on_again=table.again,
             on_crash=Outcome,
             on_tick=table.tick,
+            on_say=table.say,
             failure=lambda outcome: outcome.failed if outcome.again else None,
             retries=options.retries,
             then=left.after,
         )
+    for outcome in outcomes:
+        with suppress(OSError), os.scandir(outcome.job.folder.parent), os.scandir(outcome.job.folder):
+            pass  # opening a folder of NFS makes this machine see what another one has written there
     return [outcome for outcome in outcomes if outcome.failed]
 
 
