@@ -32,14 +32,14 @@ def side(n: int, seed: int, *, classes: int = 3, noise: float = 1.0) -> Side:
 @pytest.mark.parametrize("name", ["linear", "knn"])
 def test_classes_are_told_apart(name):
     train, validation, test = side(200, 1), side(60, 2), side(80, 3)
-    made = probe(name, train, validation, test.vectors, 5)
-    assert made.said.shape == (80, 5)
-    assert made.said.dtype == np.float32
-    np.testing.assert_allclose(made.said.sum(1), 1, rtol=1e-5)
-    assert not made.said[:, 3:].any(), "what the train side lacks is never said"
-    assert (made.said.argmax(1) == test.label).mean() > 0.9
-    again = probe(name, train, validation, test.vectors, 5)
-    np.testing.assert_array_equal(made.said, again.said)
+    said = probe(name, train, validation, 5).say(test.vectors)
+    assert said.shape == (80, 5)
+    assert said.dtype == np.float32
+    np.testing.assert_allclose(said.sum(1), 1, rtol=1e-5)
+    assert not said[:, 3:].any(), "what the train side lacks is never said"
+    assert (said.argmax(1) == test.label).mean() > 0.9
+    again = probe(name, train, validation, 5).say(test.vectors)
+    np.testing.assert_array_equal(said, again)
 
 
 @pytest.mark.parametrize("classes", [2, 4])
@@ -67,13 +67,13 @@ def test_neighbours_are_those_of_a_plain_search(weight):
 @pytest.mark.parametrize("name", ["linear", "knn"])
 def test_the_validation_side_chooses(name):
     train, test = side(100, 1, noise=4.0), side(300, 3, noise=4.0)
-    made = probe(name, train, test, test.vectors, 3)
+    made = probe(name, train, test, 3)
     losses = {float(k): v for k, v in made.chosen.items() if k != "chosen"}
     assert made.chosen["chosen"] == min(losses, key=lambda k: losses[k])
-    brier = ((made.said - np.eye(3)[test.label]) ** 2).sum(1).mean()
+    brier = ((made.say(test.vectors) - np.eye(3)[test.label]) ** 2).sum(1).mean()
     assert brier == pytest.approx(min(losses.values()), abs=1e-6)
     nobody = Side(test.vectors[:0], test.label[:0])
-    middle = probe(name, train, nobody, test.vectors, 3).chosen
+    middle = probe(name, train, nobody, 3).chosen
     assert middle == {"chosen": sorted(losses)[len(losses) // 2]}
 
 
@@ -83,15 +83,15 @@ def test_targets_have_probes_too(name):
         return Side(of.vectors, (of.vectors[:, 0] * 3 + 70).astype("f4"))
 
     train, validation, test = (valued(side(n, n)) for n in (300, 60, 80))
-    made = probe(name, train, validation, test.vectors, None)
-    assert made.said.shape == (80,)
-    assert sk.r2_score(test.label, made.said) > (0.99 if name == "linear" else 0.5)
+    said = probe(name, train, validation, None).say(test.vectors)
+    assert said.shape == (80,)
+    assert sk.r2_score(test.label, said) > (0.99 if name == "linear" else 0.5)
 
 
 def test_one_class_alone_is_said_always():
     train = side(20, 1, classes=1)
     for name in ("linear", "knn"):
-        assert set(probe(name, train, train, side(9, 2).vectors, 3).said.argmax(1)) == {0}
+        assert set(probe(name, train, train, 3).say(side(9, 2).vectors).argmax(1)) == {0}
 
 
 def test_what_is_asked_for():
