@@ -25,7 +25,10 @@ COMMANDS = {
     "report": ("aar_dist.report.command:main", "one page that shows what a model is worth"),
     "dashboard": ("aar_dist.report.dashboard_command:main", "one page that shows how a run goes; the same at W&B"),
     "sync": ("aar_dist.training.tracking.sync:main", "send runs to Weights & Biases that were offline, or are now"),
-    "export": ("aar_dist.evaluation.export_npy:main", "the array folders of the first system (npy)"),
+    "export": (
+        "aar_dist.evaluation.exporting.command:main",
+        "a stored model as one file that needs none of this (onnx, torch); arrays (npy)",
+    ),
     "verify": ("aar_dist.training.verify:main", "a shard set, a checkpoint or a stored model against its hashes"),
 }
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from telling import keep
 
-from aar_dist.evaluation.export_npy import export_pretraining
+from aar_dist.evaluation.exporting.npy import export_pretraining
 from aar_dist.recordings.write import SensorData, dataset_to_hdf5
 from aar_dist.shards.build import BuildOptions, build
 from aar_dist.stream.config import DataConfig, MixtureConfig

@@ -2,42 +2,31 @@
 
     items -> job(item) -> results in the order of the items, whatever the number of workers
 
-The only module that imports Ray. A job must be safe to run twice: Ray retries it when a worker dies.
+The only module that imports Ray. A job must be safe to run twice: it is tried again when its process or its machine is
+gone (:mod:`aar_dist.base.attempts`).
 """
 
 import logging
 import math
 import os
 import socket
+import time
+from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from aar_dist.base.errors import AarError, StorageError
+from aar_dist.base import rounds
+from aar_dist.base.attempts import Attempts, Place
+from aar_dist.base.errors import StorageError
 from aar_dist.base.interrupts import sigterm_kept
+from aar_dist.base.rounds import Calls, Round, Workers
+
+__all__ = ["Calls", "Place", "Session", "Workers", "available_cores", "run_jobs"]
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-RETRIES = 3
 CONNECT_TIMEOUT_S = 5.0
-TICK_S = 1.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Workers:
-    """Who does the jobs."""
-
-    count: int
-    """At most so many at a time on this machine."""
-    address: str | None = None
-    """Of a Ray cluster; then as many as it has room for."""
-    cores: int = 1
-    """Of each job."""
-    gpus: float = 0
-    """Of each job; several share one if it is less than 1. On a cluster without any, none."""
-    always_apart: bool = False
-    """A single job, or a single worker, has a process of its own too."""
 
 
 def available_cores() -> int:
@@ -45,18 +34,10 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def run_jobs(
-    job: Callable[[T], R],
-    items: Sequence[T],
-    workers: Workers,
-    *,
-    on_done: Callable[[R], None] = lambda result: None,
-    on_crash: Callable[[T, str], R] | None = None,
-    on_tick: Callable[[], None] = lambda: None,
-) -> list[R]:
+def run_jobs(job: Callable[[T], R], items: Sequence[T], workers: Workers, **calls: Any) -> list[R]:
     """Run ``job`` on every item, in a session of its own, and return the results in order: see ``Session.run``."""
     with Session(workers) as session:
-        return session.run(job, items, on_done=on_done, on_crash=on_crash, on_tick=on_tick)
+        return session.run(job, items, **calls)
 
 
 class Session:
@@ -79,39 +60,40 @@ class Session:
             self._ray.shutdown()
             self._ray = None
 
-    def run(
-        self,
-        job: Callable[[T], R],
-        items: Sequence[T],
-        *,
-        on_done: Callable[[R], None] = lambda result: None,
-        on_crash: Callable[[T, str], R] | None = None,
-        on_tick: Callable[[], None] = lambda: None,
-    ) -> list[R]:
-        """Run ``job`` on every item and return the results in order.
+    def run(self, job: Callable[[T], R], items: Sequence[T], **calls: Any) -> list[R]:
+        """Run ``job`` on every item and return the results in order; those of :attr:`Calls.then` come after.
 
         One worker without a cluster runs in this process; otherwise Ray schedules. An ``AarError`` in a job ends the
         run.
 
         Args:
             job: A function of one item.
-            items: What there is to do.
-            on_done: Told of each result as it comes.
-            on_crash: Makes the result of a job whose process died again and again; without it that ends the run.
-            on_tick: Called about once a second while Ray works.
+            items: What there is to do, in the order in which it is begun.
+            calls: The fields of :class:`Calls`.
         """
+        told: Calls[T, R] = Calls(**calls)
         if not items:
             return []
         alone = self.workers.count <= 1 or len(items) == 1
         if self.workers.address is None and alone and not self.workers.always_apart:
-            results = []
-            for item in items:
-                results.append(job(item))
-                on_done(results[-1])
-            return results
+            return _run_here(job, items, told)
         if self._ray is None:
             self._ray = _start_ray(self.workers)
-        return _run_on_ray(self._ray, job, items, self.workers, on_done, on_crash, on_tick)
+        return Round(self._ray, job, items, self.workers, told).run()
+
+
+def _run_here(job: Callable[[T], R], items: Sequence[T], calls: Calls[T, R]) -> list[R]:
+    results, left, here = [], deque(items), Place(node="", host="", address="", process=os.getpid())
+    while left:
+        item, attempts = left.popleft(), Attempts(retries=calls.retries)
+        calls.on_start(item, here)
+        while (why := calls.failure(result := job(item))) and attempts.failed(None):
+            calls.on_again(item, here, why)
+            time.sleep(rounds.REST_S)
+        results.append(result)
+        left.extendleft(reversed(calls.then(result)))
+        calls.on_done(result)
+    return results
 
 
 def _check_reachable(address: str) -> None:
@@ -137,7 +119,6 @@ def _start_ray(workers: Workers) -> Any:
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     if address is None:
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-    os.environ.setdefault("RAY_task_oom_retries", str(RETRIES))  # unless told, it tries for ever
     import ray
 
     common = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
@@ -153,56 +134,3 @@ def _start_ray(workers: Workers) -> Any:
             f"no Ray cluster at {address or 'this machine'}: {error}. Start one with `ray start`"
         ) from error
     return ray
-
-
-def _run_on_ray(
-    ray: Any,
-    job: Callable[[T], R],
-    items: Sequence[T],
-    workers: Workers,
-    on_done: Callable[[R], None],
-    on_crash: Callable[[T, str], R] | None,
-    on_tick: Callable[[], None],
-) -> list[R]:
-    remote = ray.remote(max_retries=RETRIES, num_cpus=workers.cores, num_gpus=gpus_of_each(ray, workers))(job)
-    pending = {remote.remote(item): index for index, item in enumerate(items)}
-    results: dict[int, R] = {}
-    try:
-        while pending:
-            done, _ = ray.wait(list(pending), num_returns=1, timeout=TICK_S)
-            for reference in done:
-                index = pending.pop(reference)
-                results[index] = _result(ray, reference, items[index], on_crash)
-                on_done(results[index])
-            on_tick()
-    finally:
-        for reference in pending:
-            ray.cancel(reference)
-    return [results[index] for index in range(len(items))]
-
-
-def gpus_of_each(ray: Any, workers: Workers) -> float:
-    """GPUs of each job. Raises ``StorageError`` if no machine has room for one: Ray would wait for ever."""
-    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    gpus = workers.gpus if any(of.get("GPU") for of in machines) else 0
-    if not any(of.get("CPU", 0) >= workers.cores and of.get("GPU", 0) >= gpus for of in machines):
-        raise StorageError(
-            f"no machine of the Ray cluster has the {workers.cores} cores and {gpus:g} GPUs that one job needs; add "
-            "one, or ask for fewer"
-        )
-    return gpus
-
-
-def _result(ray: Any, reference: Any, item: T, on_crash: Callable[[T, str], R] | None) -> Any:
-    """The value of a finished task; the user error it raised, without Ray's wrapping."""
-    try:
-        return ray.get(reference)
-    except ray.exceptions.RayTaskError as error:
-        cause = error.cause
-        if isinstance(cause, AarError | OSError):
-            raise cause from None
-        raise
-    except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:
-        if on_crash is None:
-            raise
-        return on_crash(item, f"its process died {RETRIES + 1} times ({type(error).__name__})")

@@ -1,9 +1,16 @@
 """Names in a sentence."""
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Collection, Sequence
 
 
 def some(names: Sequence[str], most: int = 6) -> str:
     """``a, b, c``; beyond ``most`` of them how many more there are."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
+
+
+def meant(name: str, names: Collection[str]) -> str:
+    """What is to be said of a name that is none of these: ``did you mean b?``, or which there are."""
+    near = difflib.get_close_matches(name, names, 1)
+    return f"did you mean {near[0]}?" if near else f"there are {some(sorted(names))}"

@@ -23,9 +23,11 @@ from aar_dist.base import storage
 from aar_dist.base.errors import AarError, ConfigError
 from aar_dist.base.jobs import Workers, available_cores, run_jobs
 from aar_dist.evaluation.embed import embed
-from aar_dist.evaluation.fold_jobs import FoldJob, Outcome, carry_out, network_job, tidy
+from aar_dist.evaluation.fold_jobs import FoldJob, Outcome, carry_out, tidy
+from aar_dist.evaluation.fold_plan import Left, network_job
 from aar_dist.evaluation.fold_table import FoldTable
 from aar_dist.evaluation.folds import carried_classes
+from aar_dist.evaluation.nested.choice import best_of_all
 from aar_dist.evaluation.results import gather
 from aar_dist.evaluation.results_text import as_markdown, headline
 from aar_dist.evaluation.study import FOLDS, Study, open_study, settings_of
@@ -33,10 +35,12 @@ from aar_dist.stream.windows import WindowTable
 from aar_dist.training.finetuning.config import CrossValidationConfig
 from aar_dist.training.finetuning.folds import Folds
 from aar_dist.training.finetuning.predictions import METRICS
+from aar_dist.training.finetuning.trained import CHOICE
 from aar_dist.training.publishing import check_store
 from aar_dist.training.run_directory import RunDirectory
 
 EMBEDDINGS, RESULTS, TEXT, FINAL = "embeddings.parquet", "results.json", "results.md", "final"
+HISTORY = "jobs.jsonl"
 MAPPED = 2000
 """Windows of the embedding map."""
 PACKAGES = ("aar_dist", "torch", "deepspeed", "numpy", "scikit-learn", "aeon", "webdataset")
@@ -66,7 +70,7 @@ def cross_validate(argv: Sequence[str], present: Callable[[Path], Path]) -> None
         study.write()
         announce(study)
         jobs = study.jobs()
-        failed = run(jobs, who)
+        failed = run(jobs, study.options, who, study.out / HISTORY)
         if study.options.final:
             failed += final_model(study, jobs, who)
         map_embeddings(study)
@@ -102,22 +106,31 @@ def announce(study: Study) -> None:
         print(f"  WARNING: {line}")
 
 
-def run(jobs: Sequence[FoldJob], who: Workers) -> list[Outcome]:
-    """Carry out what is not done; returns what failed."""
-    left = [job for job in jobs if not job.done]
+def run(jobs: Sequence[FoldJob], options: CrossValidationConfig, who: Workers, history: Path) -> list[Outcome]:
+    """Carry out what is not done; returns what failed.
+
+    Args:
+        history: A file that keeps who began what, and how it ended.
+    """
+    left = Left(jobs)
     for job in jobs:
         if job.done:
             tidy(job)
-    if len(left) < len(jobs):
-        print(f"{len(jobs) - len(left)} of {len(jobs)} runs are done already", flush=True)
-    with FoldTable(jobs) as table:
+    if left.n_done:
+        print(f"{left.n_done} of {len(jobs)} runs are done already", flush=True)
+    with FoldTable(jobs, left.n_left, history) as table:
         outcomes = run_jobs(
             carry_out,
-            left,
+            left.now,
             who,
+            on_start=table.started,
             on_done=table.finished,
+            on_again=table.again,
             on_crash=Outcome,
             on_tick=table.tick,
+            failure=lambda outcome: outcome.failed if outcome.again else None,
+            retries=options.retries,
+            then=left.after,
         )
     return [outcome for outcome in outcomes if outcome.failed]
 
@@ -129,27 +142,33 @@ def workers(options: CrossValidationConfig, gpus: int) -> Workers:
         options: What is asked for.
         gpus: Of this machine; a cluster has its own.
     """
-    ranks = options.ranks
-    count = options.workers or max(1, (gpus or available_cores()) // ranks)
-    each: float = ranks
-    if options.ray_address is None and count * ranks > gpus:
-        if gpus and ranks > 1:
-            raise ConfigError(
-                f"{count} folds of {ranks} ranks need {count * ranks} GPUs, there are {gpus}; lower workers"
-            )
+    ranks, cores = options.ranks, options.ranks * options.cores
+    each = ranks * (1.0 if options.gpus is None else options.gpus)
+    if options.ray_address is not None:
+        return Workers(
+            count=options.workers or 1, address=options.ray_address, cores=cores, gpus=each, always_apart=True
+        )
+    count = options.workers or max(1, int(gpus / each + 1e-6) if gpus else available_cores() // cores)
+    if options.gpus is None and ranks == 1 and count > gpus:
         each = 1 / math.ceil(count / gpus) if gpus else 0
-    return Workers(count=count, address=options.ray_address, cores=ranks, gpus=each, always_apart=True)
+    if gpus and count * each > gpus + 1e-6:
+        raise ConfigError(
+            f"{count} folds of {ranks} ranks need {count * each:g} GPUs, there are {gpus}; lower workers, or gpus"
+        )
+    return Workers(count=count, cores=cores, gpus=each if gpus else 0, always_apart=True)
 
 
 def final_model(study: Study, jobs: Sequence[FoldJob], who: Workers) -> list[Outcome]:
     """Train on every subject, as the first strategy, for the median of the epochs that its folds were best at."""
     first = next(iter(study.strategies))
-    runs = [job for job in jobs if job.method == first]
+    runs = [job for job in jobs if job.method == first and job.fraction == 1]
     if not all(job.done for job in runs):
         return []
     epochs = max(1, round(statistics.median(_best_epoch(study, job) for job in runs)))
     recipe = study.strategies[first]
-    job = network_job(first, recipe, study.out, 0, study.options.seeds[0], study.out / FOLDS, study.options)
+    if first in study.choices:
+        recipe = study.choices[first][best_of_all([storage.read_json(job.folder / CHOICE) for job in runs])].config
+    job = network_job(first, recipe, study.frame, 0, study.options.seeds[0])
     config = replace(
         job.config,
         out=str(study.out / FINAL),
@@ -166,13 +185,14 @@ def final_model(study: Study, jobs: Sequence[FoldJob], who: Workers) -> list[Out
             print(f"the final model stays: {made} epochs, now {epochs}. Remove {job.folder} for another", flush=True)
         return []
     print(f"the final model: all subjects, {epochs} epochs", flush=True)
-    return run([job], who)
+    return run([job], study.options, who, study.out / HISTORY)
 
 
 def _best_epoch(study: Study, job: FoldJob) -> float:
     """Epochs after which the validation loss of a fold was least."""
     told = storage.read_json(job.folder / METRICS)
-    n = int(np.isin(study.table.subject, told["split"]["train"]).sum())
+    of_earlier_versions = np.isin(study.table.subject, told["split"]["train"]).sum()
+    n = int(told.get("trained_on", {}).get("windows_of_an_epoch", of_earlier_versions))
     return float(told["best_step"]) / max(1, round(n / job.config.train.batch_size))
 
 
@@ -202,9 +222,16 @@ def write_results(study: Study, jobs: Sequence[FoldJob], failed: Sequence[Outcom
         "seeds": list(study.options.seeds),
         "windows": settings_of(study),
         "subjects": _subjects(table, folds, seen),
-        **gather(jobs, classes, unseen if len(unseen) < len(seen) else ()),
+        **gather([job for job in jobs if job.fraction == 1], classes, unseen if len(unseen) < len(seen) else ()),
         "failed": [
-            {"method": o.job.method, "seed": o.job.seed, "fold": o.job.fold, "reason": o.failed} for o in failed
+            {
+                "method": o.job.method,
+                "seed": o.job.seed,
+                "fold": o.job.fold,
+                "fraction": o.job.fraction,
+                "reason": o.failed,
+            }
+            for o in failed
         ],
         "audit": folds.audit,
         "command": shlex.join(["python", "launch/folds.py", *argv]),
@@ -217,8 +244,9 @@ def write_results(study: Study, jobs: Sequence[FoldJob], failed: Sequence[Outcom
 
 
 def _subjects(table: WindowTable, folds: Folds, seen: dict[str, bool | None]) -> dict[str, Any]:
-    """Who was tested in which fold, with how many windows."""
-    fold_of = {subject: k for k, fold in enumerate(folds.folds) for subject in fold.test}
+    """Who was tested in which fold of the first repeat, with how many windows."""
+    first = folds.folds[: len(folds) // folds.repeats]
+    fold_of = {subject: k for k, fold in enumerate(first) for subject in fold.test}
     made = {}
     for subject in carried_classes(table):
         label = table.label[table.subject == subject]

@@ -85,9 +85,14 @@ def _chosen(table: WindowTable, *, everything: bool, limit: int | None) -> Windo
     carries = table.label >= 0 if table.classes is not None else ~np.isnan(table.label)
     if carries.any() and not everything:
         table = table.select(carries)
-    if limit and len(table) > limit:
-        table = table.select(np.sort(np.argsort(hash_np(DRAWN, np.arange(len(table))), kind="stable")[:limit]))
-    return table
+    return drawn(table, limit) if limit else table
+
+
+def drawn(table: WindowTable, limit: int) -> WindowTable:
+    """At most so many of the windows, drawn evenly, in their order."""
+    if len(table) <= limit:
+        return table
+    return table.select(np.sort(np.argsort(hash_np(DRAWN, np.arange(len(table))), kind="stable")[:limit]))
 
 
 def _write(out: Path, table: WindowTable, schema: pa.Schema, vectors: Iterator[torch.Tensor]) -> None:
@@ -108,11 +113,16 @@ def _write(out: Path, table: WindowTable, schema: pa.Schema, vectors: Iterator[t
 
 
 def embeddings(backbone: Backbone, batches: Iterator[SegmentBatch]) -> Iterator[torch.Tensor]:
-    """(B, d) float32 on the CPU for each batch: the mean over the valid tokens of all channels."""
+    """:func:`embedding` of each batch, on the CPU."""
     with torch.inference_mode():
         for batch in batches:
-            tokens, valid = grouped_tokens(backbone, batch)
-            yield average(tokens.flatten(1, 2), valid.flatten(1, 2)).float().cpu()
+            yield embedding(backbone, batch).cpu()
+
+
+def embedding(backbone: Backbone, batch: SegmentBatch) -> torch.Tensor:
+    """(B, d) float32: the mean over the valid tokens of all channels, 0 where there is none."""
+    tokens, valid = grouped_tokens(backbone, batch)
+    return average(tokens.flatten(1, 2), valid.flatten(1, 2)).float()
 
 
 def _schema(width: int, table: WindowTable, about: dict[str, str]) -> pa.Schema:

@@ -1,10 +1,11 @@
-"""One fold of one method as a job: planned here, carried out in whatever process is free.
+"""One fold of one method as a job: carried out in whatever process is free, wherever that is.
 
-    FinetuneConfig of each strategy, baselines, probes -> FoldJob … -> carry_out -> Outcome, and in its folder
+    FoldJob (planned by fold_plan.py) -> carry_out -> Outcome, and in its folder
 
         metrics.json, y_*_fold_k.npy, predictions_fold_k.parquet; of the network a whole run directory
 
-A job that is done is not done again; one that was killed goes on from its last checkpoint, with the same results.
+A job that is done is not done again; one that was killed goes on from its last checkpoint, with the same results. While
+another process holds its folder (its machine was given up, but lives) a job waits, and takes over or finds it done.
 """
 
 import contextlib
@@ -13,36 +14,40 @@ import shutil
 import sys
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
 from aar_dist.base import storage
 from aar_dist.base.children import run_bound
 from aar_dist.base.config import dump
-from aar_dist.base.errors import AarError, ConfigError, one_line
+from aar_dist.base.errors import AarError, ConfigError, PassingError, one_line
 from aar_dist.evaluation.arrays import window_arrays
-from aar_dist.evaluation.baselines import DRAWS
 from aar_dist.evaluation.in_folds import baseline_in_fold, probe_in_fold
-from aar_dist.evaluation.probes import RANDOM, SUFFIX
+from aar_dist.evaluation.nested import choice, grid
+from aar_dist.evaluation.probes import SUFFIX
 from aar_dist.stream.windows import open_windows
-from aar_dist.training.finetuning.config import SCHEMA, CrossValidationConfig, FinetuneConfig
+from aar_dist.training.finetuning import candidate
+from aar_dist.training.finetuning.config import SCHEMA, FinetuneConfig
 from aar_dist.training.finetuning.finetune import finetune
 from aar_dist.training.finetuning.folds import read_folds
 from aar_dist.training.finetuning.predictions import METRICS, write
+from aar_dist.training.finetuning.trained import CHOICE, TRAINED
 from aar_dist.training.ranks import free_port
 from aar_dist.training.run_directory import RunDirectory
 
-RUNS, TIMING, LOG, EMBEDDED = "runs", "seconds.json", "said.txt", "embedded"
-PAUSE_S = 1.0
+TIMING, LOG, EMBEDDED = "seconds.json", "said.txt", "embedded"
+LOOK_EVERY_S = 1.0
+HELD_PATIENCE_S = 600.0
+"""Who holds a folder and writes nothing for so long hangs."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FoldJob:
-    """One method, one seed, one fold."""
+    """One method, one seed, one fold, one share of the train side."""
 
     method: str
     kind: Literal["network", "baseline", "probe"]
@@ -50,9 +55,17 @@ class FoldJob:
     fold: int | Literal["all"]
     config: FinetuneConfig
     """Of this very run; ``config.out`` is its folder."""
+    fraction: float = 1.0
     ranks: int = 1
+    cores: int = 1
+    """Of each rank."""
     n_kernels: int = 2000
-    retries: int = 0
+    candidates: tuple["FoldJob", ...] = ()
+    """What the validation chooses from; ``config`` is then the recipe below them."""
+    settings: Mapping[str, Any] | None = None
+    """Of a candidate: what it tries. It is trained, and not tested."""
+    into: str = ""
+    """Of a candidate: the folder of its fold."""
 
     @property
     def folder(self) -> Path:
@@ -60,14 +73,30 @@ class FoldJob:
         return Path(self.config.out)
 
     @property
+    def log(self) -> Path:
+        """Where it writes what it has to say: beside a folder that does not exist before the choice."""
+        if self.candidates and not self.folder.exists():
+            return self.candidates[0].folder.parent / LOG
+        return self.folder / LOG
+
+    @property
+    def share(self) -> str:
+        """Of the train side's subjects, to a person; empty for all."""
+        return f"{100 * self.fraction:g} %" if self.fraction < 1 else ""
+
+    @property
     def name(self) -> str:
         """What a person calls it."""
         side = "all subjects" if self.fold == "all" else f"fold {self.fold}"
-        return f"{self.method}, seed {self.seed}, {side}"
+        share = f"{self.share} of subjects, " if self.share else ""
+        tried = f", {grid.told(self.settings)}" if self.settings is not None else ""
+        return f"{self.method}, {share}seed {self.seed}, {side}{tried}"
 
     @property
     def done(self) -> bool:
         """True if there is nothing left to do."""
+        if self.settings is not None:
+            return (self.folder / TRAINED).exists() or (Path(self.into) / CHOICE).exists()
         if self.kind != "network":
             return (self.folder / METRICS).exists()
         return RunDirectory.of(self.config.out).finished() is not None
@@ -80,134 +109,80 @@ class Outcome:
     job: FoldJob
     failed: str | None = None
     """Why, in one line."""
-
-
-def network_jobs(
-    strategies: Mapping[str, FinetuneConfig], out: Path, n_folds: int, folds: Path, options: CrossValidationConfig
-) -> list[FoldJob]:
-    """Every fold of every strategy with every seed."""
-    return [
-        network_job(name, config, out, fold, seed, folds, options)
-        for name, config in strategies.items()
-        for seed in options.seeds
-        for fold in range(n_folds)
-    ]
-
-
-def network_job(
-    name: str, config: FinetuneConfig, out: Path, fold: int, seed: int, folds: Path, options: CrossValidationConfig
-) -> FoldJob:
-    """One fold of a strategy. Its model's name tells which it is, so that versions do not depend on who was first."""
-    config = replace(
-        config,
-        out=str(folder_of(out, name, seed, fold)),
-        split=replace(config.split, folds=str(folds), fold=fold),
-        data=replace(config.data, random_seed=seed),
-        train=replace(config.train, seed=seed),
-        store=replace(config.store, name=f"{config.store.name}.{name}.seed{seed}.fold{fold}"),
-        tracking=replace(
-            config.tracking, name=f"{name} seed {seed} fold {fold}", group=config.tracking.group or out.name
-        ),
-        cross_validation=CrossValidationConfig(),
-    )
-    more = {"ranks": options.ranks, "retries": options.retries}
-    return FoldJob(method=name, kind="network", seed=seed, fold=fold, config=config, **more)
-
-
-def baseline_jobs(
-    names: Sequence[str], config: FinetuneConfig, out: Path, n_folds: int, folds: Path, options: CrossValidationConfig
-) -> list[FoldJob]:
-    """Every fold of every baseline, with each seed if it draws anything."""
-    return [
-        FoldJob(
-            method=name,
-            kind="baseline",
-            seed=seed,
-            fold=fold,
-            config=replace(
-                config,
-                out=str(folder_of(out, name, seed, fold)),
-                split=replace(config.split, folds=str(folds), fold=fold),
-            ),
-            n_kernels=options.n_kernels,
-            retries=options.retries,
-        )
-        for name in names
-        for seed in (options.seeds if name in DRAWS else options.seeds[:1])
-        for fold in range(n_folds)
-    ]
-
-
-def probe_jobs(
-    names: Sequence[str], config: FinetuneConfig, out: Path, n_folds: int, folds: Path, options: CrossValidationConfig
-) -> list[FoldJob]:
-    """Every fold of every probe of the stored model; with each seed where the backbone is random."""
-    return [
-        FoldJob(
-            method=f"{name}{SUFFIX}",
-            kind="probe",
-            seed=seed,
-            fold=fold,
-            config=replace(
-                config,
-                out=str(folder_of(out, f"{name}{SUFFIX}", seed, fold)),
-                split=replace(config.split, folds=str(folds), fold=fold),
-                train=replace(config.train, seed=seed),
-                from_scratch=name == RANDOM,
-            ),
-            retries=options.retries,
-        )
-        for name in names
-        for seed in (options.seeds if name == RANDOM else options.seeds[:1])
-        for fold in range(n_folds)
-    ]
-
-
-def folder_of(out: Path, method: str, seed: int, fold: int | str) -> Path:
-    """Where one fold of a method is."""
-    return out / RUNS / method / f"seed_{seed}" / f"fold_{fold}"
+    again: bool = False
+    """True of a failure that another try may mend."""
 
 
 def carry_out(job: FoldJob) -> Outcome:
-    """Do what is left of a job; a failure is tried again, unless it is the configuration's."""
-    # One thread: the same sums, whoever does it; the folds share the cores.
-    os.environ["OMP_NUM_THREADS"] = "1"
-    torch.set_num_threads(1)
-    reason = ""
-    for _ in range(1 + job.retries):
-        if job.done:
-            return Outcome(job)
-        try:
+    """Do what is left of a job."""
+    # So many threads wherever it is: the same sums, whoever does it.
+    os.environ["OMP_NUM_THREADS"] = str(job.cores)
+    torch.set_num_threads(job.cores)
+    try:
+        if not job.done:
             _timed(job)
-            break
-        except Exception as error:  # whatever it is, the other folds go on
-            reason = one_line(error) if isinstance(error, AarError) else f"{type(error).__name__}: {one_line(error)}"
-            _note(job, traceback.format_exc())
-            if isinstance(error, ConfigError):
-                break
-            time.sleep(PAUSE_S)
-    return Outcome(job) if job.done else Outcome(job, reason or "was asked to stop")
+    except Exception as error:  # whatever it is, the other folds go on
+        reason = one_line(error) if isinstance(error, AarError) else f"{type(error).__name__}: {one_line(error)}"
+        _note(job, traceback.format_exc())
+        if not job.done:
+            return Outcome(job, reason, again=not isinstance(error, ConfigError))
+    return Outcome(job) if job.done else Outcome(job, "was asked to stop")
 
 
 def _timed(job: FoldJob) -> None:
     before = time.monotonic()
+    if job.candidates:
+        job = chosen(job)
     with storage.one_line_errors(job.folder):
         job.folder.mkdir(parents=True, exist_ok=True)
+    wait_for_turn(job)
+    if job.done:
+        return
     if job.kind != "network":
-        _baseline(job) if job.kind == "baseline" else _probe(job)
+        with RunDirectory.of(job.config.out).lock():
+            (_baseline if job.kind == "baseline" else _probe)(job)
     elif job.ranks > 1:
         _launch(job)
     else:
-        with open(job.folder / LOG, "a") as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
-            finetune(job.config)
+        with open(job.log, "a") as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+            (finetune if job.settings is None else candidate.train_candidate)(job.config)
     if job.done:
         storage.write_json(job.folder / TIMING, {"seconds": round(time.monotonic() - before, 1)})
         tidy(job)
 
 
+def wait_for_turn(job: FoldJob) -> None:
+    """Wait while another process works in the folder: it is as good as this one, and may be done soon.
+
+    Raises:
+        PassingError: it has written nothing for a long time.
+    """
+    directory = RunDirectory.of(job.config.out)
+    seen, since = 0, time.monotonic()
+    while not job.done and (holder := directory.held()):
+        size = directory.metrics.stat().st_size if directory.metrics.exists() else 0
+        if size != seen:
+            seen, since = size, time.monotonic()
+        if time.monotonic() - since > HELD_PATIENCE_S:
+            raise PassingError(
+                f"{job.folder} is in use by {holder}, which has written nothing for {HELD_PATIENCE_S / 60:g} minutes; "
+                "end it"
+            )
+        time.sleep(LOOK_EVERY_S)
+
+
+def chosen(job: FoldJob) -> FoldJob:
+    """The job with the settings that the validation has chosen; its run is trained, and stands where the job's is."""
+    best = choice.choose([of.settings or {} for of in job.candidates], [of.folder for of in job.candidates], job.folder)
+    config = job.candidates[best].config
+    return replace(job, candidates=(), config=replace(config, out=job.config.out))
+
+
 def tidy(job: FoldJob) -> None:
-    """Remove what only a resume needs, of a job that is done: the weights are in the store."""
-    shutil.rmtree(job.folder / "checkpoints", ignore_errors=True)
+    """Remove what only a resume needs, of a job that is done: the weights are in the store. Of a candidate they are
+    needed until the choice."""
+    if job.settings is None:
+        shutil.rmtree(job.folder / "checkpoints", ignore_errors=True)
 
 
 def _baseline(job: FoldJob) -> None:
@@ -219,7 +194,8 @@ def _baseline(job: FoldJob) -> None:
         table,
         read_folds(str(config.split.folds)),
         int(job.fold),
-        class_weight="balanced" if config.train.class_weights == "inverse" else None,
+        class_weight="balanced" if config.train.evens_classes else None,
+        split=config.split,
         seed=job.seed,
         **({"n_kernels": job.n_kernels} if job.method == "minirocket" else {}),
     )
@@ -237,19 +213,20 @@ def _launch(job: FoldJob) -> None:
     settings = job.folder / "job.yaml"
     storage.write_text(settings, dump(SCHEMA, job.config))
     launcher = [Path(sys.executable).with_name("deepspeed"), *_devices(job.ranks), "--log_level", "warning"]
+    kind = "finetune" if job.settings is None else "candidate"
     command = [
         *launcher,
         "--master_port",
         free_port(),
         "--module",
-        "aar_dist.training.finetuning.finetune",
+        f"aar_dist.training.finetuning.{kind}",
         "--config",
         settings,
     ]
-    with open(job.folder / LOG, "ab") as log:
+    with open(job.log, "ab") as log:
         code = run_bound(command, log)
     if not job.done:
-        raise AarError(f"the launch ended with exit code {code}; {job.folder / LOG} says why")
+        raise AarError(f"the launch ended with exit code {code}; {job.log} says why")
 
 
 def _devices(ranks: int) -> list[str]:
@@ -259,6 +236,6 @@ def _devices(ranks: int) -> list[str]:
 
 def _note(job: FoldJob, text: str) -> None:
     with contextlib.suppress(OSError):
-        job.folder.mkdir(parents=True, exist_ok=True)
-        with open(job.folder / LOG, "a") as log:
+        job.log.parent.mkdir(parents=True, exist_ok=True)
+        with open(job.log, "a") as log:
             log.write(text)

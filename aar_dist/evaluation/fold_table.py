@@ -1,51 +1,59 @@
-"""How the folds stand: a table that changes on a terminal, a line for each finished one in a log.
+"""How the folds stand: a table that changes on a terminal, a line for each finished one in a log; jobs.jsonl keeps it.
 
-A column for each fold where there is room, else how many of each method are done, train and have failed.
-
-Everything is read from the folders of the runs, so it is the same whoever trains them, and where.
+who began what, where (told by the scheduler) + metrics.json, metrics.jsonl of each folder -> Standing … -> fold_views
 """
 
+import contextlib
 import json
-import statistics
 import sys
 import time
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any
 
-from rich.console import Console, Group
+from rich.console import Console
 from rich.live import Live
-from rich.measure import Measurement
-from rich.table import Table
-from rich.text import Text
 
+from aar_dist.base import json_lines
+from aar_dist.base.attempts import Place
 from aar_dist.base.metrics import MAIN
+from aar_dist.evaluation import fold_views
 from aar_dist.evaluation.fold_jobs import FoldJob, Outcome
+from aar_dist.evaluation.fold_standing import Begun, Pace, Standing, last_step
 from aar_dist.training.finetuning.card import HEADLINE
 from aar_dist.training.finetuning.predictions import METRICS
-from aar_dist.training.metrics import read_rows
+from aar_dist.training.finetuning.trained import TRAINED
 
 
 class FoldTable:
     """Shows all jobs while it is open."""
 
-    def __init__(self, jobs: Sequence[FoldJob]) -> None:
-        self._jobs = jobs
-        self._failed: dict[str, str] = {}
-        self._left = sum(not job.done for job in jobs)
-        self._done, self._began = 0, time.monotonic()
+    def __init__(self, jobs: Sequence[FoldJob], n_left: int | None = None, history: Path | None = None) -> None:
+        """
+        Args:
+            jobs: All that are tested.
+            n_left: Jobs to be done, candidates among them.
+            history: A file that keeps who began what, and how it ended.
+        """
+        self._jobs, self._history = jobs, history
+        self.failed: dict[str, str] = {}
+        self.begun: dict[str, Begun] = {}
+        """What is being done, by the name of the job."""
+        self.pace = Pace(sum(not job.done for job in jobs) if n_left is None else n_left)
+        self.news = ""
+        """The last thing that went wrong and is tried again."""
+        self._machines: dict[str, str] = {}
         self._live: Any = None
+        self._console = Console()
         self._scores: dict[str, dict[str, float]] = {}
         """Of what is done: it changes no more."""
-        self._narrow = False
-        """There has been no room for every fold; it stays so, that the picture does not jump."""
+        self._level = 0
 
     def __enter__(self) -> "FoldTable":
         if sys.stdout.isatty():
-            console = Console()
-            self._live = Live(self._table(console.width), console=console, refresh_per_second=2)
+            self._live = Live(self.picture(*self._console.size), console=self._console, refresh_per_second=2)
             self._live.start()
         return self
 
@@ -59,126 +67,90 @@ class FoldTable:
     def tick(self) -> None:
         """Look again."""
         if self._live:
-            self._live.update(self._table(self._live.console.width))
+            self._live.update(self.picture(*self._console.size))
+
+    def started(self, job: FoldJob, place: Place) -> None:
+        """Somebody has begun a job."""
+        self.begun[job.name] = Begun(job, place, time.monotonic())
+        self._machines.setdefault(place.node, place.address)
+        self._keep(job, "begun", place)
+
+    def again(self, job: FoldJob, place: Place | None, why: str) -> None:
+        """A job ended badly, and is tried again."""
+        self.begun.pop(job.name, None)
+        self._keep(job, "again", place, why)
+        where = f" on {self.machine(place)}" if place and len(self._machines) > 1 else ""
+        self.news = f"again: {job.name}{where}: {why}"
+        if not self._live:
+            print(self.news, flush=True)
 
     def finished(self, outcome: Outcome) -> None:
         """One more is done, or has failed."""
-        self._done += 1
+        job = outcome.job
+        begun = self.begun.pop(job.name, None)
+        self.pace.finished(job, time.monotonic() - begun.since if begun else 0.0)
         if outcome.failed:
-            self._failed[outcome.job.name] = outcome.failed
+            self.failed[job.name] = outcome.failed
+        self._keep(job, "failed" if outcome.failed else "done", begun.place if begun else None, outcome.failed)
         if self._live:
             self.tick()
         elif outcome.failed:
-            print(f"FAILED {outcome.job.name}: {outcome.failed}", flush=True)
+            print(f"FAILED {job.name}: {outcome.failed}", flush=True)
         else:
-            print(
-                f"{self._done}/{self._left}  {outcome.job.name}: {_scored(outcome.job)}  {self._time_left()}",
-                flush=True,
-            )
+            where = f"  on {self.machine(begun.place)}" if begun and len(self._machines) > 1 else ""
+            said = f"{self.pace.n_done}/{self.pace.n_left}  {job.name}: {_scored(job)}{where}"
+            print(f"{said}  {self.pace.told(self._left(), [*self.begun.values()])}", flush=True)
 
-    def _time_left(self) -> str:
-        took = time.monotonic() - self._began
-        left = took / max(1, self._done) * (self._left - self._done)
-        return f"({took / 60:.1f} min, about {left / 60:.1f} to go)" if left else f"({took / 60:.1f} min)"
+    def _keep(self, job: FoldJob, event: str, place: Place | None, why: str | None = None) -> None:
+        """A line of the history; without a disk for it the folds go on."""
+        if self._history is None:
+            return
+        told = {"job": job.name, "event": event, **({"why": why} if why else {})}
+        who = {"host": place.host, "address": place.address, "process": place.process} if place else {}
+        with contextlib.suppress(OSError):
+            now = datetime.now(UTC).isoformat(timespec="milliseconds")
+            json_lines.append(self._history, {"time": now, **told, **who})
 
-    def _table(self, width: int) -> Any:
-        """Every fold in a column of its own, or how many stand where if a terminal of this width has no room."""
-        rows: dict[str, list[FoldJob]] = {}
+    def machine(self, place: Place) -> str:
+        """What a person calls it: its host, but several on one host by their addresses."""
+        hosts = {one.place.host for one in self.begun.values()} | {place.host}
+        return place.address if len(self._machines) > len(hosts) else place.host
+
+    def picture(self, width: int, height: int) -> Any:
+        """The table for a terminal of this size."""
+        rows: dict[tuple[str, ...], list[Standing]] = {}
         for job in self._jobs:
-            rows.setdefault(f"{job.method}  seed {job.seed}", []).append(job)
-        standing = {name: [self._standing(job) for job in jobs] for name, jobs in rows.items()}
-        shown, columns = self._shown(), dict.fromkeys(str(job.fold) for job in self._jobs)
-        if not self._narrow:
-            table = _each_fold(f"{shown} of each fold {self._time_left()}", list(columns), standing)
-            wide = Console(width=1000)
-            self._narrow = Measurement.get(wide, wide.options, table).maximum > width
-            if not self._narrow:
-                return table
-        return _counted(f"{shown} of {len(columns)} folds {self._time_left()}", standing, width)
+            rows.setdefault((job.method, job.share, f"seed {job.seed}"), []).append(self._standing(job))
+        title = f"{self._shown()} {self.pace.told(self._left(), [*self.begun.values()])}"
+        machines: dict[str, list[Begun]] = {}
+        for one in self.begun.values():
+            machines.setdefault(self.machine(one.place), []).append(one)
+        view = fold_views.View(title, rows, machines, tuple(self.failed), self.news)
+        picture, self._level = fold_views.draw(view, width, height, self._level)
+        return picture
 
-    def _standing(self, job: FoldJob) -> "Standing":
-        if job.name in self._failed:
+    def _left(self) -> list[FoldJob]:
+        """What is not done, each candidate for itself."""
+        open_ = [job for job in self._jobs if job.name not in self._scores and job.name not in self.failed]
+        return [one for job in open_ for one in (job, *job.candidates) if not one.done]
+
+    def _standing(self, job: FoldJob) -> Standing:
+        if job.name in self.failed or any(one.name in self.failed for one in job.candidates):
             return Standing(job, "failed")
         if job.name not in self._scores and job.done:
             self._scores[job.name] = _scores(job)
         if job.name in self._scores:
             value = next((v for k, v in self._scores[job.name].items() if k in MAIN), None)
             return Standing(job, "done", value=value)
-        rows = read_rows(job.folder / "metrics.jsonl")
-        if rows or job.folder.exists():
-            return Standing(job, "trains", step=rows[-1]["step"] if rows else None)
-        return Standing(job, "waits")
+        tried = sum(one.done for one in job.candidates)
+        if job.name in self.begun:
+            return Standing(job, "trains", step=last_step(job.folder), tried=tried)
+        busy = tried or any(one.name in self.begun for one in job.candidates)
+        return Standing(job, "trains" if busy else "waits", tried=tried)
 
     def _shown(self) -> str:
         names = {name for told in self._scores.values() for name in told}
         return next((name.replace("_", " ") for name in MAIN if name in names), "score")
-
-
-@dataclass(frozen=True)
-class Standing:
-    """How a fold stands."""
-
-    job: FoldJob
-    state: Literal["failed", "done", "trains", "waits"]
-    value: float | None = None
-    """Its score."""
-    step: int | None = None
-
-    @property
-    def cell(self) -> str:
-        """For a column of its own."""
-        if self.state == "failed":
-            return "[red]failed[/red]"
-        if self.state == "done":
-            return "[green]done[/green]" if self.value is None else f"[bold]{self.value:.3f}[/bold]"
-        if self.step is not None:
-            return f"[dim]step {self.step}[/dim]"
-        return "[dim]…[/dim]" if self.state == "trains" else "[dim]·[/dim]"
-
-
-def _each_fold(title: str, folds: Sequence[str], standing: Mapping[str, Sequence[Standing]]) -> Any:
-    table = Table(title=title, title_justify="left")
-    table.add_column("")
-    for fold in folds:
-        table.add_column(f"fold {fold}", justify="right")
-    for name, row in standing.items():
-        of = {str(one.job.fold): one.cell for one in row}
-        table.add_row(name, *(of.get(fold, "") for fold in folds))
-    return table
-
-
-def _counted(title: str, standing: Mapping[str, Sequence[Standing]], width: int) -> Any:
-    """A row for each method and seed, and below what trains now and what failed."""
-    table = Table(title=title, title_justify="left")
-    table.add_column("")
-    for name in ("done", "now", "failed", "mean", "least", "most"):
-        table.add_column(name, justify="right")
-    for name, row in standing.items():
-        n = Counter(one.state for one in row)
-        values = [one.value for one in row if one.value is not None]
-        scores = [f"{of(values):.3f}" for of in (statistics.mean, min, max)] if values else ["", "", ""]
-        failed = f"[red]{n['failed']}[/red]" if n["failed"] else ""
-        table.add_row(
-            name, f"{n['done']}/{len(row)}", str(n["trains"] or ""), failed, f"[bold]{scores[0]}[/bold]", *scores[1:]
-        )
-    said = [_named("now", standing, "trains"), _named("failed", standing, "failed")]
-    return Group(table, *(Text(shortened(line, width)) for line in said if line))
-
-
-def _named(what: str, standing: Mapping[str, Sequence[Standing]], state: str) -> str:
-    """``now: net  seed 1  fold 3 step 40, fold 4 …``; empty where there is none."""
-    parts = []
-    for name, row in standing.items():
-        folds = [
-            f"fold {one.job.fold}" + (f" step {one.step}" if one.step else "") for one in row if one.state == state
-        ]
-        parts += [f"{name}  {', '.join(folds)}"] if folds else []
-    return f"{what}: {'; '.join(parts)}" if parts else ""
-
-
-def shortened(text: str, width: int) -> str:
-    """At most so many characters."""
-    return text if len(text) <= width else f"{text[: width - 1]}…"
 
 
 def _scores(job: FoldJob) -> dict[str, float]:
@@ -189,4 +161,7 @@ def _scores(job: FoldJob) -> dict[str, float]:
 
 
 def _scored(job: FoldJob) -> str:
+    if job.settings is not None and (job.folder / TRAINED).exists():
+        loss = json.loads((job.folder / TRAINED).read_text())["val_loss"]
+        return "diverged" if loss is None else f"validation loss {loss:.4f}"
     return "  ".join(f"{name} {value:.4f}" for name, value in _scores(job).items()) or "done"

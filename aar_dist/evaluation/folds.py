@@ -1,64 +1,143 @@
 """Folds by subject: made once, written to ``folds.json``, the same for the network and for every baseline.
 
-    subjects (+ the classes each carries) -> shuffled by (seed, attempt) -> dealt to n_folds test sides
+    subjects (+ windows of each class) -> groups -> dealt to n_folds test sides, class by class, as often as `repeats`
     every train side -> some of its subjects held out as validation -> Folds <-> folds.json
 
-A subject's place follows from its name and the seed. Where classes are told, the first shuffle is taken after which no
-train side lacks a class that subjects outside its test side carry; if there is none, the one that lacks fewest.
+A subject's place follows from its name, the seed and the classes. What makes sides even is
+:mod:`aar_dist.training.finetuning.dealing`.
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aar_dist.base.errors import ConfigError
-from aar_dist.base.hashing import hash_np, word
+from aar_dist.base.hashing import word
 from aar_dist.stream.windows import WindowTable
+from aar_dist.training.finetuning.dealing import Carried, Sides, as_set, classes_of, deal, hold_out
 from aar_dist.training.finetuning.folds import Fold, Folds
 
-ATTEMPTS = 1000
-Carried = Mapping[str, Collection[str]]
-"""Subject -> the classes it carries."""
+NumberOfFolds = int | Literal["leave_one_out"]
 
 
 def make_folds(
     subjects: Sequence[str],
-    n_folds: int | Literal["leave_one_out"] = 4,
+    n_folds: NumberOfFolds = 4,
     *,
     seed: int = 578,
     validation_share: float = 0.2,
     carried: Carried | None = None,
+    groups: Mapping[str, str] | None = None,
+    one_each: bool = False,
+    repeats: int = 1,
 ) -> Folds:
-    """Folds whose test sides hold every subject once and differ by at most one subject.
+    """Folds whose test sides hold every subject once in each repeat and differ by at most one group.
 
     Args:
         subjects: Names; repeats count once.
-        n_folds: Number of test sides; ``leave_one_out`` gives every subject one of its own.
-        seed: Another seed, another deal.
+        n_folds: Number of test sides; ``leave_one_out`` gives every group one of its own.
+        seed: Another seed, another deal, where there is one as even.
         validation_share: Share of each train side's subjects that is held out for selection: at least one if it is
-            above 0 and one can be spared.
-        carried: The classes of each subject, to keep all of them in every train side where that can be.
+            above 0 and one can be spared. Whole groups, where the train side has enough of them for that share.
+        carried: The classes of each subject, or its windows of each: every side gets its share of all of them, and no
+            train side lacks one where that can be.
+        groups: Subject -> what it belongs to (a farm, a data set): a group is on one side. None for each its own.
+        one_each: A group is one individual under several names: nothing divides it, not even for validation.
+        repeats: Deals of the same subjects, one behind the other.
+
+    Raises:
+        ConfigError: fewer groups than folds, or a value out of range.
     """
-    names = np.array(sorted(set(subjects)))
-    count = len(names) if n_folds == "leave_one_out" else n_folds
-    if len(names) < 2:
-        raise ConfigError(f"folds by subject need two subjects, found {names.tolist()}")
-    if not 2 <= count <= len(names):
-        raise ConfigError(f"n_folds must lie between 2 and the number of subjects, {len(names)}; got {n_folds}")
+    names = sorted(set(subjects))
+    of_group = {name: (groups or {}).get(name, name) for name in names}
+    pool = _Pool(names, of_group, one_each, carried or {}, seed, validation_share)
+    count = _checked(pool, n_folds, validation_share, repeats)
+    made: list[Sides] = []
+    for repeat in range(repeats):
+        made.append(pool.tests(count, repeat, made))
+    folds = tuple(pool.fold(test) for tests in made for test in tests)
+    return Folds(folds=folds, repeats=repeats)
+
+
+@dataclass(frozen=True)
+class _Pool:
+    """All that is dealt, and how."""
+
+    names: list[str]
+    of_group: Mapping[str, str]
+    one_each: bool
+    carried: Carried
+    seed: int
+    share: float
+
+    def groups(self, names: Sequence[str]) -> dict[str, list[str]]:
+        """Group -> its subjects among these."""
+        found: dict[str, list[str]] = {}
+        for name in names:
+            found.setdefault(self.of_group[name], []).append(name)
+        return found
+
+    def of_groups(self, groups: Mapping[str, Sequence[str]]) -> Carried:
+        """The windows of each class in each group."""
+        return {g: sum((Counter(self.carried.get(s, ())) for s in of), Counter()) for g, of in groups.items()}
+
+    def tests(self, count: int, repeat: int, before: Sequence[Sides]) -> Sides:
+        """The test sides, other ones than in the repeats before where that can be."""
+        groups = self.groups(self.names)
+        if count == len(groups):
+            return [sorted(groups[g]) for g in sorted(groups)]
+        sizes = [len(groups) // count + (k < len(groups) % count) for k in range(count)]
+        address = (self.seed, word("folds"), *((repeat,) if repeat else ()))
+        seen = [as_set([[self.of_group[s] for s in side] for side in sides]) for sides in before]
+        sides = deal(list(groups), self.of_groups(groups), sizes, address, unlike=seen)
+        return [sorted(s for g in side for s in groups[g]) for side in sides]
+
+    def fold(self, test: Sequence[str]) -> Fold:
+        """A test side with the rest divided into train and validation."""
+        rest = [name for name in self.names if name not in {*test}]
+        units = self.groups(rest)
+        if not self.one_each and round(self.share * len(units)) < 1:  # a group would be too much of it
+            units = {name: [name] for name in rest}
+        if not self.share or len(units) < 2:
+            return Fold(train=tuple(rest), validation=(), test=tuple(test))
+        n = min(len(units) - 1, max(1, round(self.share * len(units))))
+        address = (self.seed, word("validation"), word(" ".join(test)))
+        sides = hold_out(list(units), self.of_groups(units), n, address)
+        train, held = (sorted(s for unit in side for s in units[unit]) for side in sides)
+        return Fold(train=tuple(train), validation=tuple(held), test=tuple(test))
+
+
+def _checked(pool: _Pool, n_folds: NumberOfFolds, validation_share: float, repeats: int) -> int:
+    """The number of test sides of a repeat."""
+    groups = pool.groups(pool.names)
+    if len(pool.names) < 2:
+        raise ConfigError(f"folds by subject need two subjects, found {pool.names}")
+    if len(groups) < 2:
+        raise ConfigError(
+            f"cross_validation.group: all {len(pool.names)} subjects are of one group, {next(iter(groups))!r}: nothing "
+            "is left to test on; choose another group"
+        )
+    count = len(groups) if n_folds == "leave_one_out" else n_folds
+    what = "subjects" if len(groups) == len(pool.names) else "groups"
+    if not 2 <= count <= len(groups):
+        raise ConfigError(f"n_folds must lie between 2 and the number of {what}, {len(groups)}; got {n_folds}")
     if not 0 <= validation_share < 1:
         raise ConfigError(f"validation_share must lie in [0, 1), got {validation_share}")
-    carried = carried or {}
-    tests = _deal(names, count, seed, carried)
-    return Folds(folds=tuple(_fold(names, test, seed, validation_share, carried) for test in tests))
+    if repeats > 1 and count == len(groups):
+        raise ConfigError(
+            f"cross_validation.repeats is {repeats}, but every one of the {count} {what} is tested by itself: there is "
+            "no other deal; leave repeats at 1, or make fewer folds"
+        )
+    return count
 
 
 def lacking(folds: Folds) -> list[tuple[int, str]]:
     """(fold, class) of every class that a train side lacks."""
-    there = [_classes_of(fold.train, folds.carried) for fold in folds.folds]
+    there = [classes_of(fold.train, folds.carried) for fold in folds.folds]
     return [(number, name) for number in range(len(folds)) for name in folds.classes or () if name not in there[number]]
 
 
@@ -75,8 +154,13 @@ def require_classes(folds: Folds, *, allow_missing: bool = False) -> list[str]:
 
 def carried_classes(table: WindowTable) -> dict[str, list[str]]:
     """Subject -> the classes of its windows, in order; nothing where the label is a target."""
-    subjects = np.unique(table.subject)
-    return {str(s): [(table.classes or ())[k] for k in _present(table.label[table.subject == s])] for s in subjects}
+    return {subject: list(of) for subject, of in counted_classes(table).items()}
+
+
+def counted_classes(table: WindowTable) -> dict[str, dict[str, int]]:
+    """Subject -> class -> its windows; nothing where the label is a target."""
+    subjects, names = np.unique(table.subject), table.classes or ()
+    return {str(s): {names[k]: n for k, n in _counts(table.label[table.subject == s])} for s in subjects}
 
 
 def usable_classes(table: WindowTable, *, min_windows: int = 1, min_subjects: int = 2) -> list[str]:
@@ -95,68 +179,19 @@ def usable_classes(table: WindowTable, *, min_windows: int = 1, min_subjects: in
 
 def folds_of(
     table: WindowTable,
-    n_folds: int | Literal["leave_one_out"] = 4,
+    n_folds: NumberOfFolds = 4,
     *,
     shards: str,
-    seed: int = 578,
-    validation_share: float = 0.2,
+    **more: Any,
 ) -> Folds:
-    """The folds of the subjects of a window table; its classes are kept in every train side where that can be."""
-    carried = carried_classes(table)
-    made = make_folds(list(carried), n_folds, seed=seed, validation_share=validation_share, carried=carried)
-    return replace(made, classes=table.classes, shards=shards, carried=carried)
+    """The folds of the subjects of a window table, whose classes every side has its share of; ``more`` as in
+    :func:`make_folds`."""
+    counted = counted_classes(table)
+    made = make_folds(list(counted), n_folds, carried=counted, **more)
+    return replace(made, classes=table.classes, shards=shards, carried=carried_classes(table))
 
 
-def _deal(names: NDArray[np.str_], n_folds: int, seed: int, carried: Carried) -> list[list[str]]:
-    """The test sides."""
-    times = Counter(name for subject in names for name in set(carried.get(str(subject), ())))
-    wanted = {name for name, n in times.items() if n > 1}
-
-    def cost(tests: list[list[str]]) -> int:
-        return sum(len(wanted - _classes_of(set(names) - set(test), carried)) for test in tests)
-
-    def deal(attempt: int) -> list[list[str]]:
-        order = _shuffled(names, seed, word("folds"), attempt)
-        return [sorted(order[k::n_folds].tolist()) for k in range(n_folds)]
-
-    return _cheapest(deal, cost)
-
-
-def _fold(names: NDArray[np.str_], test: Sequence[str], seed: int, share: float, carried: Carried) -> Fold:
-    """A test side with the rest divided into train and validation."""
-    rest = np.array([name for name in names if name not in test])
-    n = min(len(rest) - 1, max(1, round(share * len(rest)))) if share else 0
-    wanted = _classes_of(rest, carried)
-
-    def divide(attempt: int) -> list[list[str]]:
-        order = _shuffled(rest, seed, word("validation"), word(" ".join(test)), attempt)
-        return [sorted(order[n:].tolist()), sorted(order[:n].tolist())]
-
-    train, validation = _cheapest(divide, lambda sides: len(wanted - _classes_of(sides[0], carried)))
-    return Fold(train=tuple(train), validation=tuple(validation), test=tuple(test))
-
-
-def _cheapest(make: Callable[[int], list[list[str]]], cost: Callable[[list[list[str]]], int]) -> list[list[str]]:
-    """The first of the attempts that costs nothing, or the cheapest."""
-    best = make(0)
-    least = cost(best)
-    for attempt in range(1, ATTEMPTS):
-        if not least:
-            break
-        sides = make(attempt)
-        if (price := cost(sides)) < least:
-            best, least = sides, price
-    return best
-
-
-def _shuffled(names: NDArray[np.str_], *address: int) -> NDArray[np.str_]:
-    keys = np.array([word(str(name)) for name in names], np.uint64)
-    return names[np.argsort(hash_np(*address, keys), kind="stable")]
-
-
-def _classes_of(subjects: Collection[str], carried: Carried) -> set[str]:
-    return {name for subject in subjects for name in carried.get(str(subject), ())}
-
-
-def _present(label: NDArray[Any]) -> list[int]:
-    return [] if label.dtype.kind == "f" else [int(k) for k in np.unique(label) if k >= 0]
+def _counts(label: NDArray[Any]) -> list[tuple[int, int]]:
+    if label.dtype.kind == "f":
+        return []
+    return [(int(k), int(n)) for k, n in zip(*np.unique(label[label >= 0], return_counts=True), strict=True)]

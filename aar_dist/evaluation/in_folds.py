@@ -18,6 +18,7 @@ from aar_dist.stream.windows import WindowTable, open_windows
 from aar_dist.training.finetuning.config import FinetuneConfig
 from aar_dist.training.finetuning.folds import Folds
 from aar_dist.training.finetuning.predictions import Predictions
+from aar_dist.training.finetuning.split import Sides, SplitConfig, few
 from aar_dist.training.finetuning.task import open_task
 
 
@@ -29,12 +30,14 @@ def baseline_in_fold(
     number: int,
     *,
     class_weight: ClassWeight = None,
+    split: SplitConfig | None = None,
     seed: int = 578,
     **more: Any,
 ) -> Predictions:
     """What a baseline says of the test side of a fold.
 
-    It has no need of selection, so it also learns from the subjects that a network holds out for that.
+    It has no need of selection, so it also learns from the subjects that a network holds out for that; but where
+    ``split.train_share`` leaves few subjects, from these alone.
 
     Args:
         name: One of :data:`aar_dist.evaluation.baselines.BASELINES`.
@@ -43,12 +46,16 @@ def baseline_in_fold(
         folds: Made for these windows.
         number: Of the fold, from 0.
         class_weight: ``balanced`` gives every class the same share.
+        split: Its ``train_share``; None for all.
         seed: Of what the method draws.
         more: Arguments of that method alone (``n_kernels``).
     """
     _check_kind(name, table)
     fold = folds.fold(number)
-    train, test = np.isin(table.subject, [*fold.train, *fold.validation]), np.isin(table.subject, fold.test)
+    learns = (*fold.train, *fold.validation)
+    if split and split.train_share < 1:
+        learns = few(Sides(fold.train, fold.validation, fold.test), table, split).train
+    train, test = np.isin(table.subject, learns), np.isin(table.subject, fold.test)
     if not train.any() or not test.any():
         raise ConfigError(f"fold {number} has no window on its {'test' if train.any() else 'train'} side")
     sides, n_classes = (windows.select(train), windows.select(test)), len(table.classes or ())

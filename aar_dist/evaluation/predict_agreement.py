@@ -91,7 +91,11 @@ class Agreement:
             return mean_target(values, begin, rate_hz, start_s, stop_s)
         assert recording.label, "asked before"
         runs = label_runs(values, begin, rate_hz, recording, recording.label.classes)
-        self.unknown |= {run["class"] for run in runs} - {*self.predictor.classes, None}
+        names = {run["class"] for run in runs}
+        if renaming := self.predictor.windows.label_map():
+            runs = renaming.relabelled(runs)
+            names = {name for name in names if renaming.named(recording.dataset, name) not in self.predictor.classes}
+        self.unknown |= names - {*self.predictor.classes, None}
         return class_of(runs, self.predictor.classes, start_s, stop_s)
 
     def _windows(self, said: Said, n_samples: int) -> NDArray[np.int64]:

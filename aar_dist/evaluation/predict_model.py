@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from aar_dist.base.errors import CheckpointError, ConfigError
 from aar_dist.evaluation.predict_statistics import TrainedStatistics
@@ -87,26 +88,51 @@ class Predictor:
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """What it says of windows (B, S, C), NaN where nothing was recorded: (B, K) or (B, 1), and whether any of the
         samples was recorded (B,)."""
-        x = torch.from_numpy(values).to(self.device)
-        valid = torch.isfinite(x)
-        x = normalized(torch.where(valid, x, 0.0), valid, self.normalize)
-        n = len(x)
         channel = torch.tensor([-1 if name is None else self.channels.index(name) for name in columns])
-        batch = SegmentBatch(
-            values=x,
-            valid=valid,
-            rate_hz=torch.full((n,), rate_hz, device=self.device),
-            dataset=torch.zeros(n, dtype=torch.int64, device=self.device),
-            channel=channel.expand(n, -1).to(self.device),
-            key=torch.zeros(n, dtype=torch.int64, device=self.device),
-            duration_s=(self.duration_s,) * n,
-            channels=self.channels,
+        batch = window_batch(
+            torch.from_numpy(values).to(self.device),
+            channel.to(self.device),
+            self.channels,
+            rate_hz=rate_hz,
+            duration_s=self.duration_s,
+            normalize=self.normalize,
         )
         assert isinstance(self.objective, Predicts), "checked when it was opened"
         with torch.inference_mode():
             said = self.objective.predict(batch)
-        recorded = valid.flatten(1).any(1)
-        return said.reshape(n, -1).cpu().numpy(), recorded.cpu().numpy()
+        recorded = batch.valid.flatten(1).any(1)
+        return said.reshape(len(values), -1).cpu().numpy(), recorded.cpu().numpy()
+
+
+def window_batch(
+    values: Tensor,
+    channel: Tensor,
+    channels: tuple[str, ...],
+    *,
+    rate_hz: float,
+    duration_s: float,
+    normalize: Normalize,
+) -> SegmentBatch:
+    """Windows (B, S, C) of one rate, NaN where nothing was recorded, as the stream would hand them on.
+
+    Args:
+        channel: (C,) index into ``channels``; -1 absent.
+        channels: The channel vocabulary.
+        duration_s: Of a window, before it was rounded to samples.
+    """
+    valid = values.isfinite()
+    n, _, width = values.shape
+    return SegmentBatch(
+        values=normalized(torch.where(valid, values, 0.0), valid, normalize),
+        valid=valid,
+        rate_hz=torch.full((n,), rate_hz, device=values.device),
+        dataset=torch.zeros(n, dtype=torch.int64, device=values.device),
+        channel=channel.expand(n, width),
+        key=torch.zeros(n, dtype=torch.int64, device=values.device),
+        channels=channels,
+        # While a program is traced, n is a symbol and no tuple can be so long.
+        duration_s=(duration_s,) if torch.compiler.is_exporting() else (duration_s,) * n,
+    )
 
 
 def open_predictor(

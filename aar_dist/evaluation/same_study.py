@@ -15,8 +15,10 @@ from aar_dist.training.finetuning.config import SCHEMA, FinetuneConfig
 from aar_dist.training.progress import FREE_DATA_KEYS
 
 STRATEGIES = "cross_validation.strategies"
-OPTIONS_MAY_CHANGE = ("seeds", "baselines", "probes", "final", "workers", "ranks", "ray_address", "retries")
-"""More seeds and methods may join, and others may do the work; what is done already stays."""
+OPTIONS_MAY_CHANGE = (
+    "seeds", "fractions", "baselines", "probes", "final", "workers", "ranks", "cores", "gpus", "ray_address", "retries",
+)  # fmt: skip
+"""More seeds, shares and methods may join, and others may do the work; what is done already stays."""
 MAY_CHANGE = (
     "out", "tracking", "store.path", *(f"data.{name}" for name in FREE_DATA_KEYS), "train.log_every",
     "train.keep_last", "train.keep_every", "health", *(f"cross_validation.{name}" for name in OPTIONS_MAY_CHANGE),

@@ -13,22 +13,26 @@ import numpy as np
 
 from aar_dist.base.errors import ConfigError
 from aar_dist.evaluation.baselines import BASELINES
+from aar_dist.evaluation.fold_plan import Candidate
+from aar_dist.evaluation.nested.grid import grid, told
 from aar_dist.evaluation.probes import PROBES, SUFFIX
 from aar_dist.store.checkpoint import Checkpoint
 from aar_dist.stream.windows import WindowTable
 from aar_dist.training.finetuning.config import FinetuneConfig
 from aar_dist.training.finetuning.finetune import initial_objective
-from aar_dist.training.finetuning.folds import Folds
+from aar_dist.training.finetuning.folds import SIDES, Folds
 from aar_dist.training.finetuning.pretrained import check_architecture, load_config, source_of
-from aar_dist.training.finetuning.split import SplitConfig, select
+from aar_dist.training.finetuning.split import select
 from aar_dist.training.finetuning.task import open_task, resolved
 
-WHERE = "cross_validation.strategies"
+WHERE, CHOICES, CHOOSE = "cross_validation.strategies", "cross_validation.choose", "choose"
 SHARED = (
     "data.shards", "data.segment_duration", "data.random_seed", "windows", "split", "train.seed", "store.path", "out",
     "cross_validation",
 )  # fmt: skip
 """What no strategy has to itself: all are tested on the same windows, with the same seeds, in one folder."""
+OF_THE_HEAD = ("pooling", "head_dropout")
+"""Arguments of an objective that leave its loss what it is."""
 
 
 def named(config: FinetuneConfig) -> FinetuneConfig:
@@ -55,29 +59,65 @@ def recipes(argv: Sequence[str], plain: FinetuneConfig, config: FinetuneConfig) 
             raise ConfigError(f"{WHERE}: {name} is the name of a baseline; choose another")
         if name in (f"{probe}{SUFFIX}" for probe in PROBES):
             raise ConfigError(f"{WHERE}: {name} is the name of a probe; choose another")
-        try:
-            laid_over = load_config([*argv, *_flags(settings or {})])
-        except ConfigError as error:
-            raise ConfigError(f"{WHERE}.{name}: {error}") from None
-        own = [key for key in SHARED if attrgetter(key)(laid_over) != attrgetter(key)(plain)]
-        if own:
-            raise ConfigError(f"{WHERE}.{name} sets {own[0]}, but all share it to be comparable; leave it out")
-        made[name] = replace(
-            laid_over,
-            init_from=_start(name, laid_over, plain, config),
-            windows=config.windows,
-            data=replace(laid_over.data, shards=config.data.shards),
-            store=replace(laid_over.store, path=config.store.path),
-        )
+        made[name] = _recipe(argv, f"{WHERE}.{name}", settings, plain, config)
     return made
 
 
-def _start(name: str, laid_over: FinetuneConfig, plain: FinetuneConfig, config: FinetuneConfig) -> str | None:
+def candidates(argv: Sequence[str], plain: FinetuneConfig, config: FinetuneConfig) -> dict[str, list[Candidate]]:
+    """What each strategy chooses from inside each fold; those that choose nothing are left out."""
+    options = config.cross_validation
+    made: dict[str, list[Candidate]] = {}
+    for name, settings in options.strategies.items():
+        settings = settings or {}
+        own = CHOOSE in settings
+        where, choose = (f"{WHERE}.{name}.{CHOOSE}", settings[CHOOSE]) if own else (CHOICES, options.choose)
+        found = [
+            Candidate(tried, _recipe(argv, where, {**settings, **tried}, plain, config))
+            for tried in grid(choose or {}, where)
+        ]
+        for one in found:
+            if _loss(one.config) != _loss(found[0].config):
+                raise ConfigError(
+                    f"{where}: {told(one.settings)} has another loss than {told(found[0].settings)}, and they are "
+                    "compared by their validation losses; make strategies of them"
+                )
+        made |= {name: found} if found else {}
+    return made
+
+
+def _loss(config: FinetuneConfig) -> tuple[object, ...]:
+    """What a validation loss is a loss of."""
+    plain = {key: value for key, value in config.objective.init_args.items() if key not in OF_THE_HEAD}
+    return config.objective.class_path, plain, config.train.class_weights
+
+
+def _recipe(
+    argv: Sequence[str], where: str, settings: Mapping[str, Any] | None, plain: FinetuneConfig, config: FinetuneConfig
+) -> FinetuneConfig:
+    """Settings laid over the recipe. Raises ``ConfigError`` for what all must share."""
+    laid = {key: value for key, value in (settings or {}).items() if key != CHOOSE}
+    try:
+        laid_over = load_config([*argv, *_flags(laid)])
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None
+    own = [key for key in SHARED if attrgetter(key)(laid_over) != attrgetter(key)(plain)]
+    if own:
+        raise ConfigError(f"{where} sets {own[0]}, but all share it to be comparable; leave it out")
+    return replace(
+        laid_over,
+        init_from=_start(where, laid_over, plain, config),
+        windows=config.windows,
+        data=replace(laid_over.data, shards=config.data.shards),
+        store=replace(laid_over.store, path=config.store.path),
+    )
+
+
+def _start(where: str, laid_over: FinetuneConfig, plain: FinetuneConfig, config: FinetuneConfig) -> str | None:
     if laid_over.init_from == plain.init_from:
         return config.init_from
     if str(laid_over.init_from).endswith("@latest"):
         raise ConfigError(
-            f"{WHERE}.{name}: {laid_over.init_from} may become another model on the way; give its version's number"
+            f"{where}: {laid_over.init_from} may become another model on the way; give its version's number"
         )
     return laid_over.init_from
 
@@ -110,7 +150,8 @@ def check(
         check_start(source, folds)
     config.train.micro_batches(ranks)
     for fold in folds.folds:
-        split = SplitConfig(train=list(fold.train), validation=list(fold.validation), test=list(fold.test))
+        train, validation, test = (list(getattr(fold, side)) for side in SIDES)
+        split = replace(config.split, folds=None, fold=0, train=train, validation=validation, test=test)
         task = open_task(replace(config, split=split))
         wanted = select(table, fold.test)
         if not all(

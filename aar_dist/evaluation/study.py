@@ -17,15 +17,17 @@ from aar_dist.base.remote import is_url
 from aar_dist.evaluation import probes
 from aar_dist.evaluation.audit_kept import Kept, audited_shards
 from aar_dist.evaluation.baselines import chosen
-from aar_dist.evaluation.fold_jobs import FoldJob, baseline_jobs, network_jobs, probe_jobs
+from aar_dist.evaluation.fold_jobs import FoldJob
+from aar_dist.evaluation.fold_plan import Candidate, Frame, baseline_jobs, network_jobs, probe_jobs
 from aar_dist.evaluation.folds import carried_classes, folds_of, require_classes, usable_classes
+from aar_dist.evaluation.grouping import groups_of
 from aar_dist.evaluation.same_study import check_same
-from aar_dist.evaluation.strategies import check, check_start, named, recipes
+from aar_dist.evaluation.strategies import candidates, check, check_start, named, recipes
 from aar_dist.shards.format import read_info, read_manifest
 from aar_dist.store.checkpoint import Checkpoint
 from aar_dist.store.registry import SCHEME
 from aar_dist.stream.source import Source
-from aar_dist.stream.windows import WindowTable, open_windows
+from aar_dist.stream.windows import WindowConfig, WindowTable, open_windows
 from aar_dist.training.finetuning.config import SCHEMA, CrossValidationConfig, FinetuneConfig
 from aar_dist.training.finetuning.folds import Folds, keep_folds, read_folds
 from aar_dist.training.finetuning.pretrained import load_config, pinned, source_of
@@ -45,6 +47,8 @@ class Study:
     table: WindowTable
     folds: Folds
     strategies: Mapping[str, FinetuneConfig]
+    choices: Mapping[str, Sequence[Candidate]]
+    """What some strategies choose from inside each fold."""
     baselines: tuple[str, ...]
     probes: tuple[str, ...]
     left_out: tuple[str, ...]
@@ -64,13 +68,17 @@ class Study:
         """What to do with the recipe."""
         return self.config.cross_validation
 
+    @property
+    def frame(self) -> Frame:
+        """What all its jobs share."""
+        return Frame(out=self.out, n_folds=len(self.folds), folds=self.out / FOLDS, options=self.options)
+
     def jobs(self) -> list[FoldJob]:
-        """Every fold of every method; the long ones first, so that no worker is left with one at the end."""
-        where = (self.out, len(self.folds), self.out / FOLDS, self.options)
+        """Every fold of every method that is tested."""
         return [
-            *network_jobs(self.strategies, *where),
-            *probe_jobs(self.probes, self.config, *where),
-            *baseline_jobs(self.baselines, self.config, *where),
+            *network_jobs(self.strategies, self.choices, self.frame),
+            *probe_jobs(self.probes, self.config, self.frame),
+            *baseline_jobs(self.baselines, self.config, self.frame),
         ]
 
     def write(self) -> None:
@@ -127,9 +135,10 @@ def open_study(argv: Sequence[str]) -> Study:
     probing = probes.chosen(options.probes, pretrained=checkpoint is not None)
     if checkpoint and probing and not options.allow_leaks:
         check_start(checkpoint, folds)
-    made = recipes(argv, plain, config)
+    made, choices = recipes(argv, plain, config), candidates(argv, plain, config)
     for name, recipe in made.items():
-        check(name, recipe, folds, table, ranks=options.ranks, allow_leaks=options.allow_leaks)
+        for each in [one.config for one in choices.get(name, ())] or [recipe]:
+            check(name, each, folds, table, ranks=options.ranks, allow_leaks=options.allow_leaks)
     return Study(
         config=config,
         checkpoint=checkpoint,
@@ -137,6 +146,7 @@ def open_study(argv: Sequence[str]) -> Study:
         table=table,
         folds=folds,
         strategies=made,
+        choices=choices,
         probes=probing,
         baselines=chosen(options.baselines, targets=table.classes is None),
         left_out=left_out,
@@ -190,15 +200,25 @@ def _folds(config: FinetuneConfig, source: Source, table: WindowTable) -> Folds:
                 if subject not in there:
                     where = f"{config.split.folds}, fold {number}"
                     raise ConfigError(f"{where}: no labelled window of a subject {subject!r} in the shards")
-        return replace(folds, classes=table.classes, shards=source.identity, carried=carried_classes(table))
+        folds = replace(folds, classes=table.classes, labels=_labels(config.windows))
+        return replace(folds, shards=source.identity, carried=carried_classes(table))
     options = config.cross_validation
-    return folds_of(
+    made = folds_of(
         table,
         options.n_folds,
         shards=source.identity,
         seed=options.fold_seed,
         validation_share=config.split.validation_share,
+        groups=groups_of(source, np.unique(table.subject).tolist(), options.group),
+        one_each=options.group == "name",
+        repeats=options.repeats,
     )
+    return replace(made, labels=_labels(config.windows))
+
+
+def _labels(windows: WindowConfig) -> dict[str, Any]:
+    """What of the windows gives the classes their names, where that is not the recordings."""
+    return {"map": windows.map, "unlisted": windows.unlisted} if windows.map else {}
 
 
 def _rows(source: Source) -> list[dict[str, Any]]:
@@ -210,4 +230,5 @@ def _rows(source: Source) -> list[dict[str, Any]]:
 def settings_of(study: Study) -> dict[str, Any]:
     """What results.json says of the windows."""
     windows = asdict(study.config.windows)
-    return {"segment_duration": study.config.data.segment_duration, **{k: windows[k] for k in ("hop_s", "min_share")}}
+    told = {"segment_duration": study.config.data.segment_duration, **{k: windows[k] for k in ("hop_s", "min_share")}}
+    return told | _labels(study.config.windows)

@@ -143,6 +143,8 @@ class AAREncoder(PatchBackbone):
         """Buckets where lengths are known without waiting for a device."""
         if self.faithful:
             return unmasked(*present.shape)
+        if torch.compiler.is_exporting():  # a traced program must not depend on what it was traced with
+            return padded(present)
         if present.device.type == "cpu":
             return bucketed(present)
         return padded(present) if counts is None or present.is_meta else bucketed(present, counts)

@@ -1,13 +1,13 @@
 """Labelled windows: a grid over every recording, and the label of each window.
 
-    items + label runs -> WindowTable -> select subjects -> WindowOrder -> SegmentStream
+    items + label runs -> label_map.py -> WindowTable -> select subjects -> window_order.py -> SegmentStream
 
 A window carries a label if that label covers enough of it. With ``min_share`` 1 it has one label and nothing
 unlabelled, the rule of the first system.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,13 +15,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from aar_dist.base.errors import ConfigError
-from aar_dist.base.hashing import hash_np, word
 from aar_dist.shards.format import read_info, read_labels
 from aar_dist.stream.columns import Floats
 from aar_dist.stream.config import DataConfig
+from aar_dist.stream.label_map import LabelMap, Unlisted
 from aar_dist.stream.loader import SegmentStream
 from aar_dist.stream.source import Source, first_rows, open_source
-from aar_dist.stream.tape import Ints, SegmentRefs, permuted
+from aar_dist.stream.tape import Ints
+from aar_dist.stream.window_order import BalancedOrder, Sampling, WindowOrder
 
 Names = NDArray[np.str_]
 
@@ -36,6 +37,11 @@ class WindowConfig:
     """Share of a window that its label must cover."""
     classes: list[str] | None = None
     """Classes, in the order of their numbers; what is labelled otherwise is left out. Null for all there are."""
+    map: dict[str, Any] = field(default_factory=dict)
+    """New name -> classes of the recordings, ``Class`` or ``<data set>/Class``; or data set -> such a map. Labels are
+    renamed before windows are cut; ``classes`` chooses from the new names. Empty: as they are."""
+    unlisted: Unlisted = "drop"
+    """With ``map``: what it does not list is unlabelled (``drop``), or stays as it is (``keep``)."""
     datasets: list[str] | None = None
     """Data sets whose windows are taken: two may call different things by one name. Null for all there are."""
 
@@ -44,6 +50,11 @@ class WindowConfig:
             raise ConfigError(f"windows.hop_s must be positive, got {self.hop_s}")
         if not 0.5 < self.min_share <= 1:
             raise ConfigError(f"windows.min_share must lie in (0.5, 1], so that one label wins; got {self.min_share}")
+        LabelMap.of(self.map, self.unlisted)
+
+    def label_map(self) -> LabelMap | None:
+        """What labels are called instead; None for their own names."""
+        return LabelMap.of(self.map, self.unlisted)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +98,7 @@ def label_windows(source: Source, data: DataConfig, config: WindowConfig, *, unl
         item, start, row = item[taken], start[taken], row[taken]
     start_s = (source.rows.first_sample[row] + start) / source.rows.rate_hz[row]
     stop_s = start_s + data.segment_duration
-    runs = [run for run in _label_runs(source) if not config.datasets or run["dataset"] in config.datasets]
+    runs = [run for run in _label_runs(source, config) if not config.datasets or run["dataset"] in config.datasets]
     classes = _classes(runs, config)
     place = {name: source.origin[name][row] for name in ("dataset", "subject", "recording")}
     label, share = _labels(runs, classes, place, start_s, stop_s)
@@ -143,17 +154,36 @@ def _check_datasets(source: Source, names: Sequence[str]) -> None:
         )
 
 
-def _label_runs(source: Source) -> list[dict[str, Any]]:
+def _label_runs(source: Source, config: WindowConfig) -> list[dict[str, Any]]:
+    """All of them, under the names that the configuration gives them."""
     tables = [read_labels(folder, read_info(folder), source.cache) for folder in source.folders]
+    _check_apart(tables, source)
     runs: list[dict[str, Any]] = pa.concat_tables(tables).unify_dictionaries().to_pylist()
+    if renaming := config.label_map():
+        renaming.check(runs)
+        runs = renaming.relabelled(runs)
     return runs
+
+
+def _check_apart(tables: Sequence[pa.Table], source: Source) -> None:
+    """Labels find their recording by its name: two shard sets that both have it would mix theirs."""
+    where: dict[tuple[str, str], object] = {}
+    for folder, table in zip(source.folders, tables, strict=True):
+        for row in table.group_by(["dataset", "recording"]).aggregate([]).to_pylist():
+            place = (row["dataset"], row["recording"])
+            if where.setdefault(place, folder) != folder:
+                raise ConfigError(
+                    f"data.shards: recording {'/'.join(place)} has labels in {where[place]} and in {folder}; if it is "
+                    "one, name one of the sets, if they are two, give the data sets names of their own"
+                )
 
 
 def _classes(runs: Sequence[dict[str, Any]], config: WindowConfig) -> tuple[str, ...] | None:
     found = sorted({run["class"] for run in runs if run["class"] is not None})
     missing = [name for name in config.classes or () if name not in found]
     if missing:
-        raise ConfigError(f"windows.classes: no label {missing[0]!r} in the shards; there are {found}")
+        mapped = ", as windows.map names them" if config.map else ""
+        raise ConfigError(f"windows.classes: no label {missing[0]!r} in the shards; there are {found}{mapped}")
     if config.classes or found:
         return tuple(config.classes or found)
     return None
@@ -215,52 +245,18 @@ def _covered(
     return inside
 
 
-class WindowOrder:
-    """The order of labelled windows: shuffled anew in every epoch for training, as they stand for evaluation."""
-
-    def __init__(self, table: WindowTable, *, seed: int, shuffle: bool) -> None:
-        self.table, self.seed, self.shuffle = table, seed, shuffle
-
-    @property
-    def n_segments(self) -> int:
-        """Windows of one epoch."""
-        return len(self.table)
-
-    def drawn(self) -> Ints:
-        """Items that windows lie in."""
-        items: Ints = np.unique(self.table.item)
-        return items
-
-    def batches(self, position: int, batch_size: int, n_batches: int) -> Ints:
-        """Positions of the next global batches, (n_batches, batch_size)."""
-        return position + np.arange(n_batches * batch_size, dtype=np.int64).reshape(n_batches, batch_size)
-
-    def segments_at(self, positions: Ints) -> SegmentRefs:
-        """The windows at these positions (any shape)."""
-        epoch, place = np.divmod(np.asarray(positions, np.int64), self.n_segments)
-        window = place
-        if self.shuffle:
-            key = hash_np(self.seed, word("windows"), epoch).reshape(-1)
-            size = np.full(place.size, self.n_segments)
-            window = permuted(place.reshape(-1), size, key).reshape(place.shape)
-        return SegmentRefs(
-            item=self.table.item[window],
-            start=self.table.start[window],
-            key=hash_np(self.seed, word("window"), epoch, place),
-            label=self.table.label[window],
-        )
-
-
 def window_stream(
     source: Source,
     table: WindowTable,
     data: DataConfig,
     *,
     shuffle: bool,
+    sampling: Sampling = "natural",
     rank: int = 0,
     world_size: int = 1,
     origins: bool = False,
 ) -> SegmentStream:
-    """A stream of these windows."""
-    order = WindowOrder(table, seed=data.random_seed, shuffle=shuffle)
+    """A stream of these windows; ``sampling`` is that of a shuffled one."""
+    kind = BalancedOrder if shuffle and sampling == "balanced" else WindowOrder
+    order = kind(table, seed=data.random_seed, shuffle=shuffle)
     return SegmentStream(source, order, data, rank=rank, world_size=world_size, origins=origins)

@@ -26,11 +26,13 @@ sensors: {acc: {columns: [ax, ay, az], axes: [x, y, z], units: g}}
 REGRESSION = f"{Regression.__module__}.{Regression.__name__}"
 
 
-def publish(tmp_path, data: DataConfig, windows: WindowConfig, *, regression=False, forget=(), **model):
+def publish(
+    tmp_path, data: DataConfig, windows: WindowConfig, *, regression=False, pooling="average", forget=(), **model
+):
     """An untrained model with the manifest of a fine-tuned one, its source and its windows."""
     source, table = open_windows(data, windows)
     data = replace(data, statistics=source.statistics)
-    head = {"n_channels": source.n_columns, "pooling": "average"}
+    head = {"n_channels": source.n_columns, "pooling": pooling}
     config = FinetuneConfig(
         data=data,
         model=ClassSpec(ENCODER, {"d_embedding": 64, "n_layers": 1, "patch_size": 5, "max_window_length": 50, **model}),

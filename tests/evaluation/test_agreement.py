@@ -71,6 +71,19 @@ def test_a_mean_target_is_that_of_training(tmp_path):
             np.testing.assert_allclose(one, other[inside], atol=1e-12)
 
 
+def test_labels_are_compared_under_the_names_that_the_model_was_taught(tmp_path):
+    """Up and down are one class of the model: a window of both is whole, and no class of it is unknown but `fly`."""
+    label = np.repeat(np.array([0, 1, 2, 3], np.int16), 375)
+    recording = recorded(tmp_path, label, classes=("up", "down", "rest", "fly"))
+    taught = predictor(("rest", "walk"))
+    taught.windows = WindowConfig(map={"walk": ["up", "d/down"], "rest": ["rest"]})
+    agreement = Agreement(taught, 10.0)
+    agreement.add(recording, said(len(label), np.eye(2)[[1, 1, 1, 0, 0, 0]]), len(label))
+    assert agreement.scores()["accuracy"] == 1
+    assert np.concatenate(agreement.true).tolist() == [1, 1, 1, 0]
+    assert agreement.unknown == {"fly"}
+
+
 @pytest.mark.parametrize("block", [1, 300, 1000, 1 << 18])
 def test_stretches_say_what_the_whole_does(tmp_path, monkeypatch, block):
     monkeypatch.setattr(predict_agreement, "BLOCK", block)

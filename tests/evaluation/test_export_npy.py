@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from aar_dist.base.errors import ConfigError
-from aar_dist.evaluation.export_npy import export_folds, export_pretraining, main
+from aar_dist.evaluation.exporting.command import main
+from aar_dist.evaluation.exporting.npy import export_folds, export_pretraining
 from aar_dist.evaluation.folds import folds_of
 from aar_dist.recordings.write import SensorData, dataset_to_hdf5
 from aar_dist.shards.build import BuildOptions, build

@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.model_selection import StratifiedGroupKFold
 
 from aar_dist.base.errors import ConfigError
 from aar_dist.evaluation.folds import (
@@ -52,6 +53,7 @@ def test_the_seed_and_the_names_decide():
 
 
 @given(st.lists(st.sets(st.sampled_from("abcd"), min_size=1), min_size=6, max_size=12), st.integers(0, 9))
+@settings(max_examples=20, deadline=None)
 def test_a_class_of_two_subjects_is_in_every_train_side(of_subject, seed):
     """With one test subject a fold nothing is dealt; what validation takes must leave the class behind."""
     carried = {f"s{i}": sorted(classes) for i, classes in enumerate(of_subject)}
@@ -66,13 +68,84 @@ def test_a_class_of_two_subjects_is_in_every_train_side(of_subject, seed):
 def test_rare_classes_are_dealt_apart():
     carried = {cow: ["walk", *(["rest"] if i in (3, 7) else [])] for i, cow in enumerate(COWS)}
     apart = 0
-    for seed in range(40):
+    for seed in range(20):
         plain = make_folds(COWS, 2, seed=seed, validation_share=0)
         together = [fold for fold in plain.folds if {COWS[3], COWS[7]} <= set(fold.test)]
         apart += bool(together)
         told = make_folds(COWS, 2, seed=seed, validation_share=0.4, carried=carried)
         assert lacking(replace(told, carried=carried, classes=("rest", "walk"))) == []
-    assert apart > 10, "by chance both would often have stood in one test side"
+    assert apart > 5, "by chance both would often have stood in one test side"
+
+
+def herd(seed: int, n_subjects: int = 14, n_classes: int = 5) -> dict[str, dict[str, int]]:
+    """Windows of each class, as uneven as those of animals."""
+    rng = np.random.default_rng(seed)
+    counts = rng.poisson(rng.gamma(1.0, 30.0, (n_subjects, n_classes)) * (rng.random((n_subjects, n_classes)) < 0.7))
+    counts[:2] += 1
+    return {f"s{i:02d}": {f"c{k}": int(n) for k, n in enumerate(of) if n} for i, of in enumerate(counts)}
+
+
+def unevenness(tests, carried) -> float:
+    """How far the class shares of the test sides lie from equal ones, on average."""
+    names = sorted({k for of in carried.values() for k in of})
+    counts = np.array([[sum(carried[s].get(k, 0) for s in test) for k in names] for test in tests])
+    return float(np.abs(counts / counts.sum(axis=0) - 1 / len(tests)).mean())
+
+
+def test_class_shares_are_as_even_as_those_of_scikit_learn_and_the_sides_as_large():
+    ours, theirs, chance = [], [], []
+    for seed in range(4):
+        carried = herd(seed, 30, 8)
+        made = [fold.test for fold in make_folds(list(carried), 5, seed=seed, carried=carried).folds]
+        assert {len(test) for test in made} == {6}
+        plain = [fold.test for fold in make_folds(list(carried), 5, seed=seed).folds]
+        y = np.concatenate([np.repeat(list(of), list(of.values())) for of in carried.values()])
+        owner = np.repeat(list(carried), [sum(of.values()) for of in carried.values()])
+        split = StratifiedGroupKFold(5, shuffle=True, random_state=seed).split(y, y, owner)
+        sides = [np.unique(owner[test]).tolist() for _, test in split]
+        for of, tests in ((ours, made), (theirs, sides), (chance, plain)):
+            of.append(unevenness(tests, carried))
+    assert np.mean(ours) < np.mean(theirs) < np.mean(chance)
+
+
+@given(st.integers(0, 999), st.integers(2, 4), st.integers(1, 3), st.booleans())
+@settings(max_examples=20, deadline=None)
+def test_groups_stay_together_in_every_repeat(seed, n_folds, repeats, leave_out):
+    carried = herd(seed)
+    farm = {s: f"farm {int(s[1:]) % 5}" for s in carried}
+    n, repeats = ("leave_one_out", 1) if leave_out else (n_folds, repeats)
+    folds = make_folds(list(carried), n, carried=carried, groups=farm, repeats=repeats, seed=seed)
+    each = len(folds) // repeats
+    assert folds.repeats == repeats
+    assert each == (5 if leave_out else n_folds)
+    deals = set()
+    for first in range(0, len(folds), each):
+        part = folds.folds[first : first + each]
+        assert sorted(s for fold in part for s in fold.test) == sorted(carried)
+        deals.add(frozenset(fold.test for fold in part))
+        for number, fold in enumerate(part, first):
+            sides = [{farm[s] for s in side} for side in (fold.train, fold.validation, fold.test)]
+            assert not sides[2] & (sides[0] | sides[1])
+            assert fold.validation, "never empty"
+            assert folds.repeat_of(number) == first // each
+    assert len(deals) == repeats
+
+
+def test_validation_has_all_classes_where_it_can_and_takes_none_from_the_train_side():
+    for seed in range(5):
+        carried = herd(seed, 12, 4)
+        for fold in make_folds(list(carried), 4, seed=seed, carried=carried, validation_share=0.3).folds:
+            rest = {k for s in (*fold.train, *fold.validation) for k in carried[s]}
+            assert {k for s in fold.train for k in carried[s]} == rest
+            assert len({k for s in fold.validation for k in carried[s]}) >= len(rest) - 1
+
+
+def test_one_individual_under_two_names_is_never_divided():
+    person = {f"{dataset}/{who}": who for dataset in ("a", "b") for who in ("1", "2", "3")}
+    for fold in make_folds(list(person), "leave_one_out", groups=person, one_each=True).folds:
+        sides = [{person[s] for s in side} for side in (fold.train, fold.validation, fold.test)]
+        assert [len(side) for side in sides] == [1, 1, 1]
+        assert len(set.union(*sides)) == 3
 
 
 def test_a_class_of_one_subject_is_named_and_can_be_allowed():
@@ -94,6 +167,9 @@ def test_a_class_of_one_subject_is_named_and_can_be_allowed():
         (COWS, 11, {}, "between 2 and the number of subjects, 10; got 11"),
         (COWS, 1, {}, "got 1"),
         (COWS, 5, {"validation_share": 1.0}, "validation_share must lie"),
+        (COWS, 5, {"groups": dict.fromkeys(COWS, "farm")}, "all 10 subjects are of one group, 'farm'"),
+        (COWS, 3, {"groups": dict(zip(COWS, "ab" * 5, strict=True))}, "between 2 and the number of groups, 2; got 3"),
+        (COWS, "leave_one_out", {"repeats": 2}, "every one of the 10 subjects is tested by itself"),
     ],
 )
 def test_what_cannot_be_folded_is_told(subjects, n, more, said):
@@ -117,7 +193,7 @@ def test_folds_of_windows(table, tmp_path):
     assert keep_folds(path, folds) == keep_folds(path, folds) == read_folds(path) == folds
     before = path.read_bytes()
     with pytest.raises(ConfigError, match="holds other folds"):
-        keep_folds(path, folds_of(table, 4, shards="abc", seed=1))
+        keep_folds(path, folds_of(table, 3, shards="abc"))
     assert path.read_bytes() == before
 
 
@@ -138,17 +214,18 @@ def test_usable_classes(table):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"folds": [{"train": ["a"], "validation": ["b"], "test": ["a"]}]}, "a is twice in fold 0"),
+        ({"folds": [{"train": ["a"], "validation": ["b"], "test": ["a"]}]}, "a is twice in fold 0, train and test"),
         ({"folds": [{"train": ["a"], "validation": [], "test": ["b"]}] * 2}, "b is on two test sides"),
         ({"folds": [{"train": ["a"], "test": "b"}]}, "fold 0 needs lists of subjects under train, validation"),
         ({"folds": [{"train": [], "validation": ["a"], "test": ["b"]}]}, "empty train or test side"),
         ({"shards": 3}, "shards is 3; expected"),
+        ({"repeats": 2}, "1 folds cannot be 2 repeats"),
     ],
 )
 def test_a_bad_file_is_named(tmp_path, changes, said):
     path = tmp_path / "folds.json"
     fold = {"train": ["a"], "validation": [], "test": ["b"]}
-    whole = {"folds": [fold], "classes": None, "shards": "x", "carried": {}, "audit": {}}
+    whole = {"folds": [fold], "classes": None, "shards": "x", "carried": {}, "audit": {}}  # as of old
     path.write_text(json.dumps(whole))
     assert len(read_folds(path)) == 1
     path.write_text(json.dumps(whole | changes))

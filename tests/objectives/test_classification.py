@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from aar_dist.base.errors import ConfigError
 from aar_dist.models.backbone import Backbone
 from aar_dist.models.transformer import AAREncoder
-from aar_dist.objectives.classification import Classification, inverse_frequency
+from aar_dist.objectives.classification import Classification, focal, inverse_frequency
 from aar_dist.objectives.pooling import PooledHead, average, grouped_tokens, last, moments
 from aar_dist.objectives.regression import Regression
 
@@ -160,3 +160,29 @@ def test_regression_is_in_units_of_the_target(segments):
 def test_values_out_of_range_name_their_key(arguments, said):
     with pytest.raises(ConfigError, match=said):
         Classification(encoder(), **arguments)
+
+
+def test_focal_loss_is_that_of_its_paper_and_plain_at_zero(segments):
+    batch = labelled(segments(20, 25, 30, 35), torch.tensor([0, 1, 2, -1]))
+    losses = {}
+    for gamma in (0.0, 0.5, 2.0):
+        torch.manual_seed(0)
+        model = Classification(encoder(), n_classes=3, class_weights=[1.0, 2.0, 0.5], focal_gamma=gamma).eval()
+        loss, metrics = model(batch)
+        p = model.predict(batch).double()[torch.arange(3), batch.label[:3]]
+        wanted = torch.tensor([1.0, 2.0, 0.5]) * (1 - p) ** gamma * -p.log()
+        assert torch.allclose(metrics["loss"][:3].double(), wanted, rtol=1e-4)
+        assert torch.allclose(loss.double(), wanted.sum() / 4, rtol=1e-4)
+        loss.backward()
+        assert all(q.grad is None or q.grad.isfinite().all() for q in model.parameters())
+        losses[gamma] = loss.item()
+    assert losses[0.0] > losses[0.5] > losses[2.0]
+    with pytest.raises(ConfigError, match=r"focal_gamma must be 0 or more, got -1"):
+        Classification(encoder(), n_classes=3, focal_gamma=-1.0)
+
+
+def test_a_segment_that_is_right_for_sure_has_a_finite_slope():
+    for gamma in (0.5, 1.0, 2.0):
+        sure = torch.zeros(3, requires_grad=True)
+        (sure * focal(sure, gamma)).sum().backward()
+        assert sure.grad.isfinite().all()

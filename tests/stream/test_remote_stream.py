@@ -20,7 +20,7 @@ from aar_dist.base.cache import Cache
 from aar_dist.base.errors import ConfigError, ShardError
 from aar_dist.base.remote import Remote
 from aar_dist.evaluation.audit_command import main as audit
-from aar_dist.evaluation.export_npy import main as export
+from aar_dist.evaluation.exporting.command import main as export
 from aar_dist.shards.format import INFO, LABELS, MANIFEST
 from aar_dist.stream.config import DataConfig
 from aar_dist.stream.loader import open_stream

@@ -7,12 +7,15 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from aar_dist.base.errors import ConfigError
 from aar_dist.recordings.write import SensorData, dataset_to_hdf5
 from aar_dist.shards.build import BuildOptions, build
 from aar_dist.stream.config import DataConfig
-from aar_dist.stream.windows import WindowConfig, WindowOrder, open_windows, window_stream
+from aar_dist.stream.window_order import BalancedOrder, WindowOrder
+from aar_dist.stream.windows import WindowConfig, WindowTable, open_windows, window_stream
 
 
 @pytest.fixture
@@ -72,6 +75,51 @@ def test_every_epoch_serves_every_window_once_in_another_order(data):
         assert Counter(zip(refs.item.tolist(), refs.start.tolist(), strict=True)) == whole
     assert not np.array_equal(epochs[0].start, epochs[1].start)
     assert len({*epochs[0].key.tolist(), *epochs[1].key.tolist()}) == 2 * len(table)
+
+
+def labelled(counts: list[int]) -> WindowTable:
+    """Windows of classes 0, 1, …; some without a class between them."""
+    label = np.repeat([*range(len(counts)), -1], [*counts, 3])
+    n, text = len(label), np.full(len(label), "x")
+    order = np.argsort(np.sin(np.arange(n)))
+    return WindowTable(
+        item=np.arange(n), start=np.zeros(n, np.int64), label=label[order], dataset=text, subject=text, recording=text,
+        start_s=np.zeros(n), stop_s=np.ones(n), classes=tuple(f"c{k}" for k in range(len(counts))),
+    )  # fmt: skip
+
+
+@given(st.lists(st.integers(0, 40), min_size=2, max_size=6).filter(any), st.integers(0, 2**31), st.integers(1, 4))
+@settings(max_examples=60, deadline=None)
+def test_balanced_epochs_hold_every_class_equally_often_and_every_window_in_turn(counts, seed, epochs):
+    table, present = labelled(counts), [k for k, n in enumerate(counts) if n]
+    order = BalancedOrder(table, seed=seed)
+    assert abs(order.n_segments - sum(counts)) <= max(len(present) / 2, len(present) - sum(counts))
+    for epoch in range(epochs):
+        refs = order.segments_at(epoch * order.n_segments + np.arange(order.n_segments))
+        assert Counter(refs.label.tolist()) == dict.fromkeys(present, order.quota)
+        assert np.array_equal(refs.label, table.label[refs.item])
+    seen = Counter(order.segments_at(np.arange(epochs * order.n_segments)).item.tolist())
+    for k in present:
+        times = [seen[i] for i in np.flatnonzero(table.label == k).tolist()]
+        assert max(times) - min(times) <= 1
+    shuffled = np.random.default_rng(seed).permutation(epochs * order.n_segments)
+    one_by_one = order.segments_at(shuffled.reshape(-1, 1)).item[:, 0]
+    assert np.array_equal(one_by_one, order.segments_at(shuffled).item), "a pure function of the position"
+
+
+def test_balanced_batches_are_the_same_for_any_number_of_ranks(data):
+    source, table = open_windows(data, WindowConfig())
+    served = {}
+    for world in (1, 2):
+        parts = []
+        for rank in range(world):
+            more = {"sampling": "balanced", "rank": rank, "world_size": world}
+            with window_stream(source, table, data, shuffle=True, **more) as stream:
+                parts.append([b.label for b in itertools.islice(stream.batches(32, 32, 32 // world), 4)])
+        served[world] = torch.stack([torch.cat(step) for step in zip(*parts, strict=True)])
+    assert torch.equal(served[1], served[2])
+    with window_stream(source, table, data, shuffle=False, sampling="balanced") as stream:
+        assert stream.n_segments == len(table), "what is evaluated stands as it is"
 
 
 def test_evaluation_keeps_the_order_on_any_number_of_ranks(data):

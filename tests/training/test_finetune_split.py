@@ -91,6 +91,47 @@ def test_nobody_is_held_out_whose_class_no_other_shows(uneven):
         assert made == hold_out(replace(made, train=made.train + made.validation, validation=()), table, split)
 
 
+def test_a_smaller_share_is_part_of_a_larger_one_and_keeps_the_classes_it_can(tmp_path):
+    """Three classes, of which each subject shows one: three subjects are needed, and the first three have them."""
+    shown = {f"s{i}": [i % 3] if i else [0, 1, 2] for i in range(11)}
+    data = DataConfig(shards=[str(make_shards(tmp_path, name="few", classes_of=shown))], segment_duration=1.0)
+    _, table = open_windows(data, WindowConfig())
+    for seed in range(4):
+        split = SplitConfig(test=["few/s0"], selection_seed=seed)
+        whole = sides(split, table, "")
+        before: set[str] = set()
+        for share, n in ((0.01, 1), (0.05, 1), (0.1, 1), (0.375, 3), (0.5, 4), (0.99, 8)):
+            made = sides(replace(split, train_share=share), table, "")
+            assert (made.validation, made.test) == (whole.validation, whole.test)
+            assert {*made.train} | {*made.unused} == {*whole.train}
+            assert len(made.train) == n
+            assert before <= {*made.train}
+            before = {*made.train}
+            classes = set(table.label[np.isin(table.subject, made.train)].tolist())
+            assert len(classes) == min(n, 3), "as many as there can be"
+
+
+def test_what_a_share_really_is_is_told_and_its_classes_are_no_error(uneven):
+    split = SplitConfig(test=["odd/c"], validation=["odd/d"], train_share=0.01)
+    task = open_task(config(uneven, split=split))
+    told = task.amount(0.01)
+    assert told == {
+        "share": 0.01, "subjects": 1, "of_subjects": told["of_subjects"], "windows": len(task.train),
+        "missing_classes": list(task.missing),
+    }  # fmt: skip
+    assert told["of_subjects"] > 1
+    assert task.missing, "one subject has not all of them"
+    assert task.sides.told()["unused"] == list(task.sides.unused)
+    for share in (0.0, 1.5):
+        with pytest.raises(ConfigError, match=r"split\.train_share must lie above 0 and be 1 at most"):
+            SplitConfig(train_share=share)
+
+
+def test_balancing_twice_is_refused():
+    with pytest.raises(ConfigError, match=r"train\.class_weights must be none where train\.sampling is balanced"):
+        FinetuneTrainConfig(sampling="balanced", class_weights="inverse")
+
+
 def test_a_class_the_train_side_lacks_is_named_and_allowed_by_a_flag(uneven):
     split = SplitConfig(test=["odd/a"])
     with pytest.raises(ConfigError, match=r"has the class run: .* --allow_missing_classes true"):
@@ -171,6 +212,9 @@ def test_targets_are_standardised_by_the_train_side(tmp_path):
     made, head = resolved(given, open_task(given))
     assert made.windows.classes is None
     assert head.init_args == {"n_channels": 1, "target_mean": 65.0, "target_std": 5.0}
+    balanced = replace(given, train=FinetuneTrainConfig(sampling="balanced"))
+    with pytest.raises(ConfigError, match=r"train\.sampling balanced evens out classes, but the labels are targets"):
+        resolved(balanced, open_task(given))
     with pytest.raises(ConfigError, match="the labels are targets, but objective is Classification"):
         resolved(replace(given, objective=ClassSpec(CLASSIFICATION)), open_task(given))
 

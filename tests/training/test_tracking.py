@@ -217,6 +217,7 @@ def test_names_and_groups(tmp_path, monkeypatch):
     assert (told.name, told.group, told.job_type, told.project) == ("one", "timae", "pretrain", "aar_dist")
     assert called("split: {fold: 0}\ntracking: {group: study, name: fold 0}").group == "study"
     assert called("split: {fold: 0}").job_type == "finetune"
+    assert called("tracking: {tags: [net, seed 1]}").tags == ("net", "seed 1")
     assert called("{}").group == "seeds"
     monkeypatch.setenv("WANDB_PROJECT", "other")
     assert called("{}").project == "other"

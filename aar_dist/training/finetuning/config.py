@@ -6,6 +6,7 @@ from typing import Any, Literal
 from aar_dist.base.config import Choice, ClassSpec, Schema
 from aar_dist.models.backbone import Backbone
 from aar_dist.objectives.base import Objective
+from aar_dist.stream.window_order import Sampling
 from aar_dist.stream.windows import WindowConfig
 from aar_dist.training.config import ENCODER, LINKS, AdamConfig, LoopConfig, RunConfig, StoreConfig, require
 from aar_dist.training.finetuning.freezing import FreezeConfig
@@ -29,6 +30,9 @@ class FinetuneTrainConfig(LoopConfig):
     """Stop after this many epochs in a row without a lower validation loss; null: run all epochs."""
     class_weights: Literal["none", "inverse"] = "none"
     """``inverse``: every class has the same share of the loss, by its windows on the train side."""
+    sampling: Sampling = "natural"
+    """``balanced``: every class equally often in an epoch, which has as many windows as there are; ``natural``: every
+    window once."""
     allow_missing_classes: bool = False
     """Go on though a class has no window on the train side."""
 
@@ -37,6 +41,14 @@ class FinetuneTrainConfig(LoopConfig):
         require(
             self.patience is None or self.patience >= 1, "train.patience", "1 or more, or null for never", self.patience
         )
+        both = self.sampling == "balanced" and self.class_weights != "none"
+        rule = "none where train.sampling is balanced, which evens the classes out already"
+        require(not both, "train.class_weights", rule, self.class_weights)
+
+    @property
+    def evens_classes(self) -> bool:
+        """Whether rare classes count as much as others."""
+        return self.sampling == "balanced" or self.class_weights == "inverse"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,14 +84,24 @@ class CrossValidationConfig:
 
     n_folds: int | Literal["leave_one_out"] = 5
     """Test sides that the subjects are dealt to, where ``split.folds`` names no file."""
+    group: str = "subject"
+    """What stays on one side: ``subject``; ``dataset``, ``species`` or ``location`` of the recordings; ``name``, where
+    one name in two data sets is one individual; or a CSV file with the columns ``subject`` and ``group``."""
+    repeats: int = 1
+    """Deals of the same subjects, each tested once in each."""
     fold_seed: int = 578
-    """Another seed, another deal."""
+    """Another seed, another deal, where there is one as even."""
     min_windows: int = 1
     """Without ``windows.classes``: take the classes with so many windows …"""
     min_subjects: int = 2
     """… of so many subjects."""
     seeds: list[int] = field(default_factory=lambda: [578])
     """Every fold is trained once with each: first weights, order, dropout."""
+    fractions: list[float] = field(default_factory=lambda: [1.0])
+    """Shares of the train side's subjects that every method is trained with (``split.train_share``); 1.0 is one."""
+    choose: dict[str, Any] = field(default_factory=dict)
+    """Key of the recipe -> values. Each of all combinations is trained in each fold, the validation subjects choose the
+    one with the lowest loss, and that one alone is tested. A strategy's own ``choose`` takes its place."""
     strategies: dict[str, dict[str, Any] | None] = field(default_factory=dict)
     """Name -> settings laid over the recipe, null for none. Empty: ``pretrained`` as it stands and ``scratch`` with
     ``from_scratch: true``; without ``init_from`` the latter alone."""
@@ -97,7 +119,12 @@ class CrossValidationConfig:
     workers: int | None = None
     """Folds trained at a time on this machine; null for one a GPU, or one a core."""
     ranks: int = 1
-    """Processes of each fold; more than one are started by DeepSpeed's launcher."""
+    """Processes of each fold, all on one machine; more than one are started by DeepSpeed's launcher."""
+    cores: int = 1
+    """CPU cores of each process, and as many threads."""
+    gpus: float | None = None
+    """GPUs of each process, on machines with any; 0.25: four folds share one. null: as ``workers`` share them, on a
+    cluster one."""
     ray_address: str | None = None
     """A Ray cluster whose machines see the same folders, such as ``auto``; null for this machine."""
     retries: int = 2
@@ -106,16 +133,27 @@ class CrossValidationConfig:
     def __post_init__(self) -> None:
         where = "cross_validation"
         require(self.n_folds == "leave_one_out" or self.n_folds >= 2, f"{where}.n_folds", "2 or more", self.n_folds)
-        for name in ("min_windows", "min_subjects", "ranks", "n_kernels"):
+        for name in ("min_windows", "min_subjects", "ranks", "cores", "repeats", "n_kernels"):
             require(getattr(self, name) >= 1, f"{where}.{name}", "1 or more", getattr(self, name))
         require(self.retries >= 0, f"{where}.retries", "0 or more", self.retries)
         require(self.workers is None or self.workers >= 1, f"{where}.workers", "1 or more, or null", self.workers)
         seeds = bool(self.seeds) and len({*self.seeds}) == len(self.seeds) and all(0 <= s < 2**32 for s in self.seeds)
         require(seeds, f"{where}.seeds", "one number from 0 to 2**32 - 1, or several different ones", self.seeds)
+        shares = len({*self.fractions}) == len(self.fractions) and all(0 < share <= 1 for share in self.fractions)
+        require(shares and 1 in self.fractions, f"{where}.fractions", "1.0 and shares below, each once", self.fractions)
+        rule = "above 0 and below 1, or a whole number, or null"
+        require(_shareable(self.gpus), f"{where}.gpus", rule, self.gpus)
+        whole = self.gpus is None or self.gpus >= 1 or self.ranks == 1
+        require(whole, f"{where}.gpus", "whole where a fold has several ranks", self.gpus)
         for name in self.strategies or ():
             plain = str(name).replace("-", "").replace("_", "")
             rule = "names of letters, digits, '-' and '_' (a number in quotes)"
             require(isinstance(name, str) and plain.isalnum(), f"{where}.strategies", rule, name)
+
+
+def _shareable(gpus: float | None) -> bool:
+    """True of what Ray can give to one process."""
+    return gpus is None or 0 < gpus < 1 or (gpus >= 1 and gpus == int(gpus))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ config -> stored backbone + head, labelled windows of three sides -> train, sele
        -> the best weights: predictions on the test side, the store -> finished
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, replace
 from functools import partial
@@ -27,6 +27,7 @@ from aar_dist.training.finetuning.config import RESOLVED, SCHEMA, FinetuneConfig
 from aar_dist.training.finetuning.freezing import freeze
 from aar_dist.training.finetuning.pretrained import check_architecture, load_backbone, load_config, pinned, source_of
 from aar_dist.training.finetuning.task import Task, open_task, resolved, seen_by
+from aar_dist.training.finetuning.trained import choice_in
 from aar_dist.training.loop import Job
 from aar_dist.training.meeting.meeting import meets
 from aar_dist.training.metrics import read_rows
@@ -43,8 +44,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     finetune(load_config(arguments() if argv is None else argv))
 
 
-def finetune(config: FinetuneConfig) -> None:
-    """Train, or go on training, until the run is finished or asked to stop. One process may call it again and again."""
+def finetune(config: FinetuneConfig, end: Callable[..., None] | None = None) -> None:
+    """Train, or go on training, until the run is finished or asked to stop. One process may call it again and again.
+
+    Args:
+        end: What is done with the trained weights, in place of :func:`finish`.
+    """
     ranks, directory = place_of(config)
     if tells_finished(directory, ranks):
         return
@@ -57,7 +62,7 @@ def finetune(config: FinetuneConfig) -> None:
     objective.backbone.check_duration(config.data.segment_duration)
     with ExitStack() as stack:
         plan = make_plan(config, task, objective, ranks, stack)
-        carry_out(plan, ranks, directory, partial(finish, config=config, head=head, task=task))
+        carry_out(plan, ranks, directory, partial(end or finish, config=config, head=head, task=task))
 
 
 def initial_objective(config: FinetuneConfig, head: ClassSpec, source: Checkpoint | None) -> Objective:
@@ -77,16 +82,25 @@ def make_plan(config: FinetuneConfig, task: Task, objective: Objective, ranks: R
 
     def stream(table: WindowTable, *, shuffle: bool) -> SegmentStream:
         rank, world = ranks.rank, ranks.world_size
-        made = window_stream(task.source, table, config.data, shuffle=shuffle, rank=rank, world_size=world)
+        made = window_stream(
+            task.source,
+            table,
+            config.data,
+            shuffle=shuffle,
+            sampling=config.train.sampling,
+            rank=rank,
+            world_size=world,
+        )
         return stack.enter_context(closing(made))
 
-    epoch = max(1, round(len(task.train) / config.train.batch_size))
+    train_stream = stream(task.train, shuffle=True)
+    epoch = max(1, round(train_stream.n_segments / config.train.batch_size))
     warnings = [f"no window to train on has the class {', '.join(task.missing)}"] if task.missing else []
     return Plan(
         config=config,
         text=dump(SCHEMA, config),
         objective=objective,
-        train_stream=stream(task.train, shuffle=True),
+        train_stream=train_stream,
         val_stream=stream(task.validation, shuffle=False) if len(task.validation) else None,
         val_every=epoch,
         save_every=epoch,
@@ -99,9 +113,9 @@ def make_plan(config: FinetuneConfig, task: Task, objective: Objective, ranks: R
 
 def _unchangeable(config: FinetuneConfig, task: Task) -> dict[str, Any]:
     """What else a resume may not change: the windows, who is on which side, what is trained and from where."""
-    sides = {f"split.{name}": list(subjects) for name, subjects in asdict(task.sides).items()}
+    sides = {f"split.{name}": subjects for name, subjects in task.sides.told().items()}
     keys = {"init_from": config.init_from, "from_scratch": config.from_scratch}
-    keys["train.class_weights"] = config.train.class_weights
+    keys |= {f"train.{name}": getattr(config.train, name) for name in ("class_weights", "sampling")}
     keys |= {f"windows.{name}": value for name, value in asdict(config.windows).items()}
     return keys | {f"freeze.{name}": value for name, value in asdict(config.freeze).items()} | sides
 
@@ -132,7 +146,7 @@ def _conclude(job: Job, progress: Progress, config: FinetuneConfig, head: ClassS
     folder = job.directory.checkpoints
     chosen = checkpoints.chosen(folder)
     weights = job.engine.consolidate(folder, chosen.path.name)
-    about = _made(config, task, chosen, progress)
+    about = _made(config, task, chosen, progress, job.train_stream.n_segments) | choice_in(job.directory.root)
     scores = _tested(job, config, head, task, weights, about)
     told = publishing.publish(
         job.config,
@@ -156,14 +170,17 @@ def _conclude(job: Job, progress: Progress, config: FinetuneConfig, head: ClassS
     ]
 
 
-def _made(config: FinetuneConfig, task: Task, chosen: checkpoints.Saved, progress: Progress) -> dict[str, Any]:
+def _made(
+    config: FinetuneConfig, task: Task, chosen: checkpoints.Saved, progress: Progress, epoch: int
+) -> dict[str, Any]:
     """What the manifest and metrics.json say of how the weights came about."""
     return {
         "fold": config.split.fold,
         "best_step": chosen.step,
         "val_loss": chosen.val_loss,
         "steps": progress.step,
-        "split": {name: list(subjects) for name, subjects in asdict(task.sides).items()},
+        "split": task.sides.told(),
+        "trained_on": {**task.amount(config.split.train_share), "windows_of_an_epoch": epoch},
         "init_from": None if config.from_scratch else config.init_from,
     }
 

@@ -1,9 +1,10 @@
 """Folds by subject and ``folds.json``: written once, checked whenever it is read.
 
-{"folds": [{"train": […], "validation": […], "test": […]}], "classes": […], "shards": identity, "carried": {…},
- "audit": {…}}
+{"folds": [{"train": […], "validation": […], "test": […]}], "repeats": 1, "classes": […], "labels": {…},
+ "shards": identity, "carried": {…}, "audit": {…}}
 
-A file written by hand may hold ``folds`` alone, and leave ``validation`` out.
+A file written by hand may hold ``folds`` alone, and leave ``validation`` out. With ``repeats`` r, the first r-th part
+of the folds tests every subject once, and so does the next.
 """
 
 import json
@@ -22,7 +23,8 @@ Side = Literal["train", "validation", "test"]
 SIDES: tuple[Side, ...] = ("train", "validation", "test")
 
 KINDS: dict[str, tuple[type, ...]] = {
-    "folds": (list,), "classes": (list, type(None)), "shards": (str, type(None)), "carried": (dict,), "audit": (dict,)
+    "folds": (list,), "classes": (list, type(None)), "shards": (str, type(None)), "carried": (dict,), "audit": (dict,),
+    "repeats": (int,), "labels": (dict,),
 }  # fmt: skip
 
 
@@ -51,11 +53,19 @@ class Folds:
     """Identity of the shard sets they were made for."""
     carried: dict[str, list[str]] = field(default_factory=dict)
     """Subject -> the classes it carries."""
+    repeats: int = 1
+    """Deals of the same subjects, one behind the other."""
+    labels: dict[str, Any] = field(default_factory=dict)
+    """``map`` and ``unlisted`` of the windows, where the classes are not those of the recordings."""
     audit: dict[str, Any] = field(default_factory=dict)
     """What :func:`aar_dist.evaluation.audit.audited` found."""
 
     def __len__(self) -> int:
         return len(self.folds)
+
+    def repeat_of(self, number: int) -> int:
+        """Which deal the fold of this number belongs to, from 0."""
+        return number * self.repeats // len(self.folds)
 
     def fold(self, number: int) -> Fold:
         """The fold of this number, from 0."""
@@ -108,18 +118,27 @@ def read_folds_text(text: str, path: Path) -> Folds:
         raise ConfigError(f"{path}: not JSON ({error}); make the folds again") from None
     if not isinstance(told, dict):
         raise ConfigError(f"{path}: holds a {type(told).__name__}; expected the keys {', '.join(KINDS)}")
+    told = {"repeats": 1, **told}
     for key, kinds in KINDS.items():
         if not isinstance(told.setdefault(key, kinds[0]()), kinds):
             raise ConfigError(f"{path}: {key} is {told[key]!r}; expected the folds.json of this program")
     if not told["folds"]:
         raise ConfigError(f"{path} has no folds; make the folds again")
     folds = tuple(_fold(fold, number, path) for number, fold in enumerate(told["folds"]))
-    tested = Counter(subject for fold in folds for subject in fold.test)
-    twice = sorted(subject for subject, n in tested.items() if n > 1)
-    if twice:
-        raise ConfigError(f"{path}: subject {twice[0]} is on two test sides; make the folds again")
-    rest = {"shards": told["shards"] or "", "carried": told["carried"], "audit": told["audit"]}
-    return Folds(folds=folds, classes=tuple(told["classes"] or ()) or None, **rest)
+    _check_tests(folds, told["repeats"], path)
+    rest = {key: told[key] for key in ("carried", "audit", "repeats", "labels")}
+    return Folds(folds=folds, classes=tuple(told["classes"] or ()) or None, shards=told["shards"] or "", **rest)
+
+
+def _check_tests(folds: tuple[Fold, ...], repeats: int, path: Path) -> None:
+    """Every subject is tested once at most in each repeat."""
+    if repeats < 1 or len(folds) % repeats:
+        raise ConfigError(f"{path}: {len(folds)} folds cannot be {repeats} repeats; make the folds again")
+    each = len(folds) // repeats
+    for first in range(0, len(folds), each):
+        tested = Counter(subject for fold in folds[first : first + each] for subject in fold.test)
+        if twice := sorted(subject for subject, n in tested.items() if n > 1):
+            raise ConfigError(f"{path}: subject {twice[0]} is on two test sides; make the folds again")
 
 
 def _fold(told: Any, number: int, path: Path) -> Fold:
@@ -128,9 +147,9 @@ def _fold(told: Any, number: int, path: Path) -> Fold:
         raise ConfigError(f"{path}: fold {number} needs lists of subjects under {', '.join(SIDES)}")
     fold = Fold(**{side: tuple(of) for side, of in sides.items()})
     times = Counter([*fold.train, *fold.validation, *fold.test])
-    twice = sorted(subject for subject, n in times.items() if n > 1)
-    if twice:
-        raise ConfigError(f"{path}: subject {twice[0]} is twice in fold {number}; a subject is on one side only")
+    if twice := sorted(subject for subject, n in times.items() if n > 1):
+        where = " and ".join(side for side in SIDES for of in getattr(fold, side) if of == twice[0])
+        raise ConfigError(f"{path}: subject {twice[0]} is twice in fold {number}, {where}; one side only may have it")
     if not fold.train or not fold.test:
         raise ConfigError(f"{path}: fold {number} has an empty train or test side")
     return fold

@@ -3,7 +3,7 @@
 folds.json, or lists of subjects  ->  Sides  ->  masks over a WindowTable
 """
 
-import difflib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 
 from aar_dist.base.errors import ConfigError
 from aar_dist.base.hashing import hash_int, word
-from aar_dist.base.wording import some
+from aar_dist.base.wording import meant, some
 from aar_dist.stream.windows import WindowTable
+from aar_dist.training.finetuning.dealing import Carried
+from aar_dist.training.finetuning.dealing import hold_out as dealt
 from aar_dist.training.finetuning.folds import SIDES, read_folds
 
-VALIDATION = word("selection")
+VALIDATION, FEW = word("selection"), word("few")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,11 +39,16 @@ class SplitConfig:
     validation_share: float = 0.2
     """Share of the train side's subjects held out for selection where none are named; at least one."""
     selection_seed: int = 578
-    """Seed of that draw."""
+    """Seed of that draw, and of ``train_share``."""
+    train_share: float = 1.0
+    """Share of the train side's subjects that train, at least one: for curves over the number of labelled subjects.
+    A smaller share is part of a larger one. Validation and test sides stay as they are."""
 
     def __post_init__(self) -> None:
         if not 0 < self.validation_share < 1:
             raise ConfigError(f"split.validation_share must lie between 0 and 1, got {self.validation_share}")
+        if not 0 < self.train_share <= 1:
+            raise ConfigError(f"split.train_share must lie above 0 and be 1 at most, got {self.train_share}")
         if isinstance(self.fold, int) and self.fold < 0:
             raise ConfigError(f"split.fold must be 0 or more, or all, got {self.fold}")
         if self.folds and (self.train or self.validation or self.test):
@@ -57,6 +64,13 @@ class Sides:
     """Empty without selection."""
     test: tuple[str, ...]
     """Empty without a test."""
+    unused: tuple[str, ...] = ()
+    """Of the train side, but left out by ``train_share``."""
+
+    def told(self) -> dict[str, list[str]]:
+        """The subjects of each side; those left out where there are any."""
+        lists = {name: list(getattr(self, name)) for name in SIDES}
+        return lists | ({"unused": list(self.unused)} if self.unused else {})
 
 
 def sides(config: SplitConfig, table: WindowTable, identity: str) -> Sides:
@@ -70,7 +84,7 @@ def sides(config: SplitConfig, table: WindowTable, identity: str) -> Sides:
     """
     present = [str(name) for name in np.unique(table.subject)]
     if config.fold == "all":
-        return Sides(tuple(present), (), ())
+        return few(Sides(tuple(present), (), ()), table, config)
     if config.folds:
         made, where = _of_fold(config, table, present, identity), f"{config.folds}, fold {config.fold}"
     else:
@@ -80,9 +94,7 @@ def sides(config: SplitConfig, table: WindowTable, identity: str) -> Sides:
             raise ConfigError(f"{where}: subject {both[0]} stands on two sides, {one} and {other}")
     if not made.train:
         raise ConfigError(f"{where}: no subject is left to train on; there are {some(present)}")
-    if made.validation:
-        return made
-    return hold_out(made, table, config)
+    return few(made if made.validation else hold_out(made, table, config), table, config)
 
 
 def select(table: WindowTable, subjects: Sequence[str]) -> WindowTable:
@@ -92,25 +104,45 @@ def select(table: WindowTable, subjects: Sequence[str]) -> WindowTable:
 
 
 def hold_out(made: Sides, table: WindowTable, config: SplitConfig) -> Sides:
-    """Draw validation subjects from the train side, passing over one without whom a class would be lost."""
+    """Draw validation subjects from the train side: all classes where that can be, nobody without whom one is lost."""
     if len(made.train) < 2:
         raise ConfigError(
             f"one subject only to train on ({made.train[0]}): nobody can be held out for selection; "
             "label more subjects, or train the final model on all with --fold all"
         )
-    wanted = max(1, round(config.validation_share * len(made.train)))
-    order = sorted(made.train, key=lambda name: hash_int(config.selection_seed, VALIDATION, word(name)))
-    held: list[str] = []
-    for name in order:
-        rest = [s for s in made.train if s not in (*held, name)]
-        if len(held) < wanted and rest and _classes(table, rest) >= _classes(table, made.train):
-            held.append(name)
-    held = held or order[:1]
-    return Sides(tuple(s for s in made.train if s not in held), tuple(sorted(held)), made.test)
+    wanted = min(len(made.train) - 1, max(1, round(config.validation_share * len(made.train))))
+    train, held = dealt(made.train, carried(table, made.train), wanted, (config.selection_seed, VALIDATION))
+    return Sides(tuple(train), tuple(held), made.test)
 
 
-def _classes(table: WindowTable, subjects: Sequence[str]) -> set[int]:
-    return set() if table.classes is None else set(select(table, subjects).label.tolist())
+def few(made: Sides, table: WindowTable, config: SplitConfig) -> Sides:
+    """``train_share`` of the subjects that train, the first of one fixed order."""
+    if config.train_share == 1:
+        return made
+    order = few_order(made.train, carried(table, made.train), config.selection_seed)
+    n = max(1, round(config.train_share * len(order)))
+    return Sides(tuple(sorted(order[:n])), made.validation, made.test, tuple(sorted(order[n:])))
+
+
+def few_order(subjects: Sequence[str], of: Carried, seed: int) -> list[str]:
+    """A draw of the subjects whose beginnings have as many classes as can be: whoever adds the most comes next until
+    none is missing."""
+    left = sorted(subjects, key=lambda name: hash_int(seed, FEW, word(name)))
+    order: list[str] = []
+    there: set[str] = set()
+    while left:
+        best = max(left, key=lambda name: len({*of.get(name, ())} - there))  # the first of equals
+        order.append(best)
+        left.remove(best)
+        there |= {*of.get(best, ())}
+    return order
+
+
+def carried(table: WindowTable, subjects: Sequence[str]) -> dict[str, Counter[str]]:
+    """Windows of each class of these subjects; none where the label is a target."""
+    if table.classes is None:
+        return {}
+    return {name: Counter(map(str, select(table, [name]).label.tolist())) for name in subjects}
 
 
 def _of_lists(config: SplitConfig, present: Sequence[str]) -> Sides:
@@ -153,6 +185,6 @@ def _of_fold(config: SplitConfig, table: WindowTable, present: Sequence[str], id
 def _known(names: Sequence[str], present: Sequence[str], where: str) -> None:
     for name in names:
         if name not in present:
-            near = difflib.get_close_matches(name, present, 1)
-            said = f"did you mean {near[0]}?" if near else f"there are {some(present)}"
-            raise ConfigError(f"{where}: no labelled window of a subject {name!r} in the shards; {said}")
+            raise ConfigError(
+                f"{where}: no labelled window of a subject {name!r} in the shards; {meant(name, present)}"
+            )

@@ -44,6 +44,12 @@ class Task:
         """Those that the windows come from."""
         return tuple(str(name) for name in np.unique(self.train.dataset))
 
+    def amount(self, share: float) -> dict[str, Any]:
+        """How much trains: what a ``train_share`` really is, where subjects are few."""
+        subjects, unused = len(self.sides.train), len(self.sides.unused)
+        told = {"share": share, "subjects": subjects, "of_subjects": subjects + unused, "windows": len(self.train)}
+        return told | {"missing_classes": list(self.missing)}
+
 
 def open_task(config: FinetuneConfig) -> Task:
     """Read the windows and split them.
@@ -56,10 +62,10 @@ def open_task(config: FinetuneConfig) -> Task:
     _check_classes(config, table)
     made = sides(config.split, table, source.identity)
     train = select(table, made.train)
-    missing = _missing(train)
-    if missing and not config.train.allow_missing_classes:
+    missing, never = _missing(train), _missing(select(table, (*made.train, *made.unused)))
+    if never and not config.train.allow_missing_classes:
         raise ConfigError(
-            f"no window to train on has the class {', '.join(missing)}: the subjects that train ({len(made.train)}) "
+            f"no window to train on has the class {', '.join(never)}: the subjects that train ({len(made.train)}) "
             "never show it; choose windows.classes or other folds, or go on with --allow_missing_classes true"
         )
     return Task(
@@ -114,6 +120,8 @@ def _from_labels(config: FinetuneConfig, task: Task) -> dict[str, object]:
             f"the labels are {labels}, but objective is {name}; set --objective {wanted.__module__}.{wanted.__name__}"
         )
     if task.classes is None:
+        if config.train.sampling == "balanced":
+            raise ConfigError("train.sampling balanced evens out classes, but the labels are targets; leave it out")
         return {"target_mean": float(task.train.label.mean()), "target_std": float(task.train.label.std()) or 1.0}
     counts = np.bincount(task.train.label, minlength=len(task.classes)).tolist()
     weights = inverse_frequency(counts) if config.train.class_weights == "inverse" else None

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -26,6 +26,8 @@ class TrackingConfig:
     """Name of the run; null for the run directory's."""
     group: str | None = None
     """Runs shown together; null for the name of the model (``store.name``). Folds of a study: the study's folder."""
+    tags: list[str] = field(default_factory=list)
+    """To find runs by. Folds of a study: method, seed, fold and share besides."""
     init_timeout_s: float = 30.0
     """Longest wait for the server; then training is long under way, and it is tried again now and then."""
     finish_timeout_s: float = 10.0

@@ -38,6 +38,7 @@ class Identity:
     name: str
     group: str
     job_type: str
+    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +103,7 @@ class Mirror:
                 name=identity.name,
                 group=identity.group,
                 job_type=identity.job_type,
+                tags=identity.tags or None,
                 id=identity.id,
                 resume="allow" if online else None,
                 mode="online" if online else "offline",

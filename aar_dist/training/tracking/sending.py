@@ -175,6 +175,7 @@ def identity(record: Record, tracking: TrackingConfig, config: Mapping[str, Any]
         name=tracking.name or record.root.name,
         group=tracking.group or str((config.get("store") or {}).get("name") or record.root.parent.name),
         job_type="finetune" if "split" in config else "pretrain",
+        tags=tuple(tracking.tags),
     )
 
 

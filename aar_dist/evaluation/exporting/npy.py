@@ -19,7 +19,7 @@ import numpy as np
 
 from aar_dist.base import storage
 from aar_dist.base.cli import Parser
-from aar_dist.base.errors import ConfigError, user_entry
+from aar_dist.base.errors import ConfigError
 from aar_dist.base.progress import progress
 from aar_dist.evaluation.arrays import batches_once
 from aar_dist.stream.config import DataConfig, MixtureConfig, Normalize
@@ -98,14 +98,16 @@ def _write(stream: SegmentStream, length: int, path: Path) -> int:
     return done
 
 
-@user_entry
-def main(argv: Sequence[str] | None = None) -> None:
-    """Export arrays; ``npy`` is the one format there is."""
+def main(argv: Sequence[str]) -> None:
+    """Export arrays."""
     args = _parser().parse_args(argv)
     data = _data(args)
     if args.folds:
-        windows = WindowConfig(hop_s=args.hop_s, min_share=args.min_share, classes=_classes(args.folds))
-        made = export_folds(data, windows, read_folds(args.folds), args.out)
+        folds = read_folds(args.folds)
+        classes = list(folds.classes) if folds.classes is not None else None
+        names = {key: folds.labels[key] for key in ("map", "unlisted") if key in folds.labels}
+        windows = WindowConfig(hop_s=args.hop_s, min_share=args.min_share, classes=classes, **names)
+        made = export_folds(data, windows, folds, args.out)
     else:
         made = export_pretraining(data, args.out)
     for name, n in made.items():
@@ -114,8 +116,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _parser() -> Parser:
     data, mixture = DataConfig(), MixtureConfig()
-    parser = Parser(__doc__, prog="aar-dist export")
-    parser.add_argument("format", choices=["npy"], help="the array folders of the first system")
+    parser = Parser(__doc__, prog="aar-dist export npy")
     parser.add_argument("shards", nargs="+", help="shard sets")
     parser.add_argument("out", type=Path, help="the folder to make")
     parser.add_argument("--folds", type=Path, help="a folds.json: labelled windows of each fold, for fine-tuning")
@@ -147,8 +148,3 @@ def _data(args: Namespace) -> DataConfig:
         normalize=args.normalize,
         random_seed=args.random_seed,
     )
-
-
-def _classes(folds: Path) -> list[str] | None:
-    told = read_folds(folds).classes
-    return list(told) if told is not None else None
