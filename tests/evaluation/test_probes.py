@@ -15,7 +15,7 @@ from aar_dist.base.errors import ConfigError
 from aar_dist.evaluation import embedded as kept
 from aar_dist.evaluation.fold_jobs import FoldJob, carry_out
 from aar_dist.evaluation.in_folds import probe_in_fold
-from aar_dist.evaluation.probes import NEIGHBOURS, Side, chosen, knn, linear, probe
+from aar_dist.evaluation.probes import NEIGHBOURS, STRENGTHS, Side, chosen, knn, linear, probe
 from aar_dist.evaluation.study import Study, open_study
 from aar_dist.store.registry import resolve
 from aar_dist.stream.windows import window_stream
@@ -129,7 +129,7 @@ def test_probes_are_jobs_of_the_folds(study):
     told = json.loads((jobs[0].folder / "metrics.json").read_text())
     assert (told["method"], told["seed"]) == ("linear_probe", 1)
     assert told["accuracy"] > 0.8
-    assert told["validation"]["chosen"] in (0.001, 0.01, 0.1, 1.0, 10.0)
+    assert told["validation"]["chosen"] in STRENGTHS
     assert len(list((study.out / "embedded").glob("*.npy"))) == 3, "one of the stored model, two of random weights"
     assert not list(study.out.rglob("*.staging*"))
 
