@@ -20,7 +20,7 @@ real: $(VENV)/baselines         ## published recordings -> shards -> pretraining
 test: $(VENV)/dev
 	$(BIN)/pytest
 
-test-all: $(VENV)/dev
+test-all: $(VENV)/dev $(VENV)/umap
 	$(BIN)/pytest -m ""
 
 cluster-test: $(VENV)/dev       ## two hosts and a SLURM of two nodes on this machine (needs root); part of test-all
@@ -62,6 +62,10 @@ $(VENV)/baselines: $(VENV)/core
 $(VENV)/dev: $(VENV)/core launch/packages.sh
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	launch/packages.sh $(VENV)
+	touch $@
+
+$(VENV)/umap: $(VENV)/dev
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[umap]'
 	touch $@
 
 clean:

@@ -3,9 +3,10 @@
 aar-dist embed store://aar@latest shard_set embeddings.parquet --store run/store
 aar-dist embed run/store/models/aar/3 shard_set embeddings.parquet --hop_s 5 --all
 
-Columns: dataset, subject (``herd/12``), recording, start_s, stop_s, label (null where none), embedding: the mean over
-the tokens that stand for recorded samples, float32. Windows are those that carry a label; all of a plain grid where the
-set has no labels, or with --all.
+Columns: dataset, subject (``herd/12``), recording, sensor (``acc+gyr`` of several drawn together), start_s, stop_s,
+label (null: none), embedding: the mean over the tokens that stand for recorded samples, float32. Windows are those that
+carry a label; all of a plain grid where the set has no labels, or with --all. One without any sample is left out.
+`aar-dist report embeddings.parquet` draws their map.
 """
 
 from collections.abc import Iterator, Sequence
@@ -30,7 +31,8 @@ from aar_dist.store.checkpoint import Checkpoint
 from aar_dist.store.registry import resolve
 from aar_dist.stream.batch import SegmentBatch
 from aar_dist.stream.config import DataConfig
-from aar_dist.stream.windows import WindowConfig, WindowTable, open_windows, window_stream
+from aar_dist.stream.source import Source
+from aar_dist.stream.windows import Names, WindowConfig, WindowTable, open_windows, window_stream
 from aar_dist.training.finetuning.pretrained import FOLLOWED
 
 BATCH = 512
@@ -75,9 +77,10 @@ def embed(
     table = _chosen(table, everything=everything, limit=limit)
     backbone = checkpoint.objective().backbone.to(device)
     schema = _schema(backbone.d_embedding, table, {"model": checkpoint.reference, "shards": source.identity})
+    sensors = _sensors(source, table)
     with window_stream(source, table, data, shuffle=False) as stream:
-        _write(out, table, schema, embeddings(backbone, (b.to(device) for b in batches_once(stream, batch_size))))
-    return len(table)
+        vectors = embeddings(backbone, (b.to(device) for b in batches_once(stream, batch_size)))
+        return _write(out, table, sensors, schema, vectors)
 
 
 def _chosen(table: WindowTable, *, everything: bool, limit: int | None) -> WindowTable:
@@ -95,9 +98,16 @@ def drawn(table: WindowTable, limit: int) -> WindowTable:
     return table.select(np.sort(np.argsort(hash_np(DRAWN, np.arange(len(table))), kind="stable")[:limit]))
 
 
-def _write(out: Path, table: WindowTable, schema: pa.Schema, vectors: Iterator[torch.Tensor]) -> None:
-    """A row for each window, as its vector comes; whole or not at all."""
-    staging, done = storage.staging_name(out), 0
+def _sensors(source: Source, table: WindowTable) -> Names:
+    """(n,) what each window was recorded with."""
+    parts, which = np.unique(source.parts[table.item], axis=0, return_inverse=True)
+    names = ["+".join(source.origin["sensor"][row[row >= 0]]) for row in parts]
+    return np.array(names)[which.reshape(-1)]
+
+
+def _write(out: Path, table: WindowTable, sensors: Names, schema: pa.Schema, vectors: Iterator[torch.Tensor]) -> int:
+    """A row for each window that holds a sample, as its vector comes; whole or not at all. Returns how many."""
+    staging, done, written = storage.staging_name(out), 0, 0
     with storage.one_line_errors(out, staging):
         out.parent.mkdir(parents=True, exist_ok=True)
         with (
@@ -105,11 +115,13 @@ def _write(out: Path, table: WindowTable, schema: pa.Schema, vectors: Iterator[t
             progress(f"embedding {len(table)} windows", len(table)) as advance,
         ):
             for some in vectors:
-                rows = table.select(np.arange(done, done + len(some)))
-                writer.write_table(_table(rows, some.numpy(), schema))
-                done += len(some)
+                # Only where there is no token to take the mean of, all of it is exactly 0.
+                place = done + np.flatnonzero(some.any(1).numpy())
+                writer.write_table(_table(table.select(place), sensors[place], some[place - done].numpy(), schema))
+                done, written = done + len(some), written + len(place)
                 advance(len(some))
         storage.publish(staging, out)
+    return written
 
 
 def embeddings(backbone: Backbone, batches: Iterator[SegmentBatch]) -> Iterator[torch.Tensor]:
@@ -127,20 +139,21 @@ def embedding(backbone: Backbone, batch: SegmentBatch) -> torch.Tensor:
 
 def _schema(width: int, table: WindowTable, about: dict[str, str]) -> pa.Schema:
     label = pa.string() if table.classes is not None else pa.float32()
-    names = [(name, pa.string()) for name in ("dataset", "subject", "recording")]
+    names = [(name, pa.string()) for name in ("dataset", "subject", "recording", "sensor")]
     times = [("start_s", pa.float64()), ("stop_s", pa.float64())]
     return pa.schema([*names, *times, ("label", label), ("embedding", pa.list_(pa.float32(), width))], metadata=about)
 
 
-def _table(rows: WindowTable, vectors: np.ndarray, schema: pa.Schema) -> pa.Table:
+def _table(rows: WindowTable, sensors: Names, vectors: np.ndarray, schema: pa.Schema) -> pa.Table:
     classes = rows.classes
     labels: list[Any] = [
         (classes[k] if k >= 0 else None) if classes is not None else (None if np.isnan(k) else float(k))
         for k in rows.label
     ]
-    columns = [getattr(rows, name).tolist() for name in schema.names[:5]]
+    told = ("dataset", "subject", "recording", "start_s", "stop_s")
+    columns = {name: getattr(rows, name).tolist() for name in told} | {"sensor": sensors.tolist(), "label": labels}
+    arrays = [pa.array(columns[field.name], field.type) for field in schema if field.name in columns]
     vector = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1), pa.float32()), vectors.shape[1])
-    arrays = [pa.array(c, schema.field(i).type) for i, c in enumerate([*columns, labels])]
     return pa.Table.from_arrays([*arrays, vector], schema=schema)
 
 

@@ -126,10 +126,17 @@ class ChannelEmbedding(nn.Module):
     def forward(self, patches: Tensor, channel: Tensor, layout: Layout) -> Tensor:
         """Packed patches (M, S) of these channels (M,) -> (M, d); whatever, where the channel is -1."""
         channel = channel.clamp(min=0)
+        if torch.compiler.is_exporting():  # a traced program does not know how many patches a channel has
+            tokens = self._all(patches)
+            return tokens.gather(1, channel[:, None, None].expand(-1, 1, tokens.shape[2]))[:, 0]
         order = channel.argsort(stable=True)
         parts = torch.split(patches.index_select(0, order), self._counts(channel))
         tokens = torch.cat([self._of(c, part) for c, part in enumerate(parts)])
         return torch.empty_like(tokens).index_copy(0, order, tokens)
+
+    def _all(self, patches: Tensor) -> Tensor:
+        """(M, C, d): every patch as if it were of each channel."""
+        return torch.stack([self._of(c, patches) for c in range(self.n_channels)], dim=1)
 
     def _of(self, c: int, patches: Tensor) -> Tensor:
         """The patches of one channel, maybe none."""

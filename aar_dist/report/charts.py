@@ -100,12 +100,6 @@ def line_panel(
     return Panel(title, picture(parts, alt, "area"), x.ticks(4), y.ticks(), x_name)
 
 
-def cloud_panel(title: str, groups: Sequence[Line], alt: str) -> Panel:
-    """Points without axes: where they lie beside one another is all that counts."""
-    parts = [path(d, f"point {g.style}", g.title, g.colour) for g, d in zip(groups, _clouds(groups), strict=True)]
-    return Panel(title, picture(parts, alt, "cloud"), [], [])
-
-
 def cloud_each(groups: Sequence[Line], what: str) -> list[Panel]:
     """A small cloud for each group, over all points in grey: more groups than colours can be told apart.
 
@@ -124,10 +118,14 @@ def cloud_each(groups: Sequence[Line], what: str) -> list[Panel]:
     return made
 
 
+def cloud_scales(points: Points) -> tuple[Scale, Scale]:
+    """Along and upwards."""
+    return Scale.of(p[0] for p in points), Scale.of(p[1] for p in points)
+
+
 def _clouds(groups: Sequence[Line]) -> list[str]:
     """Path data of each group, on one scale."""
-    everything = [p for group in groups for p in group.points]
-    x, y = Scale.of(p[0] for p in everything), Scale.of(p[1] for p in everything)
+    x, y = cloud_scales([p for group in groups for p in group.points])
     return [dots(_rounded([(x.at(a), 100 - y.at(b)) for a, b in g.points])) for g in groups]
 
 

@@ -2,9 +2,10 @@
 
 aar-dist report out/folds                           # out/folds/report.html
 aar-dist report out/run out/folds --out page.html   # a pretraining and what came of it, on one page
+aar-dist report embeddings.parquet                  # embeddings.html: the map of what aar-dist embed wrote
 
-RUN is a folds folder (results.json), a pretraining run or a fine-tuning run, finished or not. The page needs nothing
-beside it: mail it, put it on a server, open it on a phone.
+RUN is a folds folder (results.json), a pretraining or fine-tuning run, finished or not, or the file of embeddings. The
+page needs nothing beside it: mail it, put it on a server, open it on a phone.
 """
 
 from collections.abc import Sequence
@@ -21,11 +22,12 @@ GENERATOR = b'<meta name="generator" content="aar_dist report">'
 def main(argv: Sequence[str] | None = None) -> None:
     """Write the page."""
     parser = Parser(__doc__, prog="aar-dist report")
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a folds folder or a run directory")
-    parser.add_argument("--out", type=Path, help=f"the HTML file (default: {NAME} in the first RUN)")
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a folds folder, a run directory, embeddings")
+    parser.add_argument("--out", type=Path, help=f"the HTML file (default: {NAME} in the first RUN, or beside it)")
     parser.add_argument("--overwrite", action="store_true", help="replace a file that is no report")
     args = parser.parse_args(argv)
-    out = args.out or args.runs[0] / NAME
+    first = args.runs[0]
+    out = args.out or (first.with_suffix(".html") if first.is_file() else first / NAME)
     if out.is_dir():
         raise ConfigError(f"{out}: is a folder, expected the name of an HTML file")
     if not args.overwrite and not _replaceable(out):

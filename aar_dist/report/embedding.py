@@ -1,6 +1,7 @@
-"""A map of the embeddings: windows that the model finds alike lie close together.
+"""Maps of the embeddings: windows that the model finds alike lie close together.
 
-embeddings.parquet (n, d) -> at most MOST windows -> principal components -> t-SNE (n, 2) -> clouds by class, by subject
+embeddings.parquet (n, d) -> at most MOST windows -> principal components, UMAP -> points with their origin
+                          -> nearest neighbours of other subjects -> how often they have the same class
 """
 
 from dataclasses import dataclass, field
@@ -9,87 +10,144 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.decomposition import PCA
-from sklearn.manifold import TSNE
-from threadpoolctl import threadpool_limits
 
 from aar_dist.base.hashing import hash_np, word
 from aar_dist.base.timelines import PALETTE, class_colours
 from aar_dist.recordings.names import natural
-from aar_dist.report.charts import Line, Panel, cloud_each, cloud_panel
+from aar_dist.report.charts import Line, Panel, cloud_each, cloud_scales
+from aar_dist.report.neighbours import Alike, K, alike
 from aar_dist.report.predicted import read_parquet
+from aar_dist.report.projection import Projection, projections
+from aar_dist.report.svg import dots, path, picture
 
-MOST, FEWEST_FOR_TSNE, COMPONENTS, SEED = 2000, 40, 30, 578
+MOST, SEED = 2000, 578
 FEW = len(PALETTE)
 """Names that colours tell apart."""
+COLUMNS = ("dataset", "subject", "recording", "start_s", "stop_s", "label", "embedding")
+NO_LABEL = "no label"
+Names = NDArray[np.str_]
 
 
 @dataclass(frozen=True)
 class Colouring:
-    """One map by one kind of name."""
+    """The points by one kind of name."""
 
+    key: str
+    """``class``, ``subject`` or ``dataset``: of the switch, and of a point's colour."""
     title: str
-    panel: Panel | None = None
-    """None if there are too many names to tell colours apart: each has a small map then."""
-    legend: list[tuple[str, str]] = field(default_factory=list)
-    """Name and colour."""
+    names: Names
+    """(n,) of the points."""
+    groups: list[str]
+    """In order."""
+    alike: Alike | None
+    """Whether neighbours have the same name; None where that cannot be asked."""
     each: list[Panel] = field(default_factory=list)
+    """A small map for each name, where there are more of them than colours."""
+
+    @property
+    def legend(self) -> list[tuple[str, str]]:
+        """Name and colour; empty where there are more names than colours."""
+        many = len(self.groups) > FEW
+        return [] if many else list(zip(self.groups, class_colours(len(self.groups)), strict=True))
+
+    @property
+    def told(self) -> str:
+        """How separable the names are, in words."""
+        apart = "other recordings" if self.key == "subject" else "other subjects"
+        what = {"class": "class", "subject": "subject", "dataset": "data set"}[self.key]
+        if self.alike is None:
+            return ""
+        return (
+            f"By its {K} nearest neighbours in {apart}, a window is given its own {what} {self.alike.right:.0%} of the "
+            f"time (mean over {len(self.alike.of)} of them; by chance {self.alike.chance:.0%})."
+        ).replace("%", "\u00a0%")
 
 
 @dataclass(frozen=True)
 class Map:
-    """Two or three colourings of one map."""
+    """The same windows in one or two pictures, and what they can be coloured by."""
 
+    pictures: list[Panel]
     colourings: list[Colouring]
-    method: str
     shown: int
     n: int
 
+    @property
+    def switch(self) -> list[Colouring]:
+        """Those that colours can tell."""
+        return [one for one in self.colourings if one.legend]
 
-def embedding_map(file: Path, classes: list[str] | None) -> Map | None:
+
+def embedding_map(file: Path) -> Map | None:
     """The map, the same whenever it is drawn; None without a file or with fewer than three windows."""
     if not file.is_file():
         return None
-    table = read_parquet(file, ("dataset", "subject", "label", "embedding"))
+    table = read_parquet(file, COLUMNS)
     n = table.num_rows
     if n < 3:
         return None
-    keep = np.sort(np.argsort(hash_np(SEED, word("map"), np.arange(n)), kind="stable")[:MOST])
-    table = table.take(keep)
-    vectors = np.array(table["embedding"].to_pylist(), np.float64)
-    places, method = flattened(vectors)
-    colourings = [("by class", table["label"].to_pylist(), classes), ("by subject", table["subject"].to_pylist(), None)]
-    if len(set(table["dataset"].to_pylist())) > 1:
-        colourings.append(("by data set", table["dataset"].to_pylist(), None))
-    if classes is None:
-        colourings = colourings[1:]
-    made = [_coloured(title, places, names, order) for title, names, order in colourings]
-    return Map(made, method, len(keep), n)
+    # In an order that nothing has: of points that lie on one another, any may be the upper one.
+    table = table.take(np.argsort(hash_np(SEED, word("map"), np.arange(n)), kind="stable")[:MOST])
+    columns = {name: table[name].to_pylist() for name in COLUMNS}
+    vectors = np.nan_to_num(np.array(columns["embedding"], np.float64))
+    made = projections(vectors, SEED)
+    colourings = coloured(columns, vectors, made[-1].places)
+    pictures = [_picture(one, columns, colourings) for one in made]
+    return Map(pictures, colourings, len(vectors), n)
 
 
-def flattened(vectors: NDArray[np.float64]) -> tuple[NDArray[np.float64], str]:
-    """(n, 2) and the name of the method. One thread, so that sums are added in one order."""
-    with threadpool_limits(limits=1):
-        components = min(COMPONENTS, *vectors.shape)
-        reduced = PCA(components, svd_solver="full").fit_transform(np.nan_to_num(vectors))
-        if len(vectors) < FEWEST_FOR_TSNE or components < 2:
-            wide = np.zeros((len(vectors), 2))
-            wide[:, : min(2, components)] = reduced[:, :2]
-            return wide, "principal components"
-        tsne = TSNE(2, perplexity=min(30.0, len(vectors) / 4), init="pca", max_iter=500, random_state=SEED)
-        return np.asarray(tsne.fit_transform(reduced), np.float64), "t-SNE of the principal components"
+def coloured(
+    columns: dict[str, list[Any]], vectors: NDArray[np.float64], places: NDArray[np.float64]
+) -> list[Colouring]:
+    """By class, where labels are classes, by subject, and by data set, where there are several."""
+    subject, recording = np.array(columns["subject"]), _text(columns["recording"])
+    recording = np.char.add(np.char.add(subject, "\0"), recording)
+    made = []
+    for key, title, names, apart in (
+        ("class", "by class", _text(columns["label"]), subject),
+        ("subject", "by subject", subject, recording),
+        ("dataset", "by data set", _text(columns["dataset"]), subject),
+    ):
+        groups = sorted({*names.tolist()} - {NO_LABEL}, key=natural) + [NO_LABEL] * (NO_LABEL in names)
+        if (key == "class" and not _classes(columns["label"])) or (key == "dataset" and len(groups) == 1):
+            continue
+        known = names != NO_LABEL
+        score = alike(vectors[known], names[known], apart[known])
+        each = _each(places, names, groups) if len(groups) > FEW else []
+        made.append(Colouring(key, title, names, groups, score, each))
+    return made
 
 
-def _coloured(title: str, places: NDArray[np.float64], names: list[Any], order: list[str] | None) -> Colouring:
-    told = np.array(["no label" if name is None else str(name) for name in names])
-    groups = [*(order or []), *sorted(set(told) - set(order or []), key=natural)]
-    colours = dict(zip(groups, class_colours(len(groups)), strict=True))
-    lines = [
-        Line([(float(x), float(y)) for x, y in places[told == name]], "", name, colours[name])
-        for name in groups
-        if (told == name).any()
-    ]
-    if len(lines) > FEW:
-        return Colouring(title, each=cloud_each(lines, "windows"))
-    alt = f"Map of {len(told)} windows coloured {title}: {', '.join(one.title for one in lines)}"
-    return Colouring(title, cloud_panel(title, lines, alt), [(one.title, one.colour) for one in lines])
+def _text(values: list[Any]) -> Names:
+    return np.array([NO_LABEL if value is None else str(value) for value in values])
+
+
+def _classes(labels: list[Any]) -> bool:
+    """Whether any label is a class, not a target or none."""
+    return any(isinstance(label, str) for label in labels)
+
+
+def _each(places: NDArray[np.float64], names: Names, groups: list[str]) -> list[Panel]:
+    lines = [Line([(float(x), float(y)) for x, y in places[names == name]], "", name) for name in groups]
+    return cloud_each(lines, "windows")
+
+
+def _picture(of: Projection, columns: dict[str, list[Any]], colourings: list[Colouring]) -> Panel:
+    """Every point with its origin as a title and a colour for each colouring."""
+    x, y = cloud_scales(of.places.tolist())
+    colours = [(one.key, dict(one.legend), one.names.tolist()) for one in colourings if one.legend]
+    parts = []
+    for k, (a, b) in enumerate(of.places.tolist()):
+        style = ";".join(f"--{key}:{legend[names[k]]}" for key, legend, names in colours)
+        d = dots([(round(x.at(a), 1), round(100 - y.at(b), 1))])
+        parts.append(path(d, "point", _origin(columns, k), style=style))
+    alt = f"{of.title} of {len(parts)} windows, coloured {' or '.join(one.title for one in colourings)}"
+    return Panel(of.title, picture(parts, alt, "cloud"), [], [], of.about)
+
+
+def _origin(columns: dict[str, list[Any]], k: int) -> str:
+    """Subject with data set, recording, time, label."""
+    label = columns["label"][k]
+    told = label if isinstance(label, str) else "" if label is None else f"{label:g}"
+    time = f"{columns['start_s'][k]:g} to {columns['stop_s'][k]:g} s"
+    return " · ".join(filter(None, (columns["subject"][k], columns["recording"][k], time, told)))

@@ -3,6 +3,7 @@
 results.json                            -> Folds           (launch/folds.py)
 config.yaml + metrics.jsonl, `split`    -> Run(fine-tuning)  (launch/finetune.py)
 config.yaml + metrics.jsonl             -> Run(pretraining)  (launch/pretrain.py)
+a .parquet file                         -> Embeddings      (aar-dist embed)
 anything else                           -> ConfigError
 """
 
@@ -21,7 +22,10 @@ from aar_dist.training.metrics import Row, read_rows
 
 RESULTS, CONFIG, METRICS = "results.json", "config.yaml", "metrics.jsonl"
 NEEDED = ("name", "datasets", "methods", "subjects", "n_folds")
-EXPECTED = "expected a folds folder (results.json), or a pretraining or fine-tuning run (config.yaml and metrics.jsonl)"
+EXPECTED = (
+    "expected a folds folder (results.json), a pretraining or fine-tuning run (config.yaml and metrics.jsonl), or the "
+    ".parquet of aar-dist embed"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,8 +87,17 @@ class Run(Folder):
     """metrics.json of a fine-tuning run that was tested."""
 
 
-def read_folder(path: Path) -> Folds | Run:
-    """Read a folder. Raises ``ConfigError`` of one line if it is none of the three."""
+@dataclass(frozen=True)
+class Embeddings:
+    """A file of embeddings."""
+
+    path: Path
+
+
+def read_folder(path: Path) -> Folds | Run | Embeddings:
+    """Read a folder, or find a file. Raises ``ConfigError`` of one line if it is none of these."""
+    if path.is_file() and path.suffix == ".parquet":
+        return Embeddings(path)
     if not path.is_dir():
         found = "a file" if path.exists() else "nothing"
         raise ConfigError(f"{path}: found {found}; {EXPECTED}")

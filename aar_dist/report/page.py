@@ -1,6 +1,6 @@
 """The page: one HTML file that needs nothing beside it.
 
-    folders -> a context for each (folds_part.py, run_part.py) -> templates/page.html.j2 -> text
+    folders -> a context for each (folds_part.py, run_part.py, embeddings_part.py) -> templates/page.html.j2 -> text
 
 The same folders give the same bytes: nothing is dated here, nothing drawn by chance.
 """
@@ -14,7 +14,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from aar_dist.base import storage
 from aar_dist.base.wording import some
-from aar_dist.report.folders import Folds, Run, read_folder
+from aar_dist.report.embeddings_part import embeddings_part
+from aar_dist.report.folders import Embeddings, Folds, Run, read_folder
 from aar_dist.report.folds_part import folds_part
 from aar_dist.report.run_part import run_part
 
@@ -46,7 +47,9 @@ def environment() -> Environment:
     return made
 
 
-def _part(folder: Folds | Run, anchor: str) -> dict[str, Any]:
+def _part(folder: Folds | Run | Embeddings, anchor: str) -> dict[str, Any]:
+    if isinstance(folder, Embeddings):
+        return {**embeddings_part(folder), "anchor": anchor}
     part = folds_part(folder) if isinstance(folder, Folds) else run_part(folder)
     return {**part, "anchor": anchor}
 

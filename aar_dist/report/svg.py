@@ -77,9 +77,10 @@ def picture(parts: Iterable[Markup], alt: str, kind: str) -> Markup:
     return head.format(kind, alt) + Markup("").join(parts) + Markup("</svg>")
 
 
-def path(d: str, classes: str, title: str = "", colour: str = "") -> Markup:
+def path(d: str, classes: str, title: str = "", colour: str = "", style: str = "") -> Markup:
     """A path; the title is what hovering shows."""
-    style = Markup(' style="--c:{}"').format(colour) if colour else Markup("")
+    told = style or (f"--c:{colour}" if colour else "")
+    style = Markup(' style="{}"').format(told) if told else Markup("")
     if not title:
         return Markup('<path class="{}"{} d="{}"/>').format(classes, style, d)
     return Markup('<path class="{}"{} d="{}"><title>{}</title></path>').format(classes, style, d, title)

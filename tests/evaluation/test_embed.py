@@ -14,6 +14,7 @@ from aar_dist.models.transformer import AAREncoder
 from aar_dist.objectives.masked import MaskedReconstruction
 from aar_dist.recordings.write import SensorData, dataset_to_hdf5
 from aar_dist.shards.build import BuildOptions, build
+from aar_dist.store.checkpoint import Opened
 from aar_dist.store.registry import Store
 from aar_dist.stream.batch import SegmentBatch
 from aar_dist.stream.config import DataConfig
@@ -59,7 +60,8 @@ def test_embeddings_are_mean_tokens_of_their_seconds(checkpoint, recordings, sha
     data = DataConfig(shards=[str(shard_set)], segment_duration=0.6, max_window_length=40)
     _, windows = open_windows(data, WindowConfig())
     assert n == len(rows) == len(windows)
-    assert table.schema.names == ["dataset", "subject", "recording", "start_s", "stop_s", "label", "embedding"]
+    origin = ["dataset", "subject", "recording", "sensor", "start_s", "stop_s"]
+    assert table.schema.names == [*origin, "label", "embedding"]
     assert table.schema.metadata[b"model"] == b"store://toy@1"
     assert {r["dataset"] for r in rows} == {"fast", "slow"}
     for i in range(0, n, n // 40):
@@ -106,7 +108,7 @@ def test_what_cannot_be_embedded_leaves_nothing(checkpoint, shard_set, tmp_path,
     with pytest.raises(ConfigError, match="exists; remove it"):
         embed(checkpoint, [str(shard_set)], out)
     assert out.read_text() == "mine"
-    bad = dataclasses.replace(checkpoint, path=tmp_path / "other")
+    bad = dataclasses.replace(checkpoint, open=lambda: Opened(tmp_path / "other"))
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "config.yaml").write_text(CONFIG.replace("0.6", "60"))
     with pytest.raises(ConfigError, match="built for segments up to 1 s"):

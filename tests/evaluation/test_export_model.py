@@ -45,11 +45,13 @@ VARIANTS = {
     "statistics": ({"normalize": "dataset"}, {}, replace(FAST, statistics_of="fast")),
     "sensors": ({"sensors": ["acc", "gyr"]}, {"pooling": "last"}, SLOW),
     "embedding": ({}, {}, replace(SLOW, embed=True)),
+    "own": ({}, {"channels": ["acc.z", "acc.x", "acc.y"]}, SLOW),
+    "own conv": ({}, {"channels": ["acc.z", "acc.x", "acc.y"], "embedding_type": "conv", "patch_size": 16}, FAST),
 }
 
 
 def data_of(shard_set, **settings) -> DataConfig:
-    return DataConfig(shards=[str(shard_set)], segment_duration=1.0, max_window_length=50, **settings)
+    return DataConfig(shards=[str(shard_set)], segment_duration=0.7, max_window_length=50, **settings)
 
 
 def published(shard_set, folder, variant):
@@ -68,10 +70,11 @@ def test_a_program_says_what_the_model_says(shard_set, tmp_path, variant):
     about = json.loads(extra[formats.ABOUT_FILE])
     width = {"sensors": 6}.get(variant, 3)
     assert about == {k: v for k, v in json.loads((tmp_path / "m.pt2.json").read_text()).items() if k != "parity"}
-    assert (about["rate_hz"], about["samples"], len(about["channels"])) == (options.rate_hz, options.rate_hz, width)
+    samples = round(0.7 * options.rate_hz)
+    assert (about["rate_hz"], about["samples"], len(about["channels"])) == (options.rate_hz, samples, width)
     shape = {"value": (), "embedding": (64,)}.get(variant, (3,))
     for n in (1, 2, 33):
-        assert program(torch.randn(n, about["samples"], width)).shape == (n, *shape)
+        assert program(torch.randn(n, samples, width)).shape == (n, *shape)
     with zipfile.ZipFile(tmp_path / "m.pt2") as file:
         assert not [name for name in file.namelist() if file.read(name)[:2] in (b"\x80\x02", b"PK")], "a pickle"
 
@@ -90,13 +93,13 @@ def test_onnx_by_the_command_and_the_example_of_the_docs(shard_set, tmp_path, ca
     main(["onnx", "store://m@1", "--windows", "9", str(shard_set), "cow.onnx", *flags])
     said = capsys.readouterr().out
     assert re.search(r"cow.onnx: [\d.]+ kB; stored [\d.]+ kB\n", said)
-    assert "takes          1 s of acc.x, acc.y, acc.z [g] at 50 Hz: float32 (batch, 50, 3)\n" in said
+    assert "takes          0.7 s of acc.x, acc.y, acc.z [g] at 50 Hz: float32 (batch, 35, 3)\n" in said
     assert "says           probability of rest, run, walk\n" in said
     assert re.search(r"parity +largest difference \d\.\de-\d\d on 30 real windows and 30 with holes, in batches", said)
     assert re.search(r"batch of 64 +[\d.]+ ms in one thread; the stored model [\d.]+ ms\n", said)
     assert {p.name for p in tmp_path.iterdir()} == {"cow.onnx", "cow.onnx.json", "store"}
     (example,) = re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL)
-    values = np.random.default_rng(0).normal(size=(1, 50, 3)).astype(np.float32)
+    values = np.random.default_rng(0).normal(size=(1, 35, 3)).astype(np.float32)
     values[0, 20:] = np.nan
     np.save("window.npy", values)
     # By itself: onnxruntime and NumPy are all it needs.
@@ -214,11 +217,11 @@ def test_a_form_is_chosen_or_an_error_says_how(shard_set, tmp_path, capsys):
         assert error.count("\n") == 1
     with pytest.raises(ConfigError, match="give shards with windows to compare on"):
         export(every, [], tmp_path / "m.pt2", "torch")
-    with pytest.raises(ConfigError, match=r"no window of acc.x, acc.y, acc.z at 33 Hz to compare on"):
+    with pytest.raises(ConfigError, match=r"no window of acc\.x, acc\.y, acc\.z at 33 Hz to compare on"):
         export(verified(tmp_path / "store/models/m/2"), [str(shard_set)], tmp_path / "m.pt2", "torch",
                ExportOptions(rate_hz=33.0))  # fmt: skip
     other = prepare(verified(tmp_path / "store/models/m/2"), [], ExportOptions(rate_hz=33.0, parity=False)).model
-    assert other(torch.randn(2, 33, 3)).shape == (2, 3), "patches that last so many seconds take any rate"
+    assert other(torch.randn(2, 23, 3)).shape == (2, 3), "patches that last so many seconds take any rate"
     assert {p.name for p in tmp_path.iterdir()} == {"store", "taken.pt2"}
 
 
@@ -241,7 +244,7 @@ def test_channels_that_windows_lack_are_absent(shard_set, tmp_path):
     lacking = replace(checkpoint, manifest=manifest)
     options = ExportOptions(parity=False)
     five, six = (prepare(c, [], options).model for c in (lacking, checkpoint))
-    values = torch.randn(4, 50, 6)
+    values = torch.randn(4, 35, 6)
     values[..., 2] = torch.nan
     with torch.no_grad():
         torch.testing.assert_close(five(values[..., [0, 1, 3, 4, 5]]), six(values))

@@ -1,5 +1,7 @@
 """The folders that the tests of the page read, made once."""
 
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import made
@@ -8,6 +10,14 @@ import pytest
 from aar_dist.recordings.herd import HERDS
 from aar_dist.recordings.simulate import simulate_herd
 from aar_dist.shards.build import BuildOptions, build
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _without_umap() -> Iterator[None]:
+    """Its compilation takes longer than all tests of the page; test_maps.py has another in its place."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "umap", None)
+        yield
 
 
 @pytest.fixture(scope="session")

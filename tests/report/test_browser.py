@@ -90,6 +90,15 @@ def test_more_subjects_than_colours_have_a_map_each(browser, html):
     assert browser.run("document.querySelectorAll('.small-maps path.rest').length") == 1
 
 
+def test_a_switch_colours_the_map(browser, html):
+    browser.open(html, width=390, height=844)
+    strokes = "new Set([...document.querySelectorAll('#r1 .map path.point')].map(e => getComputedStyle(e).stroke)).size"
+    legends = "[...document.querySelectorAll('#r1 .map > div[class^=of-]')].map(e => getComputedStyle(e).display)"
+    assert (browser.run(strokes), browser.run(legends)) == (4, ["block", "none"]), "a colour for each class"
+    browser.run("document.querySelector('#r1-map-subject').click()")
+    assert (browser.run(strokes), browser.run(legends)) == (6, ["none", "block"]), "a colour for each subject"
+
+
 def test_a_picture_is_not_pushed_sideways_on_a_phone(browser, html):
     browser.open(html, width=390, height=844)
     shown, whole = browser.run("(e => [e.clientWidth, e.scrollWidth])(document.querySelector('.photo'))")

@@ -10,8 +10,6 @@ import pytest
 import yaml
 from test_page import copy, results_of, text_of
 
-from aar_dist.base.timelines import PALETTE
-from aar_dist.report import embedding
 from aar_dist.report.animals import animals, closed_up
 from aar_dist.report.command import main
 from aar_dist.report.folders import without_credentials
@@ -120,19 +118,6 @@ def test_no_secret_comes_from_the_results(folds, tmp_path):
     html = page([copy(folds, tmp_path / "folds", **changes)])
     assert "secret" not in html
     assert html.count("https://…@host/store") == 3
-
-
-@pytest.mark.parametrize("n", [12, 13, 30])
-def test_no_two_subjects_share_a_colour(n):
-    names, places = [f"herd/{k}" for k in range(n)], np.random.default_rng(0).normal(size=(n, 2))
-    made = embedding._coloured("by subject", places, names, None)
-    if n <= len(PALETTE):
-        assert [colour for _, colour in made.legend] == list(PALETTE)
-        assert [made.panel.svg.count(colour) for colour in PALETTE] == [1] * 12
-    else:
-        assert [panel.title for panel in made.each] == names
-        assert made.panel is None
-        assert sum(panel.svg.count(" id=") for panel in made.each) == 1, "what all share stands once"
 
 
 def table(recording, start, stop):

@@ -39,6 +39,7 @@ ONNX_LARGEST = 2_000_000_000
 def trace(model: WindowModel) -> ExportedProgram:
     """The program, for any number of windows at once."""
     with torch.no_grad(), quiet():
+        model(model.example())  # what a model makes once and keeps must be there before: a trace would keep a shadow
         program = torch.export.export(
             model, (model.example(TRACED),), dynamic_shapes={INPUT: {0: Dim("batch", min=1)}}, strict=False
         )

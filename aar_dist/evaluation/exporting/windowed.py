@@ -137,12 +137,19 @@ class WindowModel(nn.Module):
         """
         super().__init__()
         self.model, self.form, self.normalize = model, form, normalize
-        std = None if scaling is None else torch.tensor(scaling.std, dtype=torch.float64)
-        mean = None if scaling is None else torch.tensor(scaling.mean, dtype=torch.float64)
-        self.register_buffer("scale", None if std is None else (1 / std).float())
-        self.register_buffer("zero", None if std is None or mean is None else (-mean / std).float())
         self.register_buffer("channel", torch.tensor(form.index))
-        self.register_buffer("place", _places(form))
+        # torch 2.13 loses its way where a buffer is None: what is not needed is no buffer.
+        self.scale = self.zero = self.place = None
+        if scaling is not None:
+            mean, std = (torch.tensor(of, dtype=torch.float64) for of in (scaling.mean, scaling.std))
+            self._keep(scale=(1 / std).float(), zero=(-mean / std).float())
+        if None in form.columns:
+            self._keep(place=_places(form))
+
+    def _keep(self, **buffers: Tensor) -> None:
+        for name, tensor in buffers.items():
+            del self.__dict__[name]
+            self.register_buffer(name, tensor)
 
     def example(self, n: int = 1) -> Tensor:
         """(n, T, C) zeros."""
@@ -167,10 +174,8 @@ class WindowModel(nn.Module):
         return cast(Predicts, self.model).predict(batch)
 
 
-def _places(form: Form) -> Tensor | None:
-    """(C,) which channel of an input each column takes, the one behind the last for none; None where all do in turn."""
-    if None not in form.columns:
-        return None
+def _places(form: Form) -> Tensor:
+    """(C,) which channel of an input each column takes, the one behind the last for none."""
     n = len(form.channels)
     order = iter(range(n))
     return torch.tensor([n if name is None else next(order) for name in form.columns])
