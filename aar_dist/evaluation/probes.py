@@ -25,8 +25,8 @@ from aar_dist.evaluation.baselines import ClassWeight
 
 Floats = NDArray[np.float32]
 STRENGTHS = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.1, 1.0)
-"""Inverse regularisation of logistic regression; of ridge regression, the regularisation for each window. The strong ones
-are what hundreds of numbers of a few animals need."""
+"""Inverse regularisation of logistic regression; of ridge regression, the regularisation for each window. The
+strong ones are what hundreds of numbers of a few animals need."""
 NEIGHBOURS = (1, 3, 5, 10, 20, 50, 100)
 STEPS = 500
 """Of the solver: beyond them the predictions change no more."""
