@@ -39,6 +39,7 @@ VARIANTS = {
     "linear": ({}, {}, SLOW),
     "last": ({}, {"pooling": "last", "input_mode": "single"}, SLOW),
     "conv": ({"normalize": "segment"}, {"embedding_type": "conv", "patch_size": 16}, FAST),
+    "spectral": ({}, {"embedding_type": "spectral", "pooling": "moments"}, FAST),
     "seconds": ({"normalize": "centre"}, {**SECONDS, "pooling": "last"}, FAST),
     "faithful": ({}, {"faithful": True, "embedding_type": "conv", "patch_size": 16}, FAST),
     "value": ({"normalize": "recording"}, {"regression": True}, FAST),
