@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import sklearn.metrics as sk
+import torch
 from finetune_toys import folds_settings, publish_backbone
 from launching import flags
 from sklearn.linear_model import LogisticRegression
@@ -109,7 +110,7 @@ def test_what_is_asked_for():
 
 @pytest.fixture(scope="module")
 def study(shards, backbone, tmp_path_factory) -> Study:
-    more = {"probes": '["linear", "knn", "random"]', "seeds": "[1, 2]", "objective.pooling": "average"}
+    more = {"probes": '["linear", "knn", "random"]', "seeds": "[1, 2]"}
     made = open_study(flags(folds_settings(shards, backbone, tmp_path_factory.mktemp("study") / "f", **more)))
     made.write()
     return made
@@ -134,15 +135,16 @@ def test_probes_are_jobs_of_the_folds(study):
     assert not list(study.out.rglob("*.staging*"))
 
 
-def test_the_embeddings_are_what_the_head_sees_and_are_kept(study, monkeypatch, tmp_path):
+def test_the_embeddings_are_moments_of_the_tokens_and_are_kept(study, monkeypatch, tmp_path):
     job = probing(study)[0]
     task = open_task(job.config)
     vectors = kept.embedded(job.config, task, tmp_path)
     model = resolve(str(job.config.init_from)).objective().backbone
     with window_stream(study.source, study.table, study.config.data, shuffle=False) as stream:
         batch, _ = next(stream.evaluation(50, 50))
-    tokens = model.encode(batch).view(50, 3, -1, model.d_embedding).mean(2)
-    np.testing.assert_allclose(vectors[:50], tokens.flatten(1).detach().numpy(), atol=1e-5)
+    tokens = model.encode(batch).view(50, 3, -1, model.d_embedding).detach()
+    both = torch.cat([tokens.mean(2), tokens.std(2, correction=0)], dim=2)
+    np.testing.assert_allclose(vectors[:50], both.flatten(1).numpy(), atol=2e-3)
     assert len(vectors) == len(study.table)
     monkeypatch.setattr(kept, "_vectors", None)
     np.testing.assert_array_equal(kept.embedded(job.config, task, tmp_path), vectors)
