@@ -246,8 +246,8 @@ def room_of(ray: Any, workers: Workers) -> dict[str, int]:
 def check_addresses(nodes: Sequence[Mapping[str, Any]]) -> None:
     """Raise ``StorageError`` for a machine that others cannot find: jobs would wait for ever to say who does them.
 
-    Where a machine knows its own name as the loopback (Debian's 127.0.1.1) and nothing leads outside, Ray takes that for
-    its address.
+    Where a machine knows its own name as the loopback (Debian's 127.0.1.1) and nothing leads outside, Ray takes that
+    for its address.
     """
     alive = [node for node in nodes if node["Alive"]]
     if len({node.get("NodeManagerHostname") for node in alive}) < 2:
