@@ -15,7 +15,7 @@ from launching import DEEPSPEED, ROOT, environment, finish, flags, free_port, lo
 from aar_dist.base.storage import sha256
 from aar_dist.store.checkpoint import WEIGHTS
 from aar_dist.store.registry import resolve
-from aar_dist.training.checkpoints import complete, read
+from aar_dist.training.checkpoints import complete, name_of, read
 from aar_dist.training.metrics import read_rows
 from aar_dist.training.resharding.source import Source
 
@@ -89,10 +89,11 @@ def check_what_moved(out: Path, settings: dict) -> None:
 @pytest.fixture(scope="module")
 def resumed(settings, tmp_path_factory) -> Path:
     """``whole`` is a run; ``middle`` and ``border`` went on from its checkpoints in the middle and at the end of its
-    second phase; all in one process."""
+    second phase, ``stopped`` from that end before it was validated; all in one process."""
     out = tmp_path_factory.mktemp("resumed")
     more = settings | {"train.keep_every": EPOCH, "deepspeed.zero_stage": 2, "deepspeed.precision": "bf16"}
-    carry_out(out, more, "whole", f"middle<whole@{2 * EPOCH}", f"border<whole@{3 * EPOCH}")
+    border = 3 * EPOCH
+    carry_out(out, more, "whole", f"middle<whole@{2 * EPOCH}", f"border<whole@{border}", f"stopped<whole@{border}!")
     return out
 
 
@@ -104,8 +105,9 @@ def test_what_moves_in_each_stage(resumed, settings):
 def test_a_run_goes_on_in_the_phase_where_it_stood(resumed, settings):
     assert len(list(resumed.glob("middle_*.pt"))) == 2, "the rest of the second phase, and the third"
     assert len(list(resumed.glob("border_*.pt"))) == 1, "the third phase alone"
-    versions = {name: resumed_weights(settings, name) for name in ("whole", "middle", "border")}
-    for name in ("middle", "border"):
+    assert read(resumed / "stopped" / "checkpoints" / name_of(3 * EPOCH)).val_loss is not None
+    versions = {name: resumed_weights(settings, name) for name in ("whole", "middle", "border", "stopped")}
+    for name in ("middle", "border", "stopped"):
         assert losses(resumed / name) == losses(resumed / "whole")
         assert validations(resumed / name) == validations(resumed / "whole")
         assert versions[name] == versions["whole"]
