@@ -1,8 +1,8 @@
 """Run with and without the launcher by test_staged.py: whole fine-tuning runs in one process, one after the other.
 
 argv: output folder, flags that all share, then runs NAME[<SOURCE@STEP[!]][=FLAGS], with a space between flags. One with
-a source goes on from it as it would be had it been killed after that step, or with ``!`` asked to stop there, before its
-validation. Beside the run NAME, NAME_k.pt holds the fp32 weights that its k-th engine held before its first step
+a source goes on from it as it would be had it been killed after that step, or, with ``!``, asked to stop there before
+its validation. Beside the run NAME, NAME_k.pt holds the fp32 weights that its k-th engine held before its first step
 """
 
 import json
