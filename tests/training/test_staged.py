@@ -36,6 +36,7 @@ STAGED = (
     }
 )
 """An epoch of the head, two of the last layer, one of everything."""
+PATIENCE_S = 900
 EPOCH = 15  # steps: 480 windows of four subjects
 HEAD = {"head.linear.weight", "head.linear.bias"}
 STAGES = ["head only", "head and last block", "all layers"]
@@ -54,7 +55,7 @@ def carry_out(out: Path, settings: dict, *runs: str, ranks: int = 1) -> None:
     command = [*(launcher if ranks > 1 else [sys.executable]), str(SCRIPT), str(out), *flags(settings), *runs]
     path = f"{ROOT}:{ROOT / 'tests'}"
     done = subprocess.run(
-        command, env=environment(PYTHONPATH=path), cwd=ROOT, capture_output=True, text=True, timeout=500
+        command, env=environment(PYTHONPATH=path), cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -148,14 +149,14 @@ def test_what_moves_at_every_zero_stage_on_two_ranks(settings, tmp_path, precisi
 def test_killed_in_the_middle_of_the_second_stage_and_resumed(settings, tmp_path, stage):
     settings |= {"deepspeed.zero_stage": stage, "train.epochs": 9, "head_only_epochs": 3}
     whole, broken = tmp_path / f"whole{stage}", tmp_path / f"broken{stage}"
-    code, said = finish(launch(whole, settings))
+    code, said = finish(launch(whole, settings), PATIENCE_S)
     assert code == 0, said
     first, second, _ = borders(whole)
     process = launch(broken, settings)
     signal_at_step(process, broken, (first + second) // 2 + 1, rank=1, number=signal.SIGKILL)
-    assert finish(process)[0] != 0
+    assert finish(process, PATIENCE_S)[0] != 0
     assert not (broken / "finished").exists()
-    code, said = finish(launch(broken, settings))
+    code, said = finish(launch(broken, settings), PATIENCE_S)
     assert code == 0, said
     assert "goes on from step" in said
     assert losses(broken) == losses(whole)
