@@ -140,4 +140,4 @@ def test_how_channels_start(shards, store, tmp_path):
 @pytest.mark.parametrize("recipe", ["troika", "but_ppg"])
 def test_the_folds_of_a_recipe_are_understood(recipe, shards, store, tmp_path):
     study = open_study([*settings(recipe, shards, store, tmp_path / "folds"), "--n_folds=2"])
-    assert {job.kind for job in study.jobs()} == {"network", "baseline"}
+    assert {job.kind for job in study.jobs()} >= {"network", "baseline"}
