@@ -34,7 +34,7 @@ class Phase:
     def apply(self, objective: Objective) -> None:
         """Freeze and unfreeze the parameters of an objective that is not DeepSpeed's yet."""
         for name, parameter in objective.named_parameters():
-            parameter.requires_grad_(self._moves(name, parameter))
+            parameter.requires_grad_(self.moves(name, parameter))
 
     def n_moving(self, shapes: Mapping[str, Sequence[int]]) -> int:
         """How many numbers it trains of parameters of these shapes."""
@@ -42,9 +42,10 @@ class Phase:
 
     def kept(self, objective: Objective) -> dict[str, Tensor]:
         """Copies of the parameters that it leaves alone, on the CPU."""
-        return {n: p.detach().cpu().clone() for n, p in objective.named_parameters() if not self._moves(n, p)}
+        return {n: p.detach().cpu().clone() for n, p in objective.named_parameters() if not self.moves(n, p)}
 
-    def _moves(self, name: str, parameter: Tensor) -> bool:
+    def moves(self, name: str, parameter: Tensor) -> bool:
+        """True of a parameter that it trains."""
         return parameter.requires_grad if self.factors is None else name in self.factors
 
     @property
