@@ -147,7 +147,8 @@ def test_pretraining_goes_on_with_further_channels(store, tmp_path):
     stored = specs(source.config())
     channels = ["ecg.chest", "gyr.x", "ppg"]
     model = ClassSpec(stored[0].class_path, {**stored[0].init_args, "channels": channels})
-    config = PretrainConfig(model=model, objective=stored[1], init_from=source.reference, store=StoreConfig(path=str(store)))
+    where = {"init_from": source.reference, "store": StoreConfig(path=str(store))}
+    config = PretrainConfig(model=model, objective=stored[1], **where)
     made = pretrain.initial_objective(config, RunDirectory.of(str(tmp_path))).state_dict()
     weights = source.weights()
     inflated = "backbone.embedding.patch.3_weight"
