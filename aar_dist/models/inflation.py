@@ -92,7 +92,8 @@ def inflate(stored: Tensor, fresh: Tensor, plan: Inflation, *, parameter: str, s
             f"{parameter} is {tuple(stored.shape)} in the stored model, and {tuple(fresh.shape)} is wanted: more than "
             "the channels differ. Set model as in its config.yaml"
         )
-    known, mean = dict(zip(plan.stored or (), own, strict=False)), _mean(own, plan)
+    known: dict[str, Tensor] = dict(zip(plan.stored or (), own, strict=False))
+    mean = _mean(own, plan)
 
     def start(name: str, drawn: Tensor) -> Tensor:
         if name in known:
