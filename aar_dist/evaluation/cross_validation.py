@@ -30,6 +30,7 @@ from aar_dist.evaluation.folds import carried_classes
 from aar_dist.evaluation.nested.choice import best_of_all
 from aar_dist.evaluation.results import gather
 from aar_dist.evaluation.results_text import as_markdown, headline
+from aar_dist.evaluation.review.tables import write_tables
 from aar_dist.evaluation.study import FOLDS, Study, open_study, settings_of
 from aar_dist.stream.windows import WindowTable
 from aar_dist.training.finetuning.config import CrossValidationConfig
@@ -174,14 +175,15 @@ def final_model(study: Study, jobs: Sequence[FoldJob], who: Workers) -> list[Out
         job.config,
         out=str(study.out / FINAL),
         split=replace(recipe.split, folds=None, fold="all"),
-        train=replace(job.config.train, epochs=epochs, max_steps=None, patience=None),
+        train=replace(job.config.train, stop_after=epochs, max_steps=None, patience=None),
         store=recipe.store,
         tracking=replace(job.config.tracking, name="final"),
     )
     job = replace(job, config=config, fold="all")
     if job.done:
         tidy(job)
-        made = yaml.safe_load((job.folder / "config.yaml").read_text())["train"]["epochs"]
+        train = yaml.safe_load((job.folder / "config.yaml").read_text())["train"]
+        made = train.get("stop_after") or train["epochs"]
         if made != epochs:
             print(f"the final model stays: {made} epochs, now {epochs}. Remove {job.folder} for another", flush=True)
         return []
@@ -202,15 +204,16 @@ def map_embeddings(study: Study) -> None:
     out = study.out / EMBEDDINGS
     if study.checkpoint is None or out.exists():
         return
-    data, windows = study.config.data, study.config.windows
-    embed(study.checkpoint, data.shards, out, data=data, windows=windows, limit=MAPPED)
+    data, windows, rename = study.config.data, study.config.windows, study.config.model.init_args.get("rename")
+    embed(study.checkpoint, data.shards, out, data=data, windows=windows, limit=MAPPED, rename=rename)
 
 
 def write_results(study: Study, jobs: Sequence[FoldJob], failed: Sequence[Outcome], argv: Sequence[str]) -> Any:
-    """results.json and results.md; returns the former."""
+    """results.json, results.md and the two tables; returns the first."""
     table, folds, seen = study.table, study.folds, study.pretrained_on()
     classes = None if table.classes is None else list(table.classes)
     unseen = [name for name, of in seen.items() if of is False]
+    write_tables(study.out, jobs, classes, folds.repeats)
     results = {
         "name": study.config.store.name,
         "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -223,7 +226,7 @@ def write_results(study: Study, jobs: Sequence[FoldJob], failed: Sequence[Outcom
         "seeds": list(study.options.seeds),
         "windows": settings_of(study),
         "subjects": _subjects(table, folds, seen),
-        **gather([job for job in jobs if job.fraction == 1], classes, unseen if len(unseen) < len(seen) else ()),
+        **gather(jobs, classes, unseen if len(unseen) < len(seen) else (), repeats=folds.repeats, folds=folds.folds),
         "failed": [
             {
                 "method": o.job.method,

@@ -9,7 +9,7 @@ carry a label; all of a plain grid where the set has no labels, or with --all. O
 `aar-dist report embeddings.parquet` draws their map.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,7 @@ def embed(
     limit: int | None = None,
     batch_size: int = BATCH,
     device: torch.device | str = "cpu",
+    rename: Mapping[str, str] | None = None,
 ) -> int:
     """Write the embeddings of all windows, whole or not at all; returns how many.
 
@@ -69,6 +70,7 @@ def embed(
         limit: At most so many windows, drawn evenly by their place.
         batch_size: Windows at once.
         device: Where to compute.
+        rename: Names of these channels -> their names in the model, where it has embeddings for each.
     """
     if out.exists():
         raise ConfigError(f"{out}: exists; remove it, or give another name")
@@ -76,6 +78,7 @@ def embed(
     source, table = open_windows(data, windows or WindowConfig(), unlabelled=True)
     table = _chosen(table, everything=everything, limit=limit)
     backbone = checkpoint.objective().backbone.to(device)
+    backbone.rename(rename or {})
     schema = _schema(backbone.d_embedding, table, {"model": checkpoint.reference, "shards": source.identity})
     sensors = _sensors(source, table)
     with window_stream(source, table, data, shuffle=False) as stream:

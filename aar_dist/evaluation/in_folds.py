@@ -62,9 +62,9 @@ def baseline_in_fold(
     said = baseline(name)(*sides, n_classes, class_weight=class_weight, seed=seed, **more)
     if table.classes is None:
         return Predictions(table.select(test), said.label)
-    # A method without probabilities is sure of what it says.
-    sure = np.eye(len(table.classes), dtype=np.float32)[said.label]
-    return Predictions(table.select(test), sure if said.probability is None else said.probability)
+    if said.probability is None:
+        return Predictions(table.select(test), np.eye(len(table.classes), dtype=np.float32)[said.label], graded=False)
+    return Predictions(table.select(test), said.probability)
 
 
 def probe_in_fold(name: str, config: FinetuneConfig, kept: Path) -> tuple[Predictions, dict[str, float]]:

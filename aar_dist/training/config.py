@@ -108,12 +108,6 @@ class LoopConfig:
             "be faster"
         )
 
-    def total_steps(self, n_segments: int, *, step: int = 0, position: int = 0) -> int:
-        """Optimizer steps of the whole run, for epochs of this many segments, seen from where it stands: a batch size
-        that changed on the way changes only what is left."""
-        steps = max(1, step + (self.epochs * n_segments - position) // self.batch_size)
-        return min(steps, self.max_steps or steps)
-
 
 def _nearest_multiple(value: int, of: int) -> int:
     return max(1, round(value / of)) * of

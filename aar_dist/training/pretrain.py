@@ -13,8 +13,10 @@ from aar_dist.base.config import arguments, dump, load
 from aar_dist.base.errors import user_entry
 from aar_dist.base.hashing import hash_int
 from aar_dist.base.interrupts import resumes
+from aar_dist.models.channels import with_channels
+from aar_dist.models.inflation import adapted, inflation_of
 from aar_dist.objectives.base import Objective
-from aar_dist.store.checkpoint import Checkpoint, build_objective, load_weights
+from aar_dist.store.checkpoint import OWNER, Checkpoint, build_objective, load_weights, specs
 from aar_dist.stream.config import DataConfig
 from aar_dist.stream.loader import SegmentStream, has_split, open_stream
 from aar_dist.training import checkpoints, publishing
@@ -23,9 +25,11 @@ from aar_dist.training.config import SCHEMA, PretrainConfig, recipe
 from aar_dist.training.finetuning.pretrained import begun, opened
 from aar_dist.training.loop import Job
 from aar_dist.training.meeting.meeting import meets
+from aar_dist.training.phases import Phase
+from aar_dist.training.plan import Plan
 from aar_dist.training.progress import Progress
 from aar_dist.training.ranks import Ranks, from_main
-from aar_dist.training.run import WEIGHTS, Plan, carry_out, place_of, tells_finished
+from aar_dist.training.run import WEIGHTS, carry_out, place_of, tells_finished
 from aar_dist.training.run_directory import RunDirectory
 
 
@@ -43,9 +47,11 @@ def pretrain(config: PretrainConfig) -> None:
     if tells_finished(directory, ranks):
         return
     config = begun(config)
-    objective = initial_objective(config, directory)
     with ExitStack() as stack:
         streams = [stack.enter_context(closing(stream)) for stream in open_streams(config.data, ranks)]
+        channels = dict.fromkeys(name for stream in streams for name in stream.channels)
+        config = replace(config, model=with_channels(config.model, tuple(channels), strict=True))
+        objective = initial_objective(config, directory)
         objective.backbone.check_duration(max(stream.longest_s for stream in streams))
         carry_out(plan(config, objective, streams), ranks, directory, finish)
 
@@ -63,7 +69,9 @@ def initial_objective(config: PretrainConfig, directory: RunDirectory) -> Object
     objective = build_objective(config.model, config.objective)
     if config.init_from and not checkpoints.complete(directory.checkpoints):
         source = opened(config.init_from, config)
-        load_weights(objective, source.weights(), source.where)
+        channels = inflation_of(specs(source.config())[0].init_args, config.model.init_args)
+        weights = adapted(source.weights(), objective.backbone, channels, seed=config.train.seed, prefix=OWNER)
+        load_weights(objective, weights, source.where)
     return objective
 
 
@@ -74,6 +82,7 @@ def plan(config: PretrainConfig, objective: Objective, streams: Sequence[Segment
         config=config,
         text=dump(SCHEMA, config),
         objective=objective,
+        phases=(Phase(name="all layers", epochs=config.train.epochs),),
         train_stream=streams[0],
         val_stream=streams[1] if len(streams) > 1 else None,
         val_every=config.train.val_every,

@@ -113,8 +113,13 @@ def test_predictions_can_be_traced_back(two_folds, shards, fold):
     y_true, y_pred, y_prob = (np.load(out / f"y_{name}_fold_{fold}.npy") for name in ("true", "pred", "prob"))
     rows = pq.read_table(out / f"predictions_fold_{fold}.parquet").to_pydict()
     scores = json.loads((out / "metrics.json").read_text())
-    assert list(rows) == ["dataset", "subject", "recording", "start_s", "stop_s", "y_true", "y_pred"]
+    names = ["dataset", "subject", "recording", "start_s", "stop_s", "y_true", "y_pred", "probability"]
+    assert list(rows) == names
     assert set(rows["subject"]) == set(scores["split"]["test"])
+    assert np.array_equal(np.array(rows["probability"], np.float32), y_prob)
+    chose = pq.read_table(out / f"validation_fold_{fold}.parquet").to_pydict()
+    assert list(chose) == names
+    assert set(chose["subject"]) == set(scores["split"]["validation"])
     assert np.array_equal(rows["y_true"], y_true)
     assert np.array_equal(rows["y_pred"], y_pred)
     assert np.array_equal(y_prob.argmax(1), y_pred)

@@ -37,11 +37,12 @@ def card(config: FinetuneConfig, scores: Mapping[str, Any], task: Task, about: M
         f"# {config.store.name}",
         "",
         f"{config.model.class_path.rpartition('.')[2]} with {config.objective.class_path.rpartition('.')[2]}, from "
-        f"{start}, trained: {config.freeze}; weights of step {about['best_step']} of {about['steps']}.",
+        f"{start}, trained: {about['adapted']}; weights of step {about['best_step']} of {about['steps']}.",
         "",
         f"- says: {labels}",
         f"- windows: {config.data.segment_duration:g} s of {', '.join(task.source.channels)}; normalisation: "
         f"{config.data.normalize}",
+        *([f"- channels: {task.channels}"] if task.channels else []),
         *_side("trained on", len(task.train), task.sides.train),
         *_side("selected on", len(task.validation), task.sides.validation),
         *_side("tested on", len(task.test), task.sides.test),
