@@ -122,7 +122,8 @@ def finish(job: Job, progress: Progress) -> None:
 
 def _publish(job: Job, progress: Progress) -> Checkpoint:
     weights = job.engine.consolidate(job.directory.checkpoints, checkpoints.name_of(progress.step))
-    about = {"datasets": list(job.train_stream.datasets), "channels": list(job.train_stream.channels)}
+    stream = job.train_stream
+    about = {"datasets": list(stream.datasets), "channels": list(stream.channels), "subjects": stream.source.subjects()}
     scores = publishing.last_validation(job.directory.metrics)
     card = pretrained.card(
         job.config, scores, progress, job.train_stream, sum(value.numel() for value in weights.values())
