@@ -144,7 +144,7 @@ def test_published_ppg(shared_data, tmp_path):
     checkpoint, *_ = publish(tmp_path, data, WindowConfig(), regression=True, **model)
     made = export(checkpoint, [str(shards)], tmp_path / "m.onnx", "onnx")
     assert made.parity.windows == 48
-    assert made.parity.error < 1e-4
+    assert made.parity.error < 1e-5, "though they lie at -213 and swing by 0.1"
     assert made.about["units"] == ["arbitrary"]
 
 
