@@ -38,7 +38,9 @@ def embedded(config: FinetuneConfig, task: Task, folder: Path) -> NDArray[np.flo
         folder: Of what the study keeps.
     """
     settled, head = resolved(config, task)
-    file = folder / f"{_key(config, task, head.init_args.get('pooling', 'last'))}.npy"
+    # Statistics of data sets that the model was not trained with are those of the fold's train side.
+    scaled = replace(config, data=settled.data)
+    file = folder / f"{_key(scaled, task, head.init_args.get('pooling', 'last'))}.npy"
     if file.exists():
         return np.asarray(np.load(file, allow_pickle=False))
     objective = initial_objective(settled, head, source_of(config)).eval()
