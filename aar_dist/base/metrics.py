@@ -1,7 +1,8 @@
-"""Scores of predictions, and how sure they are over subjects.
+"""Scores of predictions.
 
     y_true, y_pred (n,) -> confusion (K, K) -> accuracy, balanced accuracy, macro F1, per class
-    confusion of each subject -> whole subjects drawn again and again -> interval
+
+How sure they are over subjects is told by :mod:`aar_dist.base.stats`.
 
 A class that does not occur in ``y_true`` has no recall: it is left out of balanced accuracy and macro F1, whatever was
 predicted, and named under ``absent``. So the classes averaged over depend on the data alone and not on the model. What
@@ -9,28 +10,18 @@ was wrongly predicted as such a class still costs the recall of its own.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aar_dist.base.hashing import below_np, hash_np, word
-
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 SCORES = ("accuracy", "balanced_accuracy", "macro_f1")
-ERRORS = ("mae", "rmse", "r")
+ERRORS = ("mae", "rmse", "r", "r2")
 MAIN = ("macro_f1", "mae")
 """The one score where there is room for one: it counts every class alike, and both kinds of mistakes."""
-LEVEL = 0.95
-
-
-class Interval(NamedTuple):
-    """A score over resampled subjects."""
-
-    mean: float
-    low: float
-    high: float
+LOWER_IS_BETTER = ("mae", "rmse")
 
 
 def confusion_matrix(y_true: NDArray[Any], y_pred: NDArray[Any], n_classes: int) -> Ints:
@@ -89,78 +80,34 @@ def classification_scores(y_true: NDArray[Any], y_pred: NDArray[Any], classes: S
     }
 
 
-def resampled_scores(
-    subject: NDArray[Any],
-    y_true: NDArray[Any],
-    y_pred: NDArray[Any],
-    classes: Sequence[str] | None,
-    n: int = 2000,
-    seed: int = 578,
-) -> dict[str, Floats]:
-    """Each score, (n,), when whole subjects are drawn with replacement n times.
-
-    Windows of one animal are alike, so it is animals that are drawn. The draws depend on the names of the subjects
-    and the seed alone: two methods tested on the same subjects can be subtracted draw by draw.
-
-    Args:
-        subject: (n_windows,) names.
-        y_true: (n_windows,) index into ``classes``, or targets.
-        y_pred: (n_windows,) likewise.
-        classes: None for targets.
-    """
-    names, of = np.unique(np.asarray(subject), return_inverse=True)
-    times = _times_drawn(len(names), n, seed)
-    if classes is None:
-        sums = np.stack([np.bincount(of, weights=w) for w in _moments(y_true, y_pred)], axis=1)
-        return _regression_of(times.astype(np.float64) @ sums)
-    each = [confusion_matrix(y_true[of == s], y_pred[of == s], len(classes)) for s in range(len(names))]
-    scores = scores_of(np.tensordot(times, np.stack(each), axes=1))
-    return {name: scores[name] for name in SCORES}
-
-
-def interval(values: Floats) -> Interval:
-    """Mean and 95 % interval of resampled values; those that are not defined are left out. Of one subject there is
-    nothing to resample: its values are all alike, and say nothing of others."""
-    values = values[~np.isnan(values)]
-    if not len(values):
-        return Interval(np.nan, np.nan, np.nan)
-    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(float(values.mean()), float(low), float(high))
-
-
-def _times_drawn(n_subjects: int, n: int, seed: int) -> Ints:
-    """(n, subjects) how often each is drawn."""
-    place = np.arange(n_subjects)
-    drawn = below_np(hash_np(seed, word("bootstrap"), np.arange(n)[:, None], place), n_subjects)
-    times: Ints = (drawn[:, :, None] == place).sum(1)
-    return times
-
-
 def regression_scores(y_true: NDArray[Any], y_pred: NDArray[Any]) -> dict[str, Any]:
-    """MAE, RMSE and Pearson's r (None where either is constant), in the unit of the target, ready for JSON."""
+    """MAE, RMSE, Pearson's r (None where either is constant) and R² (the share of the target's
+    variance that is told; None of a constant one), in the unit of the target, ready for JSON."""
     t, p = np.asarray(y_true, np.float64), np.asarray(y_pred, np.float64)
     if t.shape != p.shape or t.ndim != 1 or not t.size:
         raise ValueError(f"targets of shapes {t.shape} and {p.shape}, expected two of the same length, not empty")
-    found = _regression_of(np.array([[w.sum() for w in _moments(t, p)]]))
+    found = regression_of(np.array([[w.sum() for w in moments(t, p, t.mean(), p.mean())]]))
     return {name: _plain(values[0]) for name, values in found.items()} | {"n": len(t)}
 
 
-def _moments(t: NDArray[Any], p: NDArray[Any]) -> list[Floats]:
-    """What the scores of a target are sums of, each (n,)."""
+def moments(t: NDArray[Any], p: NDArray[Any], t_centre: float, p_centre: float) -> list[Floats]:
+    """What the scores of a target are sums of, each (n,). r does not change with the centres, and its sums keep their
+    digits if these are near the means."""
     t, p = np.asarray(t, np.float64), np.asarray(p, np.float64)
     error = p - t
-    t, p = t - t.mean(), p - p.mean()  # r does not change, and its sums keep their digits
+    t, p = t - t_centre, p - p_centre
     return [np.ones_like(t), np.abs(error), error**2, t, p, t * t, p * p, t * p]
 
 
-def _regression_of(sums: Floats) -> dict[str, Floats]:
+def regression_of(sums: Floats) -> dict[str, Floats]:
     """Scores of sums (…, 8) of the moments; r is NaN where targets or predictions are constant."""
     n, off, square, t, p, tt, pp, tp = np.moveaxis(sums, -1, 0)
     vt, vp = tt - t * t / n, pp - p * p / n
     # Sums of squares lose digits: what is left of a constant is rounding.
     varies = (vt > 1e-9 * np.maximum(tt, 1e-300)) & (vp > 1e-9 * np.maximum(pp, 1e-300))
+    spread = np.where(vt > 1e-9 * np.maximum(tt, 1e-300), vt, np.nan)
     r = np.where(varies, (tp - t * p / n) / np.sqrt(np.where(varies, vt * vp, 1.0)), np.nan)
-    return {"mae": off / n, "rmse": np.sqrt(square / n), "r": np.clip(r, -1, 1)}
+    return {"mae": off / n, "rmse": np.sqrt(square / n), "r": np.clip(r, -1, 1), "r2": 1 - square / spread}
 
 
 def _ratio(above: NDArray[Any], below: NDArray[Any], otherwise: float) -> Floats:

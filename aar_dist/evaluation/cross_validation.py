@@ -5,11 +5,12 @@ Study -> jobs on Ray (done ones are kept, killed ones go on) -> final model -> e
 
 import importlib.metadata
 import math
+import os
 import shlex
 import statistics
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,13 +31,14 @@ from aar_dist.evaluation.folds import carried_classes
 from aar_dist.evaluation.nested.choice import best_of_all
 from aar_dist.evaluation.results import gather
 from aar_dist.evaluation.results_text import as_markdown, headline
+from aar_dist.evaluation.review.tables import write_tables
 from aar_dist.evaluation.study import FOLDS, Study, open_study, settings_of
 from aar_dist.stream.windows import WindowTable
 from aar_dist.training.finetuning.config import CrossValidationConfig
 from aar_dist.training.finetuning.folds import Folds
 from aar_dist.training.finetuning.predictions import METRICS
 from aar_dist.training.finetuning.trained import CHOICE
-from aar_dist.training.publishing import check_store
+from aar_dist.training.publishing import prepare_store
 from aar_dist.training.run_directory import RunDirectory
 
 EMBEDDINGS, RESULTS, TEXT, FINAL = "embeddings.parquet", "results.json", "results.md", "final"
@@ -66,12 +68,13 @@ def cross_validate(argv: Sequence[str], present: Callable[[Path], Path]) -> None
     with ExitStack() as stack:
         directory = RunDirectory.of(study.config.out)
         stack.enter_context(directory.lock())
-        check_store(study.config, directory)
+        prepare_store(study.config, directory)
         study.write()
         announce(study)
         jobs = study.jobs()
         failed = run(jobs, study.options, who, study.out / HISTORY)
         if study.options.final:
+            write_results(study, jobs, failed, argv)  # the card of the final model tells what the folds gave
             failed += final_model(study, jobs, who)
         map_embeddings(study)
         results = write_results(study, jobs, failed, argv)
@@ -134,10 +137,14 @@ def run(jobs: Sequence[FoldJob], options: CrossValidationConfig, who: Workers, h
             on_again=table.again,
             on_crash=Outcome,
             on_tick=table.tick,
+            on_say=table.say,
             failure=lambda outcome: outcome.failed if outcome.again else None,
             retries=options.retries,
             then=left.after,
         )
+    for outcome in outcomes:
+        with suppress(OSError), os.scandir(outcome.job.folder.parent), os.scandir(outcome.job.folder):
+            pass  # opening a folder of NFS makes this machine see what another one has written there
     return [outcome for outcome in outcomes if outcome.failed]
 
 
@@ -179,14 +186,15 @@ def final_model(study: Study, jobs: Sequence[FoldJob], who: Workers) -> list[Out
         job.config,
         out=str(study.out / FINAL),
         split=replace(recipe.split, folds=None, fold="all"),
-        train=replace(job.config.train, epochs=epochs, max_steps=None, patience=None),
+        train=replace(job.config.train, stop_after=epochs, max_steps=None, patience=None),
         store=recipe.store,
         tracking=replace(job.config.tracking, name="final"),
     )
     job = replace(job, config=config, fold="all")
     if job.done:
         tidy(job)
-        made = yaml.safe_load((job.folder / "config.yaml").read_text())["train"]["epochs"]
+        train = yaml.safe_load((job.folder / "config.yaml").read_text())["train"]
+        made = train.get("stop_after") or train["epochs"]
         if made != epochs:
             print(f"the final model stays: {made} epochs, now {epochs}. Remove {job.folder} for another", flush=True)
         return []
@@ -207,15 +215,16 @@ def map_embeddings(study: Study) -> None:
     out = study.out / EMBEDDINGS
     if study.checkpoint is None or out.exists():
         return
-    data, windows = study.config.data, study.config.windows
-    embed(study.checkpoint, data.shards, out, data=data, windows=windows, limit=MAPPED)
+    data, windows, rename = study.config.data, study.config.windows, study.config.model.init_args.get("rename")
+    embed(study.checkpoint, data.shards, out, data=data, windows=windows, limit=MAPPED, rename=rename)
 
 
 def write_results(study: Study, jobs: Sequence[FoldJob], failed: Sequence[Outcome], argv: Sequence[str]) -> Any:
-    """results.json and results.md; returns the former."""
+    """results.json, results.md and the two tables; returns the first."""
     table, folds, seen = study.table, study.folds, study.pretrained_on()
     classes = None if table.classes is None else list(table.classes)
     unseen = [name for name, of in seen.items() if of is False]
+    write_tables(study.out, jobs, classes, folds.repeats)
     results = {
         "name": study.config.store.name,
         "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -229,7 +238,7 @@ def write_results(study: Study, jobs: Sequence[FoldJob], failed: Sequence[Outcom
         "seeds": list(study.options.seeds),
         "windows": settings_of(study),
         "subjects": _subjects(table, folds, seen),
-        **gather([job for job in jobs if job.fraction == 1], classes, unseen if len(unseen) < len(seen) else ()),
+        **gather(jobs, classes, unseen if len(unseen) < len(seen) else (), repeats=folds.repeats, folds=folds.folds),
         "failed": [
             {
                 "method": o.job.method,

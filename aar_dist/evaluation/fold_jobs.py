@@ -2,7 +2,8 @@
 
     FoldJob (planned by fold_plan.py) -> carry_out -> Outcome, and in its folder
 
-        metrics.json, y_*_fold_k.npy, predictions_fold_k.parquet; of the network a whole run directory
+        metrics.json, y_*_fold_k.npy, predictions_fold_k.parquet; of the network a whole run directory, with
+        validation_fold_k.parquet
 
 A job that is done is not done again; one that was killed goes on from its last checkpoint, with the same results. While
 another process holds its folder (its machine was given up, but lives) a job waits, and takes over or finds it done.
@@ -56,6 +57,7 @@ class FoldJob:
     config: FinetuneConfig
     """Of this very run; ``config.out`` is its folder."""
     fraction: float = 1.0
+    """Share of the train side's subjects that it learns from."""
     ranks: int = 1
     cores: int = 1
     """Of each rank."""

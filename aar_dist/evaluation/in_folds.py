@@ -62,9 +62,9 @@ def baseline_in_fold(
     said = baseline(name)(*sides, n_classes, class_weight=class_weight, seed=seed, **more)
     if table.classes is None:
         return Predictions(table.select(test), said.label)
-    # A method without probabilities is sure of what it says.
-    sure = np.eye(len(table.classes), dtype=np.float32)[said.label]
-    return Predictions(table.select(test), sure if said.probability is None else said.probability)
+    if said.probability is None:
+        return Predictions(table.select(test), np.eye(len(table.classes), dtype=np.float32)[said.label], graded=False)
+    return Predictions(table.select(test), said.probability)
 
 
 def probe_in_fold(name: str, config: FinetuneConfig, kept: Path) -> tuple[Predictions, dict[str, float]]:
@@ -87,8 +87,8 @@ def probe_in_fold(name: str, config: FinetuneConfig, kept: Path) -> tuple[Predic
     train, validation, test = (side(part) for part in (task.train, task.validation, task.test))
     n_classes = None if task.classes is None else len(task.classes)
     weight: ClassWeight = "balanced" if config.train.evens_classes else None
-    made = probe(name, train, validation, test.vectors, n_classes, class_weight=weight)
-    return Predictions(task.test, made.said), made.chosen
+    made = probe(name, train, validation, n_classes, class_weight=weight)
+    return Predictions(task.test, made.say(test.vectors)), made.chosen
 
 
 def _check_kind(name: str, table: WindowTable) -> None:

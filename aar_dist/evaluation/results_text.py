@@ -7,16 +7,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aar_dist.base.metrics import ERRORS, MAIN, SCORES
+from aar_dist.evaluation.nested.wording import choices_table
+from aar_dist.evaluation.review.wording import (
+    DASH,
+    NAMES,
+    difference,
+    few_shot_table,
+    number,
+    sureness_table,
+    table,
+    tests_table,
+    with_interval,
+)
 
-NAMES = {
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "macro_f1": "macro F1",
-    "mae": "MAE",
-    "rmse": "RMSE",
-    "r": "r",
-}
-DASH = "–"
 Results = Mapping[str, Any]
 
 
@@ -28,7 +31,7 @@ def headline(results: Results) -> str:
     width = max(len(method["name"]) for method in results["methods"])
     for method in results["methods"]:
         scores = method["scores"]
-        said = "  ".join(f"{NAMES[n]} {_with_interval(s)}" for n, s in scores.items()) if scores else "not complete"
+        said = "  ".join(f"{NAMES[n]} {with_interval(s)}" for n, s in scores.items()) if scores else "not complete"
         lines.append(f"  {method['name']:<{width}}  {said}")
     return "\n".join(lines)
 
@@ -37,12 +40,15 @@ def as_markdown(results: Results) -> str:
     """All tables."""
     names = ERRORS if results["classes"] is None else SCORES
     main = next(name for name in MAIN if name in names)
-    chance = "Differences on the same draws of subjects; where the interval holds zero, it may be chance:"
     lines = [
         *_head(results),
         *_scores(results, names, main),
-        *_differences(results["comparisons"], names, chance),
+        *tests_table(results["comparisons"], main),
+        *_differences(results["comparisons"], names, "Differences on the same draws of subjects, by every score:"),
+        *choices_table(results["methods"]),
         *_unseen(results, names),
+        *few_shot_table(results, names),
+        *sureness_table(results),
         *_classes(results),
         *_subjects(results, main),
     ]
@@ -68,19 +74,19 @@ def _head(results: Results) -> list[str]:
 def _scores(results: Results, names: Sequence[str], main: str) -> list[str]:
     heads = ["method", *(NAMES[n] for n in names), f"{NAMES[main]} over folds", "over seeds"]
     rows = [_method_row(m, names, main) for m in results["methods"]]
-    return ["", "All test windows of all folds together, with 95 % intervals over subjects:", "", *_table(heads, rows)]
+    return ["", "All test windows of all folds together, with 95 % intervals over subjects:", "", *table(heads, rows)]
 
 
 def _unseen(results: Results, names: Sequence[str]) -> list[str]:
     methods = [m for m in results["methods"] if m.get("unseen")]
     if not methods:
         return []
-    rows = [[m["name"], *(_with_interval(m["unseen"][n]) for n in names)] for m in methods]
+    rows = [[m["name"], *(with_interval(m["unseen"][n]) for n in names)] for m in methods]
     return [
         "",
         "Of the subjects that pretraining had no recording of:",
         "",
-        *_table(["method", *(NAMES[n] for n in names)], rows),
+        *table(["method", *(NAMES[n] for n in names)], rows),
         *_differences(results["comparisons_unseen"], names, "Differences over these subjects:"),
     ]
 
@@ -90,18 +96,18 @@ def _method_row(method: Mapping[str, Any], names: Sequence[str], main: str) -> l
     if not scores:
         return [method["name"], *(["not complete"] * len(names)), DASH, DASH]
     of = scores[main]
-    spread = f"{_number(of['folds_mean'])} ± {_number(of['folds_sd'])}"
-    return [method["name"], *(_with_interval(scores[n]) for n in names), spread, f"± {_number(of['seeds_sd'])}"]
+    spread = f"{number(of['folds_mean'])} ± {number(of['folds_sd'])}"
+    return [method["name"], *(with_interval(scores[n]) for n in names), spread, f"± {number(of['seeds_sd'])}"]
 
 
 def _differences(pairs: Sequence[Mapping[str, Any]], names: Sequence[str], title: str) -> list[str]:
     rows: dict[tuple[str, str], dict[str, str]] = {}
     for pair in pairs:
-        rows.setdefault((pair["a"], pair["b"]), {})[pair["score"]] = _difference(pair)
+        rows.setdefault((pair["a"], pair["b"]), {})[pair["score"]] = difference(pair)
     if not rows:
         return []
-    table = [[f"{a} − {b}", *(of.get(n, DASH) for n in names)] for (a, b), of in rows.items()]
-    return ["", title, "", *_table(["", *(NAMES[n] for n in names)], table)]
+    lines = [[f"{a} − {b}", *(of.get(n, DASH) for n in names)] for (a, b), of in rows.items()]
+    return ["", title, "", *table(["", *(NAMES[n] for n in names)], lines)]
 
 
 def _classes(results: Results) -> list[str]:
@@ -109,14 +115,14 @@ def _classes(results: Results) -> list[str]:
     if not whole:
         return []
     rows = [
-        [name, str(_windows(results, name)), *(_number(m["per_class"][name]["f1"]) for m in whole)]
+        [name, str(_windows(results, name)), *(number(m["per_class"][name]["f1"]) for m in whole)]
         for name in results["classes"]
     ]
     return [
         "",
         "F1 of each class:",
         "",
-        *_table(["class", "windows", *(m["name"] for m in whole)], rows),
+        *table(["class", "windows", *(m["name"] for m in whole)], rows),
     ]
 
 
@@ -131,31 +137,12 @@ def _subjects(results: Results, score: str) -> list[str]:
     seen = {True: "yes", False: "no", None: "?"}
     rows = [
         [name, str(of["fold"]), seen[of["pretrained_on"]], str(sum(of["windows"].values()))]
-        + [_number(m["per_subject"][name][score]) for m in whole if name in m["per_subject"]]
+        + [number(m["per_subject"][name][score]) for m in whole if name in m["per_subject"]]
         for name, of in results["subjects"].items()
         if of["fold"] is not None
     ]
     title = f"{NAMES[score]} of each subject:"
     heads = ["subject", "fold", "unlabelled in pretraining", "windows", *(m["name"] for m in whole)]
-    return ["", title[0].upper() + title[1:], "", *_table(heads, rows)]
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|", *(f"| {' | '.join(row)} |" for row in rows)]
-
-
-def _number(value: float | None) -> str:
-    return DASH if value is None else f"{value:.3f}"
-
-
-def _with_interval(score: Mapping[str, Any]) -> str:
-    if score["low"] is None:
-        return _number(score["value"])
-    return f"{_number(score['value'])} [{score['low']:.3f}, {score['high']:.3f}]"
-
-
-def _difference(pair: Mapping[str, Any]) -> str:
-    if pair["difference"] is None:
-        return DASH
-    limits = f" [{pair['low']:+.3f}, {pair['high']:+.3f}]" if pair["low"] is not None else ""
-    return f"{pair['difference']:+.3f}{limits}"
+    worst = [f"{m['name']}: {', '.join(m['worst_subjects'])}" for m in whole if m.get("worst_subjects")]
+    least = ["", f"Least good at: {'; '.join(worst)}."] if worst else []
+    return ["", title[0].upper() + title[1:], "", *table(heads, rows), *least]

@@ -64,10 +64,18 @@ class Panel:
 
 
 def dot_row(
-    scale: Scale, marks: Sequence[Mark], alt: str, interval: tuple[float, float] | None = None, style: str = "m0"
+    scale: Scale,
+    marks: Sequence[Mark],
+    alt: str,
+    interval: tuple[float, float] | None = None,
+    style: str = "m0",
+    *,
+    zero: bool = False,
 ) -> Markup:
-    """Dots on a line, the last one on top; the interval as a bar through them."""
+    """Dots on a line, the last one on top; the interval as a bar through them, a line where zero is if asked for."""
     parts = [path(f"M{tick.at:g} 0V100", "grid") for tick in scale.ticks()]
+    if zero:
+        parts.append(path(f"M{scale.at(0.0):g} 0V100", "line reference"))
     if interval:
         low, high = (scale.at(v) for v in interval)
         parts.append(path(f"M{low:g} 50H{high:g}", f"interval {style}"))

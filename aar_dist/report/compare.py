@@ -7,8 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from aar_dist.base.metrics import ERRORS, SCORES
+from aar_dist.evaluation.review.comparing import FEW, main_of
 from aar_dist.report.folders import Folds
-from aar_dist.report.numbers import Measure, count, known, listed, measures_of, number, signed, with_interval
+from aar_dist.report.numbers import Measure, count, known, listed, measures_of, number, p_value, signed, with_interval
+from aar_dist.report.pairs import pairs_of, turned
 
 Method = Mapping[str, Any]
 
@@ -36,14 +39,14 @@ class Comparison:
 
 
 def comparison(folds: Folds) -> Comparison:
-    """Ours is ``pretrained``, or the first network that is not from scratch; never the one with the best test score."""
+    """Who stands for what; see :func:`main_of`."""
     methods = folds.methods
     networks = [m for m in methods if m["kind"] == "network"]
     baselines = [m for m in methods if m["kind"] != "network"]
-    trained = [m for m in networks if not m["name"].startswith("scratch")]
-    named = [m for m in trained if m["name"] == "pretrained"]
-    ours = (named or trained or networks or baselines)[0]
-    measures = measures_of(("macro_f1", "balanced_accuracy", "accuracy") if folds.classes else ("mae", "rmse", "r"))
+    main = main_of([(m["name"], m["kind"] == "network") for m in methods])
+    ours = next(m for m in methods if m["name"] == main)
+    told = {key for m in methods for key in m.get("scores") or {}}
+    measures = measures_of((*(SCORES if folds.classes else ERRORS), *told))
     best: Method | None = None
     for method in (m for m in baselines if m is not ours):
         value = score_of(method, measures[0]).get("value")
@@ -71,7 +74,7 @@ def headline(folds: Folds, of: Comparison) -> str:
         return f"{start}; {none} to compare it with."
     theirs = score_of(of.baseline, measure)
     other = f"the best baseline, {of.baseline['name']}, has {with_interval(theirs)}"
-    return f"{start}; {other}: {verdict(ours, theirs, measure)}."
+    return f"{start}; {other}: {_judged(folds, of, of.baseline)}."
 
 
 def verdict(ours: Mapping[str, Any], theirs: Mapping[str, Any], measure: Measure) -> str:
@@ -94,7 +97,7 @@ def remarks(folds: Folds, of: Comparison) -> list[str]:
         for other, what in ((of.baseline, "the best baseline"), (of.scratch, ""))
         if other
     ]
-    said += _unseen(folds, of)
+    said += [*_few(folds, of), *_unseen(folds, of)]
     said.append(_never_shared(folds))
     return [line for line in said if line]
 
@@ -109,7 +112,7 @@ def _beside(folds: Folds, of: Comparison, other: Method, what: str) -> str:
     if not known(ours.get("value")) or not known(theirs.get("value")):
         return ""
     values = f"{number(ours.get('value'))} and {number(theirs.get('value'))}"
-    text = f"Against {name}: {values}, {verdict(ours, theirs, of.measure)}."
+    text = f"Against {name}: {values}, {_judged(folds, of, other)}."
     both = _both(of.ours, other, key)
     if both:
         wins, ties = sum(of.measure.better(a, b) for a, b in both), sum(a == b for a, b in both)
@@ -124,18 +127,44 @@ def _both(a: Method, b: Method, key: str) -> list[tuple[float, float]]:
     return [(x, y) for x, y in pairs if x is not None and y is not None and known(x) and known(y)]
 
 
+def _pair(folds: Folds, of: Comparison, other: Method) -> dict[str, Any]:
+    """What results.json says of ours and another; empty if it says nothing."""
+    for told in pairs_of(folds, of.measure):
+        if {told.get("a"), told.get("b")} == {of.ours["name"], other["name"]}:
+            return turned(told, of.ours["name"])
+    return {}
+
+
+def _judged(folds: Folds, of: Comparison, other: Method) -> str:
+    """In a word or two: by the test, or, in results of before there was one, by the intervals."""
+    pair = _pair(folds, of, other)
+    if not pair.get("verdict"):
+        return verdict(score_of(of.ours, of.measure), score_of(other, of.measure), of.measure)
+    return f"{pair['verdict']} ({p_value(pair['p_corrected'])}, corrected for {count(pair['n_pairs'], 'comparison')})"
+
+
 def _difference(folds: Folds, of: Comparison, other: Method) -> str:
-    """What results.json says of both on the same draws of subjects; empty if it says nothing."""
-    for told in folds.results.get("comparisons") or []:
-        pair, low, high = (told.get("a"), told.get("b")), told.get("low"), told.get("high")
-        if told.get("score") != of.measure.key or set(pair) != {of.ours["name"], other["name"]}:
-            continue
-        if not known(low) or not known(high):
-            return ""
-        low, high = (low, high) if pair[0] == of.ours["name"] else (-high, -low)
-        zero = "zero lies outside" if low > 0 or high < 0 else "zero lies inside, so it may be chance"
-        return f" On the same draws of subjects the difference is {signed(low)} to {signed(high)} (95\u00a0%): {zero}."
-    return ""
+    """The interval of the difference; empty if results.json says nothing."""
+    pair = _pair(folds, of, other)
+    low, high = pair.get("low"), pair.get("high")
+    if not known(low) or not known(high):
+        return ""
+    if pair.get("verdict"):
+        return f" The difference on the same subjects is {signed(low)} to {signed(high)} (95\u00a0%)."
+    zero = "zero lies outside" if low > 0 or high < 0 else "zero lies inside, so it may be chance"
+    return f" On the same draws of subjects the difference is {signed(low)} to {signed(high)} (95\u00a0%): {zero}."
+
+
+def _few(folds: Folds, of: Comparison) -> list[str]:
+    """Where no test can find anything."""
+    planned = [p for p in pairs_of(folds, of.measure) if p.get("planned") and p.get("verdict") == FEW]
+    if not planned:
+        return []
+    n, m = (count(planned[0][key], what) for key, what in (("n_subjects", "subject"), ("n_pairs", "comparison")))
+    return [
+        f"With {n} and {m} the test can tell nothing apart, not even methods on which all subjects agree: the "
+        "intervals are all there is to go by."
+    ]
 
 
 def _unseen(folds: Folds, of: Comparison) -> list[str]:

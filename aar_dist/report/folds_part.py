@@ -4,9 +4,12 @@ from typing import Any
 
 from aar_dist.base import storage
 from aar_dist.base.timelines import class_colours
+from aar_dist.evaluation.nested.wording import HEADS, choices_rows
 from aar_dist.report import animals, scores
+from aar_dist.report.certainty import certainty, few_shot, wanted
 from aar_dist.report.compare import Comparison, comparison, failures, headline, measured, remarks, score_of
 from aar_dist.report.curves import fold_panels
+from aar_dist.report.differences import differences
 from aar_dist.report.embedding import embedding_map
 from aar_dist.report.folders import RESULTS, Folds, read_json
 from aar_dist.report.numbers import count, interval, number
@@ -38,9 +41,17 @@ def folds_part(folds: Folds) -> dict[str, Any]:
         "classes": folds.classes,
         "method_table": scores.method_table(folds, of),
         "method_charts": scores.method_charts(of),
+        "choices": {"heads": HEADS, "rows": choices_rows(of.methods)},
         "seen": any(about.get("pretrained_on") for about in folds.tested.values()),
         "subject_chart": scores.subject_chart(folds, of),
         "subject_table": scores.subject_table(folds, of),
+        "strip_chart": scores.strip_chart(of),
+        "worst": (of.ours.get("worst_subjects") or [])[: max(1, len(folds.tested) // 2)],
+        **differences(folds, of),
+        **certainty(of),
+        "wanted": wanted(of),
+        "agreement": _agreement(of),
+        "few_shot": few_shot(folds, of),
         **_classes(folds, of),
         "windows_chart": scores.windows_chart(folds),
         "windows_table": scores.windows_table(folds),
@@ -99,6 +110,13 @@ def _classes(folds: Folds, of: Comparison) -> dict[str, Any]:
         "class_tables": [(m["name"], of.style(m), scores.class_table(m["per_class"])) for m in told],
         "confusions": [scores.confusion(m["name"], of.style(m), folds.classes, m["confusion"]) for m in drawn],
     }
+
+
+def _agreement(of: Comparison) -> list[tuple[str, list[str]]]:
+    """For a target: method -> bias, its limits of agreement, median and 95th percentile of the error."""
+    told = [(m["name"], m["agreement"]) for m in of.methods if m.get("agreement")]
+    keys = ("bias", "low", "high", "median_error", "error_95")
+    return [(name, [number(of.get(key)) for key in keys]) for name, of in told]
 
 
 def _timelines(folds: Folds, said: Table | None) -> dict[str, Any]:

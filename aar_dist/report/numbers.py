@@ -25,9 +25,11 @@ MEASURES = (
     Measure("macro_f1", "macro F1"),
     Measure("balanced_accuracy", "balanced accuracy"),
     Measure("accuracy", "accuracy"),
+    Measure("auroc", "AUROC"),
     Measure("mae", "mean absolute error", higher_is_better=False),
     Measure("rmse", "root mean square error", higher_is_better=False),
     Measure("r", "correlation r"),
+    Measure("r2", "R²"),
 )
 
 
@@ -47,6 +49,13 @@ def number(value: Any) -> str:
         return DASH
     digits = 3 if abs(value) < 1.0005 else 2 if abs(value) < 100 else 0
     return f"{value:,.{digits}f}".replace("-", "−")
+
+
+def p_value(value: Any) -> str:
+    """``p = 0.012``, never a row of zeros."""
+    if not known(value):
+        return "no test"
+    return "p < 0.001" if value < 0.001 else f"p = {value:.2g}" if value >= 0.01 else f"p = {value:.3f}"
 
 
 def signed(value: float) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 from aar_dist.base.timelines import class_colours
@@ -81,6 +82,27 @@ def subject_chart(folds: Folds, of: Comparison) -> Rows:
     return _grouped(of, folds.tested, each, of.measure, flags)
 
 
+def strip_chart(of: Comparison) -> Rows | None:
+    """A row for each method, a faint dot for each subject and a strong one in their middle."""
+    told = [m for m in of.methods if m.get("per_subject")]
+    each = {m["name"]: [(s, a.get(of.measure.key)) for s, a in m["per_subject"].items()] for m in told}
+    known_of = {name: [(s, v) for s, v in of_all if known(v)] for name, of_all in each.items()}
+    values = [v for pairs in known_of.values() for _, v in pairs]
+    if not values:
+        return None
+    scale = Scale.of(values, zero=not of.measure.higher_is_better)
+    return Rows(of.measure.name, [_strip(m, of.style(m), known_of[m["name"]], scale) for m in told], scale.ticks())
+
+
+def _strip(method: Method, style: str, of: Sequence[tuple[str, float]], scale: Scale) -> Row:
+    middle = median(v for _, v in of) if of else None
+    marks = [Mark(v, f"{style} small", f"{s}: {number(v)}") for s, v in of]
+    if middle is not None:
+        marks.append(Mark(middle, style, f"{method['name']}: median {number(middle)}"))
+    alt = f"{method['name']}: median of {count(len(of), 'subject')} {number(middle)}"
+    return Row(method["name"], dot_row(scale, marks, alt), number(middle))
+
+
 def class_chart(folds: Folds, of: Comparison) -> Rows:
     """A row for each class, a dot for each method's F1."""
     each = {m["name"]: m.get("per_class") or {} for m in of.methods}
@@ -125,7 +147,10 @@ def class_table(per_class: Mapping[str, Mapping[str, Any]]) -> list[dict[str, An
         {
             "name": name,
             "support": f"{of.get('support', 0):,}",
+            "subjects": of.get("subjects"),
             "cells": [number(of.get(k)) for k in ("precision", "recall", "f1")],
+            "interval": interval({"low": of.get("f1_low"), "high": of.get("f1_high")}),
+            "auroc": number(of.get("auroc")),
         }
         for name, of in per_class.items()
     ]

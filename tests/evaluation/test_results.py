@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import sklearn.metrics as sk
 
+from aar_dist.base.metrics import SCORES
 from aar_dist.evaluation.fold_jobs import FoldJob
-from aar_dist.evaluation.results import gather, read_predictions
+from aar_dist.evaluation.results import gather
 from aar_dist.evaluation.results_text import as_markdown
+from aar_dist.evaluation.review.answers import read_answers, together
 from aar_dist.stream.windows import WindowTable
 from aar_dist.training.finetuning.config import FinetuneConfig
 from aar_dist.training.finetuning.predictions import Predictions, write
@@ -37,6 +39,10 @@ def job(out: Path, method: str, kind: str, seed: int, fold: int, right: float) -
     return FoldJob(method=method, kind=kind, seed=seed, fold=fold, config=FinetuneConfig(out=str(folder)))
 
 
+def predicted(jobs, classes):
+    return together(read_answers(jobs, classes))
+
+
 @pytest.fixture
 def jobs(tmp_path) -> list[FoldJob]:
     """A good network with three seeds, a bad one with one, and a baseline."""
@@ -49,7 +55,7 @@ def test_seeds_are_pooled_but_a_window_counts_once(jobs):
     made = {m["name"]: m for m in gather(jobs, CLASSES, ())["methods"]}
     for name, method in made.items():
         mine = [j for j in jobs if j.method == name]
-        all_of = read_predictions(mine, CLASSES)
+        all_of = predicted(mine, CLASSES)
         assert method["scores"]["accuracy"]["value"] == pytest.approx(np.mean(all_of.y_true == all_of.y_pred))
         f1 = sk.f1_score(all_of.y_true, all_of.y_pred, average="macro")
         assert method["scores"]["macro_f1"]["value"] == pytest.approx(f1)
@@ -77,16 +83,18 @@ def test_differences_are_of_the_same_subjects(jobs):
     one = next(c for c in told if (c["a"], c["b"], c["score"]) == ("good", "bad", "accuracy"))
     accuracy = {}
     for name in ("good", "bad"):
-        of = read_predictions([j for j in jobs if j.method == name], CLASSES)
+        of = predicted([j for j in jobs if j.method == name], CLASSES)
         accuracy[name] = {s: np.mean((of.y_true == of.y_pred)[of.subject == s]) for s in SUBJECTS}
     each = [accuracy["good"][s] - accuracy["bad"][s] for s in SUBJECTS]
     assert one["difference"] == pytest.approx(np.mean(each))
-    assert min(each) <= one["low"] < one["difference"] < one["high"] <= max(each), "a mean of drawn subjects"
+    reach = 3.182 * np.std(each, ddof=1) / np.sqrt(4)  # Student's t of four subjects
+    assert one["high"] - one["difference"] == pytest.approx(reach, rel=0.05)
+    assert one["difference"] - one["low"] == pytest.approx(reach, rel=0.05)
 
 
 def test_the_unseen_stand_apart_and_one_alone_has_no_interval(jobs):
     method = gather(jobs, CLASSES, SUBJECTS[:3])["methods"][0]
-    of = read_predictions(jobs[:6], CLASSES).of(SUBJECTS[:3])
+    of = predicted(jobs[:6], CLASSES).of(SUBJECTS[:3])
     assert method["unseen"]["accuracy"]["value"] == pytest.approx(np.mean(of.y_true == of.y_pred))
     alone = gather(jobs, CLASSES, SUBJECTS[:1])["methods"][0]["unseen"]["accuracy"]
     assert alone["low"] is alone["high"] is None
@@ -97,7 +105,7 @@ def test_differences_over_the_unseen_stand_apart(jobs):
     told = gather(jobs, CLASSES, SUBJECTS[:3])["comparisons_unseen"]
     one = next(c for c in told if (c["a"], c["b"], c["score"]) == ("good", "majority", "accuracy"))
     of = {
-        name: read_predictions([j for j in jobs if j.method == name], CLASSES).of(SUBJECTS[:3])
+        name: predicted([j for j in jobs if j.method == name], CLASSES).of(SUBJECTS[:3])
         for name in ("good", "majority")
     }
     means = {name: np.mean(p.y_true == p.y_pred) for name, p in of.items()}
@@ -125,11 +133,15 @@ def test_the_tables_say_what_was_found(jobs):
     text = as_markdown(about | found)
     good = found["methods"][0]
     row = next(line for line in text.splitlines() if line.startswith("| good |"))
-    for score in good["scores"].values():
+    for score in (good["scores"][name] for name in SCORES):
         assert f"{score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}]" in row
     every, apart = text.split("Of the subjects that pretraining had no recording of:")
     assert "Differences over these subjects" in apart
-    assert every.count("| good − bad |") == apart.count("| good − bad |") == 1
+    assert (every.count("| good − bad |"), apart.count("| good − bad |")) == (2, 1), "tested, and by every score"
+    assert "| all swaps of 4 subjects" not in every
+    assert "(all swaps of 4 subjects; p corrected by Holm's method)" in every
+    assert "too few subjects to tell |" in every
+    assert "Least good at: good: herd/a, herd/b, herd/c;" in text
     assert f"{good['unseen']['accuracy']['value']:.3f} [" in apart
     assert "| herd/d | 0 | yes | 60 |" in apart
     assert "no recording of" not in as_markdown(about | gather(jobs, CLASSES, ()))

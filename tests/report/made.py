@@ -1,15 +1,23 @@
 """Folds folders and runs as the launches leave them, with small numbers that were computed and not written down."""
 
 import json
+from itertools import product
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from aar_dist.base.metrics import SCORES, classification_scores, interval, regression_scores, resampled_scores
 from aar_dist.base.plots import reconstruction_figure, save_figure
+from aar_dist.base.stats import paired
+from aar_dist.evaluation.fold_jobs import FoldJob
+from aar_dist.evaluation.results import gather
+from aar_dist.stream.windows import WindowTable
+from aar_dist.training.finetuning.config import FinetuneConfig
+from aar_dist.training.finetuning.predictions import VALIDATION, Predictions, file_of, write_windows
+from aar_dist.training.finetuning.predictions import write as write_run
 
 CLASSES = ["Grazing", "Lying", "Ruminating", "Walking"]
 SKILL = {"majority": None, "logistic": 0.55, "minirocket": 0.68, "scratch": 0.6, "frozen": 0.5, "pretrained": 0.8}
@@ -38,27 +46,26 @@ def herd(classes, n_subjects: int, per_subject: int, rng) -> dict[str, np.ndarra
 
 
 def answers(method: str, herd, classes, rng) -> np.ndarray:
-    """What a method of some skill says; animals differ in how hard they are."""
-    label = herd["label"]
+    """Probabilities (n, K) of a method of some skill, surer than it should be; animals differ in how hard they are."""
+    label, k = herd["label"], len(classes)
     if SKILL[method] is None:
-        return np.zeros_like(label)
+        return np.tile(np.eye(k)[0] * 0.6 + 0.4 / k, (len(label), 1))
     hard = {s: rng.uniform(-0.12, 0.12) for s in np.unique(herd["subject"])}
     right = rng.random(len(label)) < SKILL[method] + np.array([hard[s] for s in herd["subject"]])
-    return np.where(right, label, rng.integers(0, len(classes), len(label)))
+    said = np.where(right, label, rng.integers(0, k, len(label)))
+    sure = np.where(said == label, rng.beta(9, 1, len(label)), rng.beta(5, 2, len(label)))[:, None]
+    return sure * np.eye(k)[said] + (1 - sure) / k
 
 
-def predictions(folder: Path, fold: int, herd, rows, y_true, y_pred) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    columns = {
-        "dataset": ["herd"] * int(rows.sum()),
-        "subject": herd["subject"][rows].tolist(),
-        "recording": herd["recording"][rows].tolist(),
-        "start_s": herd["start"][rows],
-        "stop_s": herd["start"][rows] + WINDOW_S,
-        "y_true": y_true[rows],
-        "y_pred": y_pred[rows],
-    }
-    pq.write_table(pa.table(columns), folder / f"predictions_fold_{fold}.parquet")
+def side(herd, rows, said, classes) -> Predictions:
+    """Some windows as a run keeps them; of a target without classes."""
+    start, n = herd["start"][rows], int(rows.sum())
+    table = WindowTable(
+        item=np.arange(n), start=np.arange(n), label=herd["label"][rows], dataset=np.full(n, "herd"),
+        subject=herd["subject"][rows], recording=herd["recording"][rows], start_s=start, stop_s=start + WINDOW_S,
+        classes=classes and tuple(classes),
+    )  # fmt: skip
+    return Predictions(table, said[rows].astype(np.float32))
 
 
 def training(folder: Path, rng, level: float) -> int:
@@ -75,76 +82,48 @@ def training(folder: Path, rng, level: float) -> int:
     return min(val, key=val.get)
 
 
-def scores_over(herd, said: list[np.ndarray], classes, rows) -> dict:
-    """As results.json tells them: all test windows of all seeds together."""
-    n, label = len(said), herd["label"][rows]
-    y_true, y_pred, subject = (
-        np.tile(label, n),
-        np.concatenate([y[rows] for y in said]),
-        np.tile(herd["subject"][rows], n),
-    )
-    whole, drawn = (
-        classification_scores(y_true, y_pred, classes),
-        resampled_scores(subject, y_true, y_pred, classes, 200),
-    )
-    found = {}
-    for name in SCORES:
-        each = [classification_scores(label, y[rows], classes)[name] for y in said]
-        sides = [rows & (herd["fold"] == k) for k in range(N_FOLDS)]
-        folds = [classification_scores(herd["label"][s], y[s], classes)[name] for y in said for s in sides if s.any()]
-        between = interval(drawn[name])
-        found[name] = {
-            "value": whole[name],
-            "low": between.low,
-            "high": between.high,
-            "folds_mean": float(np.mean(folds)),
-            "folds_sd": float(np.std(folds, ddof=1)) if len(folds) > 1 else None,
-            "seeds_sd": float(np.std(each, ddof=1)) if len(each) > 1 else None,
-        }
-    return found
+def jobs_of(out: Path, name: str, herd, classes, seeds, rng, fraction: float = 1.0) -> list[FoldJob]:
+    """The runs of a method with their files, as launch/folds.py leaves them."""
+    made = []
+    for seed in seeds if name in NETWORKS else seeds[:1]:
+        said = answers(name, herd, classes, rng)
+        if fraction < 1:
+            said = np.where(rng.random((len(said), 1)) < 0.4 + 0.6 * fraction, said, rng.permuted(said, axis=1))
+        made += jobs_that_said(out, name, herd, said, classes, seed, rng, fraction)
+    return made
 
 
-def method_of(out: Path, name: str, herd, classes, seeds, seen, rng) -> dict:
-    """One entry of ``methods``, with the files of its runs."""
-    network = name in NETWORKS
-    seeds = seeds if network else [seeds[0]]
-    y_true, said, runs = herd["label"], [], []
-    for seed in seeds:
-        y_pred = answers(name, herd, classes, rng)
-        said.append(y_pred)
-        for fold in range(N_FOLDS):
-            if {"method": name, "seed": seed, "fold": fold} == FAILED:
-                continue
-            rows, folder = herd["fold"] == fold, out / "runs" / name / f"seed_{seed}" / f"fold_{fold}"
-            predictions(folder, fold, herd, rows, y_true, y_pred)
-            best = {"best_step": training(folder, rng, 1 - SKILL[name])} if network else {}
-            scores = classification_scores(y_true[rows], y_pred[rows], classes)
-            runs.append(
-                {
-                    "seed": seed,
-                    "fold": fold,
-                    "n": scores["n"],
-                    **{k: scores[k] for k in SCORES},
-                    "seconds": 12.5,
-                    **best,
-                }
-            )
-    about = {"name": name, "kind": "network" if network else "baseline", "seeds": seeds, "runs": runs, "scores": None}
-    if name == FAILED["method"]:
-        return about
-    everything, first = np.ones(len(y_true), bool), said[0]
-    whole = classification_scores(y_true, first, classes)
-    per_subject = {}
-    for s in sorted(set(herd["subject"])):
-        of = herd["subject"] == s
-        scores = classification_scores(y_true[of], first[of], classes)
-        per_subject[s] = {"n": scores["n"], **{k: scores[k] for k in SCORES}}
-    unseen = np.isin(herd["subject"], [s for s in per_subject if not seen[s]])
-    return about | {
-        "scores": scores_over(herd, said, classes, everything),
-        "unseen": scores_over(herd, said, classes, unseen),
-        "per_class": whole["per_class"], "per_subject": per_subject, "confusion": whole["confusion"],
-    }  # fmt: skip
+def jobs_that_said(out: Path, name: str, herd, said, classes, seed, rng, fraction=1.0) -> list[FoldJob]:
+    """Every fold with one seed; ``said`` are its probabilities, or its values of a target."""
+    kind, share = "network" if name in NETWORKS else "baseline", [] if fraction == 1 else [f"share_{100 * fraction:g}"]
+    made = []
+    for fold in range(N_FOLDS):
+        folder = Path(out, "runs", name, f"seed_{seed}", *share, f"fold_{fold}")
+        config = FinetuneConfig(out=str(folder))
+        made.append(FoldJob(method=name, kind=kind, seed=seed, fold=fold, config=config, fraction=fraction))
+        if {"method": name, "seed": seed, "fold": fold} != FAILED:
+            one_run(made[-1], herd, said, classes, rng)
+    return made
+
+
+def one_run(job: FoldJob, herd, said, classes, rng) -> None:
+    """The next fold's subjects are those that choose."""
+    folder, fold = job.folder, job.fold
+    folder.mkdir(parents=True)
+    test, choose = herd["fold"] == fold, herd["fold"] == (fold + 1) % N_FOLDS
+    train = np.unique(herd["subject"][~test & ~choose]).tolist()
+    about = {"split": {"train": train[: max(1, round(job.fraction * len(train)))]}}
+    if job.kind == "network":
+        about["best_step"] = training(folder, rng, 1 - SKILL[job.method])
+        write_windows(side(herd, choose, said, classes), file_of(folder, VALIDATION, fold))
+    write_run(side(herd, test, said, classes), folder, fold, about)
+    write(folder / "seconds.json", {"seconds": 12.5})
+
+
+def found_in(jobs: list[FoldJob], classes, unseen=()) -> dict:
+    """What results.json says of them."""
+    with mock.patch.object(paired, "SAMPLED", 500):
+        return gather(jobs, classes, unseen)
 
 
 def head(name: str, subjects, classes, simulated: bool) -> dict:
@@ -163,9 +142,10 @@ def head(name: str, subjects, classes, simulated: bool) -> dict:
 
 
 def make_folds(
-    out: Path, *, classes=CLASSES, n_subjects=6, per_subject=60, simulated=True, name="herd", seed=0
+    out: Path, *, classes=CLASSES, n_subjects=6, per_subject=60, simulated=True, name="herd", seed=0, few=False
 ) -> Path:
-    """A folds folder with two seeds of two strategies, three baselines, embeddings and one failed fold."""
+    """A folds folder with two seeds of two strategies, three baselines, embeddings and one failed fold; ``few``: also
+    of some strategies with few subjects to learn from."""
     rng = np.random.default_rng(seed)
     classes = list(classes)
     of = herd(classes, n_subjects, per_subject, rng)
@@ -178,14 +158,11 @@ def make_folds(
         }
         for i, s in enumerate(seen)
     }
-    methods = [method_of(out, method, of, classes, [1, 2], seen, rng) for method in SKILL]
-    compared = [
-        {"a": "pretrained", "b": b, "score": k, "difference": 0.1, "low": low, "high": 0.21}
-        for b, low in (("minirocket", 0.034), ("scratch", -0.02))
-        for k in SCORES
-    ]
-    results = head(name, subjects, classes, simulated) | {"methods": methods, "comparisons": compared}
-    write(out / "results.json", results)
+    jobs = [job for method in SKILL for job in jobs_of(out, method, of, classes, [1, 2], rng)]
+    for method, fraction in product(("scratch", "pretrained") if few else (), (0.1, 0.5)):
+        jobs += jobs_of(out, method, of, classes, [1], rng, fraction)
+    found = found_in(jobs, classes, [name for name in seen if not seen[name]])
+    write(out / "results.json", head(name, subjects, classes, simulated) | found)
     write(out / "folds.json", {"folds": [], "classes": classes})
     config = {"data": {"shards": ["no/such/shards"]}, "store": {"path": "s3://me:secret@bucket/store"}, "windows": {}}
     (out / "config.yaml").write_text(yaml.safe_dump(config))
@@ -213,39 +190,14 @@ def make_regression(out: Path) -> Path:
     rng = np.random.default_rng(1)
     of = herd(["x"], 4, 40, rng)
     target = (60 + 20 * rng.random(len(of["label"]))).astype(np.float32)
-    methods = []
+    of["label"] = target
+    jobs = []
     for name, error in (("mean", 9.0), ("pretrained", 3.0)):
-        said = (target + rng.normal(size=len(target)) * error).astype(np.float32)
-        for fold in range(N_FOLDS):
-            predictions(out / "runs" / name / "seed_1" / f"fold_{fold}", fold, of, of["fold"] == fold, target, said)
-        runs = [
-            {"seed": 1, "fold": k, "seconds": 1.0, **regression_scores(target[of["fold"] == k], said[of["fold"] == k])}
-            for k in range(N_FOLDS)
-        ]
-        whole = regression_scores(target, said)
-        spread = {"folds_mean": None, "folds_sd": None, "seeds_sd": None}
-        scores = {
-            k: {"value": whole[k], "low": whole[k] * 0.9, "high": whole[k] * 1.1, **spread}
-            for k in ("mae", "rmse", "r")
-        }
-        each = {
-            s: regression_scores(target[of["subject"] == s], said[of["subject"] == s])
-            for s in sorted(set(of["subject"]))
-        }
-        kind = "network" if name == "pretrained" else "baseline"
-        methods.append(
-            {
-                "name": name,
-                "kind": kind,
-                "seeds": [1],
-                "runs": runs,
-                "scores": scores,
-                "unseen": None,
-                "per_subject": each,
-            }
-        )
+        said = target + rng.normal(size=len(target)) * error
+        jobs += jobs_that_said(out, name, of, said, None, 1, rng)
     subjects = {f"herd/{i}": {"fold": i % N_FOLDS, "windows": {"all": 40}, "pretrained_on": None} for i in range(4)}
-    write(out / "results.json", head("heart rate", subjects, None, False) | {"methods": methods, "failed": []})
+    results = head("heart rate", subjects, None, False) | found_in(jobs, None)
+    write(out / "results.json", results | {"failed": []})
     (out / "config.yaml").write_text("data: {shards: [no/such/shards]}\n")
     return out
 
@@ -300,6 +252,5 @@ def make_finetuning(out: Path) -> Path:
     of = herd(CLASSES, 4, 40, rng)
     said, rows = answers("pretrained", of, CLASSES, rng), of["fold"] == 0
     training(out, rng, 0.3)
-    predictions(out, 0, of, rows, of["label"], said)
-    write(out / "metrics.json", {"fold": 0, **classification_scores(of["label"][rows], said[rows], CLASSES)})
+    write_run(side(of, rows, said, CLASSES), out, 0, {})
     return out

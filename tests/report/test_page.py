@@ -75,13 +75,34 @@ def test_leaks_are_named_at_the_top(folds, tmp_path):
     assert "On two sides of a fold: nothing . On one side, and so without harm: 1." in words
 
 
-def test_the_headline_goes_by_the_numbers(folds, tmp_path):
+def before_there_were_tests(folds: Path) -> dict:
+    """results.json as older versions wrote it."""
     results = results_of(folds)
+    for key in ("few_shot", "comparisons", "comparisons_unseen"):
+        del results[key]
+    for method in results["methods"]:
+        for key in ("calibration", "abstention", "worst_subjects"):
+            method.pop(key, None)
+        for of in [method.get("scores"), method.get("unseen"), *(method.get("per_subject") or {}).values()]:
+            (of or {}).pop("auroc", None)
+        for of in (method.get("per_class") or {}).values():
+            for key in ("auroc", "f1_low", "f1_high", "subjects"):
+                del of[key]
+    results["comparisons"] = [
+        {"a": "pretrained", "b": b, "score": "macro_f1", "difference": 0.1, "low": low, "high": 0.21}
+        for b, low in (("minirocket", 0.034), ("scratch", -0.02))
+    ]
+    return results
+
+
+def test_the_headline_goes_by_the_numbers(folds, tmp_path):
+    results = before_there_were_tests(folds)
     of = {m["name"]: m for m in results["methods"]}
 
     def told(name: str, **scores) -> str:
         of["pretrained"]["scores"]["macro_f1"] |= scores
-        words = text_of(page([copy(folds, tmp_path / name, methods=list(of.values()))]))
+        changes = {"methods": list(of.values()), "comparisons": []}
+        words = text_of(page([copy(folds, tmp_path / name, **changes)]))
         return re.search(r"pretrained: macro F1 .*?\.(?= )", words)[0]
 
     theirs = of["minirocket"]["scores"]["macro_f1"]
@@ -96,10 +117,51 @@ def test_the_headline_goes_by_the_numbers(folds, tmp_path):
     assert told("none", value=0.1, low=None, high=None).endswith("nobody can tell by chance or not.")
 
 
-def test_the_difference_on_the_same_draws_is_told(folds):
-    words = text_of(page([folds]))
+def test_results_of_before_there_were_tests_are_shown(folds, tmp_path):
+    old = shutil.copytree(folds, tmp_path / "old")
+    (old / "results.json").write_text(json.dumps(before_there_were_tests(folds)))
+    words = text_of(page([old]))
+    for name in ("AUROC", "calibration", "keep silent", "few subjects to learn", "corrected"):
+        assert name not in words
+    assert "Differences between methods" in words
+    assert "class windows precision recall F1 Grazing" in words
     assert "the difference is +0.034 to +0.210 (95 %): zero lies outside." in words
     assert "the difference is −0.020 to +0.210 (95 %): zero lies inside, so it may be chance." in words
+
+
+def test_a_test_has_the_last_word(folds, tmp_path):
+    results = results_of(folds)
+    which = ("pretrained", "minirocket", "macro_f1")
+    pair = next(c for c in results["comparisons"] if (c["a"], c["b"], c["score"]) == which)
+    words = text_of(page([folds]))
+    assert "too few subjects to tell (p = 0.12, corrected for 4 comparisons)" in words
+    assert "With 6 subjects and 4 comparisons the test can tell nothing apart" in words
+    turned = {"a": "minirocket", "b": "pretrained", "difference": -0.2, "low": -0.3, "high": -0.1, "wins": 1, "ties": 0}
+    pair |= turned | {"p_corrected": 0.0004, "verdict": "worse"}
+    words = text_of(page([copy(folds, tmp_path / "told", comparisons=results["comparisons"])]))
+    assert "0.814): better (p &lt; 0.001, corrected for 4 comparisons)." in words
+    assert "The difference on the same subjects is +0.100 to +0.300 (95 %)." in words
+    assert "pretrained − minirocket · better, p &lt; 0.001 +0.200" in words
+    assert "5 of 6" in words
+
+
+def test_probabilities_and_silence_stand_on_it(folds, tmp_path):
+    words, results = text_of(page([folds])), results_of(folds)
+    of = {m["name"]: m for m in results["methods"]}["pretrained"]
+    before, after = of["calibration"]["before"], of["calibration"]["after"]
+    assert f"pretrained: ECE {before['ece']:.3f} → {after['ece']:.3f}" in words
+    chosen = of["abstention"]["wanted"][1]["chosen"]
+    for score in (before["nll"], after["brier"], chosen["accuracy"], chosen["coverage"]):
+        assert f"{score['value']:.3f} {score['low']:.3f} to {score['high']:.3f}" in words
+    assert f"pretrained is least good at {', '.join(of['worst_subjects'])}." in words
+    for name in of["per_class"]:
+        line = of["per_class"][name]
+        assert f"{line['f1']:.3f} {line['f1_low']:.3f} to {line['f1_high']:.3f} {line['auroc']:.3f}" in words
+    few = made.make_folds(tmp_path / "few", few=True)
+    curves = page([few])
+    assert "With few subjects to learn from" in curves
+    row = next(r for r in results_of(few)["few_shot"] if (r["method"], r["fraction"]) == ("scratch", 0.1))
+    assert f"scratch: {row['n_subjects']:g}: {row['scores']['macro_f1']['value']:.3f}" in curves
 
 
 def test_the_network_that_is_told_of_is_not_picked_by_its_score(folds, tmp_path):

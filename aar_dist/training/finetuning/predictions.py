@@ -1,6 +1,7 @@
 """What a finished model says of the windows it was not trained on, and how often it is right.
 
 model, windows -> probabilities (n, K) or values (n,) -> y_*_fold_k.npy, predictions_fold_k.parquet, metrics.json
+                                                          of the side that chose the weights: validation_fold_k.parquet
 """
 
 from collections.abc import Callable
@@ -21,6 +22,8 @@ from aar_dist.stream.loader import SegmentStream
 from aar_dist.stream.windows import WindowTable
 
 METRICS = "metrics.json"
+TEST, VALIDATION = "predictions", "validation"
+"""Sides that are kept; see :func:`file_of`."""
 
 
 @runtime_checkable
@@ -38,6 +41,8 @@ class Predictions:
     table: WindowTable
     said: NDArray[np.float32]
     """(n, n_classes) probabilities, or (n,) values."""
+    graded: bool = True
+    """False of a method without probabilities: it says 0 and 1, which are not kept as such."""
 
     @property
     def predicted(self) -> NDArray[Any]:
@@ -68,20 +73,40 @@ def predict(
     return Predictions(table, np.concatenate(parts))
 
 
+def file_of(folder: Path, side: str, fold: int | str) -> Path:
+    """Where the windows of a side are."""
+    return folder / f"{side}_fold_{fold}.parquet"
+
+
 def write(made: Predictions, folder: Path, fold: int | str, about: dict[str, Any]) -> dict[str, Any]:
-    """Write everything into a run directory; returns what stands in metrics.json."""
-    table = made.table
-    arrays = {"y_true": table.label, "y_pred": made.predicted}
-    if table.classes is not None:
+    """Write the test side into a run directory; returns what stands in metrics.json."""
+    arrays = {"y_true": made.table.label, "y_pred": made.predicted}
+    if made.table.classes is not None:
         arrays["y_prob"] = made.said
     for name, array in arrays.items():
         with storage.one_line_errors(folder):
             np.save(folder / f"{name}_fold_{fold}.npy", array)
-    rows = {name: getattr(table, name) for name in ("dataset", "subject", "recording", "start_s", "stop_s")}
-    columns = {name: pa.array(column.tolist()) for name, column in rows.items()}
-    columns |= {name: pa.array(arrays[name]) for name in ("y_true", "y_pred")}
-    with storage.one_line_errors(folder):
-        pq.write_table(pa.table(columns), folder / f"predictions_fold_{fold}.parquet")
+    write_windows(made, file_of(folder, TEST, fold))
     scores = {"fold": fold, **made.scores(), **about}
     storage.write_json(folder / METRICS, scores)
     return scores
+
+
+def write_windows(made: Predictions, file: Path) -> None:
+    """One row a window: where it comes from, ``y_true``, ``y_pred`` and, of classes, ``probability``, a list of K (null
+    of a method that has none)."""
+    table = made.table
+    rows = {name: getattr(table, name) for name in ("dataset", "subject", "recording", "start_s", "stop_s")}
+    columns = {name: pa.array(column.tolist()) for name, column in rows.items()}
+    columns |= {"y_true": pa.array(table.label), "y_pred": pa.array(made.predicted)}
+    if table.classes is not None:
+        columns["probability"] = _probabilities(made)
+    with storage.one_line_errors(file.parent):
+        pq.write_table(pa.table(columns), file)
+
+
+def _probabilities(made: Predictions) -> pa.Array:
+    n, k = made.said.shape
+    if not made.graded:
+        return pa.nulls(n, pa.list_(pa.float32(), k))
+    return pa.FixedSizeListArray.from_arrays(pa.array(made.said.astype(np.float32).reshape(-1)), k)

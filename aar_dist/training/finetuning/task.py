@@ -11,6 +11,8 @@ import numpy as np
 
 from aar_dist.base.config import ClassSpec
 from aar_dist.base.errors import ConfigError
+from aar_dist.models.channels import with_channels
+from aar_dist.models.inflation import Inflation
 from aar_dist.objectives.classification import Classification, inverse_frequency
 from aar_dist.objectives.regression import Regression
 from aar_dist.stream.cuts import channels_of
@@ -33,6 +35,8 @@ class Task:
     """Empty without a test."""
     missing: tuple[str, ...]
     """Classes without a window on the train side."""
+    channels: Inflation | None = None
+    """What becomes of the channels of the model that it starts from; None where nothing does."""
 
     @property
     def classes(self) -> tuple[str, ...] | None:
@@ -81,10 +85,11 @@ def open_task(config: FinetuneConfig) -> Task:
 
 
 def resolved(config: FinetuneConfig, task: Task) -> tuple[FinetuneConfig, ClassSpec]:
-    """The configuration with its classes and statistics named, and the objective with all its arguments."""
+    """The configuration with its classes, channels and statistics named, and the objective with all its arguments."""
     names = None if task.classes is None else list(task.classes)
     config = replace(
         config,
+        model=with_channels(config.model, task.source.channels),
         data=replace(config.data, statistics=task.source.statistics),
         windows=replace(config.windows, classes=names),
         avg_pool=False,
