@@ -234,6 +234,7 @@ def write_results(study: Study, jobs: Sequence[FoldJob], failed: Sequence[Outcom
         "shards": study.source.identity,
         "init_from": study.config.init_from,
         "n_folds": len(folds),
+        "repeats": folds.repeats,
         "seeds": list(study.options.seeds),
         "windows": settings_of(study),
         "subjects": _subjects(table, folds, seen),
