@@ -42,6 +42,8 @@ class Choice:
     """Class path used when the configuration names none."""
     given: tuple[str, ...] = ()
     """Constructor arguments that the program supplies; they are no configuration keys."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Short name -> class path."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ def load(schema: Schema[C], argv: Sequence[str], defaults: Mapping[str, Any] | N
     """
     parser = _parser(schema)
     settings, flags = _read_files(argv)
+    settings, flags = _class_paths(schema, settings), _named_flags(schema, flags)
     settings = _over(dict(defaults or {}), settings)
     printing = "--print_config" in flags
     flags = [flag for flag in flags if flag != "--print_config"]
@@ -132,7 +135,7 @@ def _build(schema: Schema[C], parser: ArgumentParser, parsed: Namespace) -> C:
     values = parser.instantiate(parsed)
     made = {f.name: values[f.name] for f in fields(cast(Any, schema.config))}
     for name in schema.choices:
-        made[name] = ClassSpec(values[name].class_path, _plain(values[name].init_args))
+        made[name] = ClassSpec(values[name].class_path, _plain(values[name].get("init_args", {})))
     return schema.config(**made)
 
 
@@ -181,6 +184,34 @@ def read_yaml(path: str) -> dict[str, Any]:
     return value
 
 
+def _class_paths(schema: Schema[C], settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings with the class path of every choice that is called by a short name."""
+    made = dict(settings)
+    for name, choice in schema.choices.items():
+        value = settings.get(name)
+        path = value.get("class_path") if isinstance(value, dict) else value
+        if isinstance(path, str) and path in choice.names:
+            made[name] = {**(value if isinstance(value, dict) else {}), "class_path": choice.names[path]}
+    return made
+
+
+def _named_flags(schema: Schema[C], flags: Sequence[str]) -> list[str]:
+    """The same for flags."""
+    made: list[str] = []
+    for flag in flags:
+        key, equals, value = flag.partition("=")
+        names = _names_at(schema, key)
+        before = _names_at(schema, made[-1]) if made else {}
+        made.append(f"{key}={names.get(value, value)}" if equals and names else before.get(flag, flag))
+    return made
+
+
+def _names_at(schema: Schema[C], flag: str) -> Mapping[str, str]:
+    """Short names that the value of this flag may be."""
+    choice = schema.choices.get(flag.removeprefix("--").removesuffix(".class_path"))
+    return choice.names if choice and flag.startswith("--") else {}
+
+
 def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     """Two settings laid over each other. Another class brings its own arguments."""
     merged = dict(below)
@@ -213,7 +244,7 @@ def _keys(schema: Schema[C], parser: ArgumentParser, settings: dict[str, Any], f
 
 def _classes(choice: Choice) -> str:
     kinds: list[type] = choice.base.__subclasses__()
-    names = sorted(kind.__name__ for kind in kinds)
+    names = list(choice.names) or sorted(kind.__name__ for kind in kinds)
     return f"; there are {', '.join(names)}" if names else ""
 
 

@@ -61,20 +61,4 @@ def batches_once(stream: SegmentStream, batch_size: int) -> Iterator[SegmentBatc
     """Every segment of the first epoch once, in order; the last batch holds what is left."""
     for batch, weight in stream.evaluation(batch_size, batch_size):
         n = int((weight > 0).sum())
-        yield batch if n == len(batch) else _head(batch, n)
-
-
-def _head(batch: SegmentBatch, n: int) -> SegmentBatch:
-    return SegmentBatch(
-        values=batch.values[:n],
-        valid=batch.valid[:n],
-        rate_hz=batch.rate_hz[:n],
-        dataset=batch.dataset[:n],
-        channel=batch.channel[:n],
-        key=batch.key[:n],
-        label=None if batch.label is None else batch.label[:n],
-        origin=None if batch.origin is None else batch.origin[:n],
-        duration_s=None if batch.duration_s is None else batch.duration_s[:n],
-        n_samples=None if batch.n_samples is None else batch.n_samples[:n],
-        channels=batch.channels,
-    )
+        yield batch if n == len(batch) else batch.take(range(n))

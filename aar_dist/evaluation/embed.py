@@ -9,7 +9,7 @@ carry a label; all of a plain grid where the set has no labels, or with --all. O
 `aar-dist report embeddings.parquet` draws their map.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,7 @@ def embed(
     limit: int | None = None,
     batch_size: int = BATCH,
     device: torch.device | str = "cpu",
+    rename: Mapping[str, str] | None = None,
 ) -> int:
     """Write the embeddings of all windows, whole or not at all; returns how many.
 
@@ -69,6 +70,7 @@ def embed(
         limit: At most so many windows, drawn evenly by their place.
         batch_size: Windows at once.
         device: Where to compute.
+        rename: Names of these channels -> their names in the model, where it has embeddings for each.
     """
     if out.exists():
         raise ConfigError(f"{out}: exists; remove it, or give another name")
@@ -76,6 +78,7 @@ def embed(
     source, table = open_windows(data, windows or WindowConfig(), unlabelled=True)
     table = _chosen(table, everything=everything, limit=limit)
     backbone = checkpoint.objective().backbone.to(device)
+    backbone.rename(rename or {})
     schema = _schema(backbone.d_embedding, table, {"model": checkpoint.reference, "shards": source.identity})
     sensors = _sensors(source, table)
     with window_stream(source, table, data, shuffle=False) as stream:
@@ -161,10 +164,10 @@ def _table(rows: WindowTable, sensors: Names, vectors: np.ndarray, schema: pa.Sc
 def main(argv: Sequence[str] | None = None) -> None:
     """Embed every window of shard sets."""
     parser = Parser(__doc__, prog="aar-dist embed")
-    parser.add_argument("checkpoint", help="a stored model: store://name@version, or the folder of a version")
+    parser.add_argument("checkpoint", help="a stored model: store://name@version, or folder or URL of a version")
     parser.add_argument("shards", nargs="+", help="shard sets")
     parser.add_argument("out", type=Path, help="the Parquet file to write")
-    parser.add_argument("--store", help="root of the store that store:// speaks of")
+    parser.add_argument("--store", help="folder or URL of the store that store:// speaks of (AAR_DIST_STORE)")
     parser.add_argument("--hop_s", type=float, help="from one window to the next [s] (default: their length)")
     parser.add_argument("--min_share", type=float, default=1.0, help="share of a window its label covers (%(default)s)")
     parser.add_argument("--all", action="store_true", help="windows without a label too")

@@ -1,4 +1,7 @@
-"""What a network's head sees of every window before it is trained: computed once for a study, and kept.
+"""What a backbone makes of every window before it is trained: computed once for a study, and kept.
+
+Of each channel the mean of its tokens and their deviation, side by side (of a backbone with a token for the whole
+segment that one, where the recipe's head takes it).
 
 FinetuneConfig -> the stored backbone (or, from scratch, a random one) -> (n, D) float32, in the order of the windows
 """
@@ -33,12 +36,14 @@ def embedded(config: FinetuneConfig, task: Task, folder: Path) -> NDArray[np.flo
     They are read from ``folder`` where they are. Workers that begin at once may each compute them: they write the same.
 
     Args:
-        config: Which model, windows and pooling; ``from_scratch`` for random weights of ``train.seed``.
+        config: Which model and windows; ``from_scratch`` for random weights of ``train.seed``.
         task: Any fold's.
         folder: Of what the study keeps.
     """
     settled, head = resolved(config, task)
-    file = folder / f"{_key(config, task, head.init_args.get('pooling', 'last'))}.npy"
+    pooling = "cls" if head.init_args.get("pooling") == "cls" else "moments"
+    head = replace(head, init_args={**head.init_args, "pooling": pooling})
+    file = folder / f"{_key(config, task, pooling)}.npy"
     if file.exists():
         return np.asarray(np.load(file, allow_pickle=False))
     objective = initial_objective(settled, head, source_of(config)).eval()

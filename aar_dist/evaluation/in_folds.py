@@ -86,9 +86,9 @@ def probe_in_fold(name: str, config: FinetuneConfig, kept: Path) -> tuple[Predic
 
     train, validation, test = (side(part) for part in (task.train, task.validation, task.test))
     n_classes = None if task.classes is None else len(task.classes)
-    weight: ClassWeight = "balanced" if config.train.class_weights == "inverse" else None
-    made = probe(name, train, validation, test.vectors, n_classes, class_weight=weight)
-    return Predictions(task.test, made.said), made.chosen
+    weight: ClassWeight = "balanced" if config.train.evens_classes else None
+    made = probe(name, train, validation, n_classes, class_weight=weight)
+    return Predictions(task.test, made.say(test.vectors)), made.chosen
 
 
 def _check_kind(name: str, table: WindowTable) -> None:

@@ -24,8 +24,9 @@ from aar_dist.base.errors import ConfigError
 from aar_dist.evaluation.baselines import ClassWeight
 
 Floats = NDArray[np.float32]
-STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0)
-"""Inverse regularisation of logistic regression; of ridge regression, the regularisation for each window."""
+STRENGTHS = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.1, 1.0)
+"""Inverse regularisation of logistic regression; of ridge regression, the regularisation for each window. The
+strong ones are what hundreds of numbers of a few animals need."""
 NEIGHBOURS = (1, 3, 5, 10, 20, 50, 100)
 STEPS = 500
 """Of the solver: beyond them the predictions change no more."""
@@ -45,13 +46,13 @@ class Side:
 
 
 @dataclass(frozen=True)
-class Said:
-    """What a probe says of n windows, and which of the candidates it is."""
+class Fitted:
+    """A probe that has learned, and which of the candidates it is."""
 
-    said: Floats
-    """(n, K) probabilities, or (n,) values."""
+    say: Callable[[Floats], Floats]
+    """Vectors (n, D) -> probabilities (n, K), or values (n,)."""
     chosen: dict[str, float]
-    """The setting that won, by name, and every candidate's loss on the validation side."""
+    """The setting that won, and every candidate's loss on the validation side."""
 
 
 Candidate = tuple[float, Callable[[Floats], Floats]]
@@ -59,15 +60,9 @@ Candidate = tuple[float, Callable[[Floats], Floats]]
 
 
 def probe(
-    name: str,
-    train: Side,
-    validation: Side,
-    test: Floats,
-    n_classes: int | None,
-    *,
-    class_weight: ClassWeight = None,
-) -> Said:
-    """Learn from the train side, choose by the validation side, say the test side.
+    name: str, train: Side, validation: Side, n_classes: int | None, *, class_weight: ClassWeight = None
+) -> Fitted:
+    """Learn from the train side, choose by the validation side.
 
     Without validation windows the setting in the middle is taken.
 
@@ -75,7 +70,6 @@ def probe(
         name: One of :data:`PROBES`.
         train: What it learns from.
         validation: What chooses.
-        test: (m, D).
         n_classes: K; classes that the train side lacks get probability 0. None for a target.
         class_weight: ``balanced`` gives every class the same share, in learning and in choosing.
     """
@@ -88,7 +82,7 @@ def probe(
         weight = _weights(train.label, validation.label, n_classes, class_weight)
         losses = {f"{c[0]:g}": _loss(c[1](vectors), validation.label, weight) for c in candidates}
         best = candidates[int(np.argmin(list(losses.values())))]
-    return Said(best[1](scaler.transform(test)), {"chosen": best[0], **losses})
+    return Fitted(lambda vectors: best[1](scaler.transform(vectors)), {"chosen": best[0], **losses})
 
 
 def linear(train: Side, n_classes: int | None, class_weight: ClassWeight) -> Iterator[Candidate]:

@@ -19,7 +19,7 @@ from aar_dist.evaluation.probes import PROBES, SUFFIX
 from aar_dist.store.checkpoint import Checkpoint
 from aar_dist.stream.windows import WindowTable
 from aar_dist.training.finetuning.config import FinetuneConfig
-from aar_dist.training.finetuning.finetune import initial_objective
+from aar_dist.training.finetuning.finetune import adapt, initial_objective
 from aar_dist.training.finetuning.folds import SIDES, Folds
 from aar_dist.training.finetuning.pretrained import check_architecture, load_config, source_of
 from aar_dist.training.finetuning.split import select
@@ -162,7 +162,9 @@ def check(
                 "data as it is"
             )
     settled, head = resolved(config, task)
-    initial_objective(settled, head, source).backbone.check_duration(config.data.segment_duration)
+    objective = initial_objective(settled, head, source)
+    objective.backbone.check_duration(config.data.segment_duration)
+    adapt(objective, settled, source)
 
 
 def check_start(source: Checkpoint, folds: Folds) -> None:

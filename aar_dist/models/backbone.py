@@ -6,6 +6,7 @@ B segments, C channels, P patches of S samples, d width of a token
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -45,6 +46,11 @@ class Backbone(nn.Module, ABC):
         """The blocks that a deep model has many of: what activation checkpointing computes twice. All but the first,
         which is the embedding."""
         return self.blocks()[1:]
+
+    def rename(self, names: Mapping[str, str]) -> None:
+        """Name in a stream -> name among ``channels``, beside those that it knows; nothing where channels are not
+        found by name."""
+        return
 
     def channel_parameters(self) -> dict[str, str]:
         """Parameters whose first dimension is ``channels``, by name, and what the parameter is called that all

@@ -73,12 +73,17 @@ class ChannelIndex:
         self._rename = dict(rename or {})
         self._tables: dict[tuple[tuple[str, ...], torch.device], Tensor] = {}
 
+    def rename(self, names: Mapping[str, str]) -> None:
+        """Further names in streams, and what they are here."""
+        self._rename |= names
+        self._tables.clear()
+
     def of(self, batch: SegmentBatch) -> Tensor:
-        """(B, C) int64 numbers of the model's channels, -1 absent. A batch that does not tell its names has the
-        model's channels in the model's order.
+        """(B, C) int64 numbers of the model's channels; -1 absent, and where the model has no such channel. A batch
+        that does not tell its names has the model's channels in the model's order.
 
         Raises:
-            ConfigError: a channel that the model has no embedding for.
+            ConfigError: none of the batch's channels is one of the model.
         """
         if batch.channels is None:
             return batch.channel
@@ -88,11 +93,11 @@ class ChannelIndex:
         return self._tables[key][batch.channel.clamp(min=0)].masked_fill(batch.channel < 0, -1)
 
     def _numbers(self, names: Sequence[str]) -> list[int]:
-        own = [self._rename.get(name, name) for name in names]
-        strangers = [name for name in own if name not in self._number]
-        if strangers:
+        numbers = [self._number.get(self._rename.get(name, name), -1) for name in names]
+        if max(numbers) < 0:
             raise ConfigError(
-                f"the model has embeddings for the channels {', '.join(self._number)}, and none for "
-                f"{', '.join(strangers)}; choose the sensors it was trained on (data.sensors), or fine-tune it on these"
+                f"the model has embeddings for the channels {', '.join(self._number)}, and none for any of "
+                f"{', '.join(names)}; choose the sensors it was trained on (data.sensors), tell it their names "
+                "(model.rename), or fine-tune it on these"
             )
-        return [self._number[name] for name in own]
+        return numbers

@@ -3,7 +3,7 @@
 values (B, T, C) -> patches (B, C, P, S) -> B * C sequences of P tokens -> (B, C, P, d)
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import get_args
 
@@ -65,7 +65,8 @@ class AAREncoder(PatchBackbone):
                 frequencies is; ``conv``: two convolutions.
             per_channel: Every channel has a patch embedding of its own; which channels there are, the stream tells.
             channels: Their names, such as ``acc.x``, where they are told here.
-            rename: Name in the stream -> name here, with ``per_channel``; several may share one.
+            rename: Name in the stream -> name here, with ``per_channel``; several may share one. A channel of a batch
+                that is not among those of the model takes no part, as an absent one.
             faithful: As the first system: every segment is padded to ``max_window_length``, padding takes part in
                 attention and loss, the conv embedding uses BatchNorm, and all layers start from the same weights.
 
@@ -97,6 +98,11 @@ class AAREncoder(PatchBackbone):
         final norm belongs to none of them and moves only when the whole backbone is trained."""
         return [self.embedding, *self.layers]
 
+    def rename(self, names: Mapping[str, str]) -> None:
+        """As :class:`ChannelIndex`."""
+        if self._index:
+            self._index.rename(names)
+
     def channel_parameters(self) -> dict[str, str]:
         """Those of the patch embedding."""
         where, patch = "embedding.patch.", self.embedding.patch
@@ -114,12 +120,16 @@ class AAREncoder(PatchBackbone):
 
         Raises:
             ConfigError: a segment with more samples than ``max_window_length``, or more patches than positions; a
-                channel without an embedding, where each has its own.
+                batch without any channel that has an embedding, where each has its own.
         """
         values, valid = self.patching.cut(batch)
         if self.faithful:
             valid = torch.ones_like(valid)
-        channel = self._index.of(batch) if self._index else None
+        channel = None
+        if self._index:
+            channel = self._index.of(batch)
+            valid = valid & (channel >= 0)[..., None, None]
+            values = values.where(valid, 0.0)
         return Patches(values, valid, valid.any(-1), self.patching.counts(batch), channel)
 
     def encode_patches(

@@ -62,7 +62,24 @@ def run_panels(run: Run) -> list[Panel]:
     if not any(one.points for one in everything):
         return []
     x = Scale.of([p[0] for one in everything for p in one.points], zero=True)
-    return [line_panel(name, lines, _alt(name, lines), x=x, y=loss_scale(lines)) for name, lines in panels if lines]
+    marks = _phase_ends(run.rows)
+    return [
+        line_panel(name, lines, _alt(name, lines), x=x, y=loss_scale(lines), marks=marks)
+        for name, lines in panels
+        if lines
+    ]
+
+
+def _phase_ends(rows: list[Row]) -> list[Line]:
+    """The validation losses at which a phase of a run gave way to the next."""
+    phases = {row["step"]: row["phase"] for row in rows if "phase" in row}
+    ends = {number: step for step, number in sorted(phases.items()) if number < max(phases.values())}
+    return [
+        Line([point], "m0", f"phase {number} ends at step {step}")
+        for number, step in ends.items()
+        for point in series(rows, "val/loss")
+        if point[0] == step
+    ]
 
 
 REFERENCES = (("val/interpolation_mse", "straight line through the hidden part"), ("val/zero_mse", "always 0"))

@@ -39,6 +39,7 @@ def run_part(run: Run) -> dict[str, Any]:
         "leaks": 0,
         "sets": sets,
         "panels": run_panels(run),
+        "phases": any("phase" in row for row in run.rows),
         "pictures": newest_picture(run.path / "pictures"),
         **_tested(run),
         "reproduce": _reproduce(run, sets, stored),

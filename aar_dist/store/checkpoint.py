@@ -28,6 +28,9 @@ from aar_dist.store.manifest import CARD, CONFIG, FILES, MANIFEST, METRICS, MOST
 
 __all__ = ["CARD", "CONFIG", "FILES", "MANIFEST", "METRICS", "WEIGHTS", "Checkpoint", "Opened", "verified"]
 
+OWNER = "backbone."
+"""What the names of a backbone's weights begin with."""
+
 
 @dataclass(frozen=True)
 class Opened:

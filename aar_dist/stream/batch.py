@@ -3,7 +3,9 @@
 B segments, T samples of the longest segment of the batch, C channels
 """
 
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 
@@ -49,6 +51,15 @@ class SegmentBatch:
 
     def __len__(self) -> int:
         return self.values.shape[0]
+
+    def take(self, rows: Sequence[int]) -> "SegmentBatch":
+        """Some of its segments, in this order."""
+        cut: dict[str, Any] = {}
+        for name in (f.name for f in fields(self) if f.name != "channels"):
+            value = getattr(self, name)
+            if value is not None:
+                cut[name] = value[list(rows)] if torch.is_tensor(value) else tuple(value[i] for i in rows)
+        return replace(self, **cut)
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "SegmentBatch":
         """The same batch with its tensors on another device."""

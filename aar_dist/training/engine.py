@@ -7,6 +7,7 @@ Facts of DeepSpeed that shape this file are pinned in tests/training/test_deepsp
 
 import logging
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 
 import torch
 from pydantic import ValidationError
-from torch import Tensor
+from torch import Tensor, nn
 
 from aar_dist.base.errors import CheckpointError, ConfigError, one_line
 from aar_dist.objectives.base import Metrics, Objective
@@ -63,7 +64,14 @@ class Engine:
         optim: AdamConfig,
         ranks: Ranks,
         device: torch.device,
+        factors: Mapping[str, float] | None = None,
+        kept: Mapping[str, Tensor] | None = None,
     ) -> None:
+        """
+        Args:
+            factors: Parameter -> factor of its learning rate, 1 for those that are not named.
+            kept: fp32 weights of all that is not in every checkpoint of the run; by default of what is frozen here.
+        """
         import deepspeed
 
         self.config = config
@@ -81,9 +89,12 @@ class Engine:
         objective.to(device)
         given = {name: p.detach().clone() for name, p in objective.named_parameters()} if self.bf16 else {}
         # DeepSpeed's export leaves frozen weights out at stage 1, and rounds them in bf16.
-        self._frozen = {n: p.detach().cpu().clone() for n, p in objective.named_parameters() if not p.requires_grad}
+        frozen = {n: p.detach().cpu().clone() for n, p in objective.named_parameters() if not p.requires_grad}
+        self._kept = dict(frozen if kept is None else kept)
+        groups = by_factor(objective, factors or {})
+        self._factors = list(groups)
         optimizer = torch.optim.AdamW(
-            [p for p in objective.parameters() if p.requires_grad],
+            [{"params": parameters} for parameters in groups.values()],
             lr=0.0,
             betas=(optim.beta1, optim.beta2),
             eps=optim.eps,
@@ -120,9 +131,9 @@ class Engine:
         return module
 
     @cached_property
-    def _norms(self) -> list[torch.nn.Module]:
+    def _norms(self) -> list[nn.Module]:
         """Layers that keep running statistics, which every forward pass in training moves."""
-        return [m for m in self.objective.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
+        return [m for m in self.objective.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
 
     def _statistics(self) -> list[Tensor]:
         return [buffer for norm in self._norms for buffer in norm.buffers()]
@@ -146,8 +157,8 @@ class Engine:
     def step(self, lr: float, *, last: bool) -> StepResult | None:
         """Called after each micro-batch; ``last`` marks the one that completes the step."""
         if last:
-            for group in self._ds.optimizer.param_groups:
-                group["lr"] = lr
+            for group, factor in zip(self._ds.optimizer.param_groups, self._factors, strict=True):
+                group["lr"] = lr * factor
         norm = self._look_at_gradients() if last and clips_itself(self.config, bf16=self.bf16) else None
         self._ds.step()
         if not last:
@@ -164,12 +175,12 @@ class Engine:
         """Norm of the averaged gradients, the same on all ranks. They are clipped; ones that are not finite are
         dropped, and the optimizer leaves a parameter without gradient, and its moments, alone."""
         parameters = [p for p in self.objective.parameters() if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         if not norm.isfinite():
             for parameter in parameters:
                 parameter.grad = None
         elif self.config.gradient_clipping:
-            torch.nn.utils.clip_grads_with_norm_(parameters, self.config.gradient_clipping, norm)
+            nn.utils.clip_grads_with_norm_(parameters, self.config.gradient_clipping, norm)
         return float(norm)
 
     @torch.no_grad()
@@ -206,14 +217,25 @@ class Engine:
         place.place_moments(self._ds.optimizer, self._held(), source)
 
     def close(self) -> None:
-        """Take DeepSpeed's hooks off, so that memory is given back."""
+        """Take DeepSpeed's hooks off, and let go of the model, so that memory is given back."""
         self._ds.destroy()
+        self.__dict__.pop("_norms", None)
+        self._ds, self._names = None, {}
 
     def consolidate(self, folder: Path, tag: str) -> dict[str, Tensor]:
         """The fp32 weights of a checkpoint of this run, on the CPU, put together by this process alone."""
-        return Source(folder / tag).weights() | self._frozen
+        return self._kept | Source(folder / tag).weights()
 
 
-def parameter_shapes(module: torch.nn.Module) -> dict[str, list[int]]:
+def by_factor(objective: Objective, factors: Mapping[str, float]) -> dict[float, list[nn.Parameter]]:
+    """The parameters that are trained, those of one learning rate together."""
+    made: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in objective.named_parameters():
+        if parameter.requires_grad:
+            made.setdefault(factors.get(name, 1.0), []).append(parameter)
+    return made
+
+
+def parameter_shapes(module: nn.Module) -> dict[str, list[int]]:
     """Name -> shape of every parameter and buffer that is saved. Call it before ZeRO-3 cuts them up."""
     return {name: list(value.shape) for name, value in module.state_dict().items()}

@@ -22,6 +22,7 @@ from aar_dist.training.engine import Engine, StepResult
 from aar_dist.training.health.monitor import Health
 from aar_dist.training.metrics import Clock, Meter, MetricsFile, Row, memory_gb, read_rows
 from aar_dist.training.patience import Patience
+from aar_dist.training.phases import Phase
 from aar_dist.training.progress import Progress
 from aar_dist.training.ranks import Ranks, from_main
 from aar_dist.training.run_directory import RunDirectory
@@ -51,8 +52,19 @@ class Job:
     health: Health
     console: Console
     total_steps: int
+    """Of the whole run, if none of its later phases ends early."""
+    until: int
+    """Step at which this phase ends."""
+    since: int
+    """Steps that had been taken when it began."""
+    phases: tuple[Phase, ...]
+    """Of the whole run."""
+    phase: int | None
+    """Number of this one, from 1; None where there is but one."""
+    fastest: float
+    """The largest factor of the learning rate."""
     val_every: int
-    """Steps between two validations; the first and the last step have one as well."""
+    """Steps between two validations; the first step and the last of a phase have one as well."""
     save_every: int
     nodes: Nodes
     """The machines, and how busy they are."""
@@ -61,12 +73,18 @@ class Job:
     patience: Patience = field(default_factory=lambda: Patience(None))
 
     def complete(self, progress: Progress) -> bool:
-        """True if there is nothing left to train."""
-        return progress.step >= self.total_steps or self.patience.spent
+        """True if there is nothing left to train in this phase."""
+        return progress.step >= self.until or self.patience.spent
 
     def validates(self, step: int) -> bool:
         """True if there is a validation at this step."""
-        return self.val_stream is not None and (step == self.total_steps or step % self.val_every == 0)
+        return self.val_stream is not None and (step == self.until or step % self.val_every == 0)
+
+    def phase_of(self, step: int) -> Row:
+        """What the row of a step says of the phase that it was taken in."""
+        if self.phase is None:
+            return {}
+        return {"phase": self.phase if step > self.since or self.phase == 1 else self.phase - 1}
 
     def record(self, row: Row) -> None:
         """Write a row; the tracker reads the file."""
@@ -75,7 +93,7 @@ class Job:
 
 
 def train(job: Job, progress: Progress, stopper: Stopper) -> Progress:
-    """Train to the end, or until asked to stop; returns where it stands then."""
+    """Train to the end of the phase, or until asked to stop; returns where it stands then."""
     config = job.config.train
     micro, _ = config.micro_batches(job.ranks.world_size)
     batches = job.train_stream.batches(progress.position, config.batch_size, micro, job.engine.device)
@@ -106,7 +124,7 @@ def _catch_up(job: Job, progress: Progress, stopper: Stopper) -> None:
     row = from_main(lambda: _validated(job, progress.step))
     if row is None:
         row = _validate(job, progress, stopper)
-        if row and progress.step:
+        if row and progress.step > job.since:
             job.patience.see(row["val/loss"])
     if row and progress.step:
         loss = row["val/loss"]
@@ -125,7 +143,7 @@ def _now_and_then(job: Job, progress: Progress, stopper: Stopper) -> float:
     before = time.perf_counter()
     row: Row | None = None
     validates = job.validates(progress.step)
-    saves = bool(stopper.reason) or progress.step == job.total_steps or progress.step % job.save_every == 0
+    saves = bool(stopper.reason) or progress.step == job.until or progress.step % job.save_every == 0
     if validates or saves:
         job.engine.average_statistics()
     if validates and not stopper.reason:
@@ -175,9 +193,9 @@ def train_step(
 
 def _log(job: Job, progress: Progress, result: StepResult, lr: float, meter: Meter, clock: Clock) -> None:
     """A row for every step; throughput and memory now and then."""
-    row: Row = {"step": progress.step, **meter.take(), "lr": lr, "grad_norm": result.grad_norm}
-    row["skipped_steps"] = progress.skipped
-    speaks = progress.step % job.config.train.log_every == 0 or progress.step in (1, job.total_steps)
+    row: Row = {"step": progress.step, **meter.take(), "lr": lr * job.fastest, "grad_norm": result.grad_norm}
+    row |= {"skipped_steps": progress.skipped, **job.phase_of(progress.step)}
+    speaks = progress.step % job.config.train.log_every == 0 or progress.step in (1, job.until)
     if speaks:
         row |= clock.take() | {"memory_gb": memory_gb(job.engine.device)} | job.nodes.take()
     job.record(row | job.health.looked_at(row))
@@ -193,6 +211,6 @@ def _validate(job: Job, progress: Progress, stopper: Stopper) -> Row | None:
     row = validate(job.engine, job.val_stream, train, job.ranks, picture, job.pictures, stopper, beat)
     if row is None:
         return None
-    job.record({"step": progress.step, **row})
+    job.record({"step": progress.step, **row, **job.phase_of(progress.step)})
     job.console.validation({"step": progress.step, **row}, job.val_stream.datasets)
     return row

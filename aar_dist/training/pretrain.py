@@ -13,18 +13,23 @@ from aar_dist.base.config import arguments, dump, load
 from aar_dist.base.errors import user_entry
 from aar_dist.base.hashing import hash_int
 from aar_dist.base.interrupts import resumes
+from aar_dist.models.channels import with_channels
+from aar_dist.models.inflation import adapted, inflation_of
 from aar_dist.objectives.base import Objective
-from aar_dist.store.checkpoint import Checkpoint, build_objective, load_weights
-from aar_dist.store.registry import resolve
+from aar_dist.store.checkpoint import OWNER, Checkpoint, build_objective, load_weights, specs
 from aar_dist.stream.config import DataConfig
 from aar_dist.stream.loader import SegmentStream, has_split, open_stream
 from aar_dist.training import checkpoints, publishing
+from aar_dist.training.cards import pretrained
 from aar_dist.training.config import SCHEMA, PretrainConfig, recipe
+from aar_dist.training.finetuning.pretrained import begun, opened
 from aar_dist.training.loop import Job
 from aar_dist.training.meeting.meeting import meets
+from aar_dist.training.phases import Phase
+from aar_dist.training.plan import Plan
 from aar_dist.training.progress import Progress
 from aar_dist.training.ranks import Ranks, from_main
-from aar_dist.training.run import WEIGHTS, Plan, carry_out, place_of, tells_finished
+from aar_dist.training.run import WEIGHTS, carry_out, place_of, tells_finished
 from aar_dist.training.run_directory import RunDirectory
 
 
@@ -41,9 +46,12 @@ def pretrain(config: PretrainConfig) -> None:
     ranks, directory = place_of(config)
     if tells_finished(directory, ranks):
         return
-    objective = initial_objective(config, directory)
+    config = begun(config)
     with ExitStack() as stack:
         streams = [stack.enter_context(closing(stream)) for stream in open_streams(config.data, ranks)]
+        channels = dict.fromkeys(name for stream in streams for name in stream.channels)
+        config = replace(config, model=with_channels(config.model, tuple(channels), strict=True))
+        objective = initial_objective(config, directory)
         objective.backbone.check_duration(max(stream.longest_s for stream in streams))
         carry_out(plan(config, objective, streams), ranks, directory, finish)
 
@@ -60,8 +68,10 @@ def initial_objective(config: PretrainConfig, directory: RunDirectory) -> Object
     torch.manual_seed(hash_int(config.train.seed, WEIGHTS))
     objective = build_objective(config.model, config.objective)
     if config.init_from and not checkpoints.complete(directory.checkpoints):
-        source = resolve(config.init_from, config.store.path)
-        load_weights(objective, source.weights(), source.where)
+        source = opened(config.init_from, config)
+        channels = inflation_of(specs(source.config())[0].init_args, config.model.init_args)
+        weights = adapted(source.weights(), objective.backbone, channels, seed=config.train.seed, prefix=OWNER)
+        load_weights(objective, weights, source.where)
     return objective
 
 
@@ -72,6 +82,7 @@ def plan(config: PretrainConfig, objective: Objective, streams: Sequence[Segment
         config=config,
         text=dump(SCHEMA, config),
         objective=objective,
+        phases=(Phase(name="all layers", epochs=config.train.epochs),),
         train_stream=streams[0],
         val_stream=streams[1] if len(streams) > 1 else None,
         val_every=config.train.val_every,
@@ -111,10 +122,11 @@ def finish(job: Job, progress: Progress) -> None:
 
 def _publish(job: Job, progress: Progress) -> Checkpoint:
     weights = job.engine.consolidate(job.directory.checkpoints, checkpoints.name_of(progress.step))
-    about = {"datasets": list(job.train_stream.datasets), "channels": list(job.train_stream.channels)}
+    stream = job.train_stream
+    about = {"datasets": list(stream.datasets), "channels": list(stream.channels), "subjects": stream.source.subjects()}
     scores = publishing.last_validation(job.directory.metrics)
-    card = publishing.pretraining_card(
-        job.config, scores, progress, about, sum(value.numel() for value in weights.values())
+    card = pretrained.card(
+        job.config, scores, progress, job.train_stream, sum(value.numel() for value in weights.values())
     )
     text = job.directory.config.read_text()
     made = publishing.publish(

@@ -13,7 +13,7 @@ from aar_dist.stream.tape import TAPE_VERSION
 # What does not change which segment stands where, nor what is in it.
 FREE_DATA_KEYS = ("shards", "reader_threads", "prefetch_batches", "resident", "resident_limit", "cache", "cache_limit",
                   "downloads")  # fmt: skip
-MOVING = ("position", "step", "skipped", "run_id")
+MOVING = ("position", "step", "skipped", "run_id", "phase", "phase_step", "phase_position")
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,12 @@ class Progress:
     """Key -> value of all else that must stay as it was: what makes the model and its training what they are."""
     run_id: str = ""
     """The tracker's id of this run, the same through restarts."""
+    phase: int = 0
+    """Which of the run's phases the last step belongs to, from 0 (training/phases.py)."""
+    phase_step: int = 0
+    """Steps that had been taken when it began."""
+    phase_position: int = 0
+    """Position at which it began."""
 
     @classmethod
     def start(cls, shards: str, data: DataConfig, seed: int, recipe: Mapping[str, Any] | None = None) -> "Progress":
@@ -47,6 +53,10 @@ class Progress:
         """One optimizer step further."""
         skipped = self.skipped + (not applied)
         return replace(self, position=self.position + segments, step=self.step + 1, skipped=skipped)
+
+    def next_phase(self) -> "Progress":
+        """The beginning of the next phase."""
+        return replace(self, phase=self.phase + 1, phase_step=self.step, phase_position=self.position)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for a checkpoint's manifest."""
@@ -61,7 +71,7 @@ class Progress:
         """This run where :meth:`state` was taken. Raises ``CheckpointError`` for the state of another run."""
         if state.get("settings", self._settings()) != self._settings():
             raise CheckpointError("the state that DeepSpeed saved is of another run than the manifest beside it")
-        return replace(self, **{name: state[name] for name in MOVING})
+        return replace(self, **{name: state[name] for name in MOVING if name in state})
 
     def _settings(self) -> str:
         text = json.dumps([self.shards, self.tape, self.seed, self.recipe], sort_keys=True)

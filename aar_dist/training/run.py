@@ -1,29 +1,28 @@
 """What every kind of run does between its plan and its end.
 
-plan -> run directory claimed -> engine, restored -> Job, Progress  (-> loop -> publishing)
+plan -> run directory claimed -> engine, restored -> Job, Progress  (-> loop, for each phase -> publishing)
 """
 
-from collections.abc import Callable, Mapping
+import gc
+from collections.abc import Callable
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import torch
 
 from aar_dist.base.hashing import word
 from aar_dist.base.last_word import LastWord
-from aar_dist.objectives.base import Objective
-from aar_dist.stream.loader import SegmentStream
 from aar_dist.training import checkpoints, metrics, publishing, saving, tracking
 from aar_dist.training.config import RunConfig
 from aar_dist.training.console import Console
-from aar_dist.training.engine import Engine, check_zero_options
+from aar_dist.training.engine import check_zero_options
+from aar_dist.training.engines import make_engine, of_phase
 from aar_dist.training.group import lost_peer, process_group
 from aar_dist.training.health.hang import watched
 from aar_dist.training.health.monitor import look_after
 from aar_dist.training.loop import Job, train
 from aar_dist.training.meeting.meeting import attend
-from aar_dist.training.patience import Patience
+from aar_dist.training.plan import Plan
 from aar_dist.training.progress import Progress
 from aar_dist.training.ranks import Ranks, from_main
 from aar_dist.training.resharding.change import changed, told
@@ -34,31 +33,6 @@ from aar_dist.training.stopping.stopper import Stopper
 from aar_dist.training.tracking.nodes import Nodes
 
 WEIGHTS = word("weights")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What a run is going to do; nothing of it has been done."""
-
-    config: RunConfig
-    text: str
-    """The resolved configuration (YAML)."""
-    objective: Objective
-    train_stream: SegmentStream
-    val_stream: SegmentStream | None
-    val_every: int
-    save_every: int
-    recipe: Mapping[str, Any]
-    """Key -> value of what may not change on the way, beside the data and the seed."""
-    about: str
-    """What the first line says of the data."""
-    pictures: int = 0
-    patience: int | None = None
-    """Validations in a row without a better loss that end the run; None: none do."""
-    warnings: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        self.config.train.retention.check_reached(self.save_every)
 
 
 def place_of(config: RunConfig) -> tuple[Ranks, RunDirectory]:
@@ -91,9 +65,13 @@ def carry_out(plan: Plan, ranks: Ranks, directory: RunDirectory, finish: Callabl
         launcher = stack.enter_context(closing(LauncherWatch().watch()))
         deadline = Deadline.of(plan.config.train.time_limit_min)
         stopper = stack.enter_context(Stopper(ranks, deadline, launcher))
-        job, progress = compose(plan, ranks, device, directory, stack)
+        engines = stack.enter_context(ExitStack())
+        job, progress = compose(plan, ranks, device, directory, engines, stack)
         deadline.expect(job.engine.checkpoint_bytes)
         progress = train(job, progress, stopper)
+        while not stopper.reason and plan.course.goes_on(progress):
+            job, progress = change_phase(plan, job, progress, engines)
+            progress = train(job, progress, stopper)
         job.health.pulse.beat("publishing", progress.step)
         if stopper.reason:
             job.health.stopped(progress.step, stopper.reason)
@@ -106,30 +84,26 @@ def carry_out(plan: Plan, ranks: Ranks, directory: RunDirectory, finish: Callabl
 
 
 def compose(
-    plan: Plan, ranks: Ranks, device: torch.device, directory: RunDirectory, stack: ExitStack
+    plan: Plan, ranks: Ranks, device: torch.device, directory: RunDirectory, engines: ExitStack, stack: ExitStack
 ) -> tuple[Job, Progress]:
-    """Everything the loop needs, restored to where the run stands; ``stack`` closes it. A launch that is refused
-    leaves the run directory as it was."""
+    """Everything the loop needs, restored to where the run stands; ``engines`` closes the engine, ``stack`` all else.
+    A launch that is refused leaves the run directory as it was."""
     config, stream = plan.config, plan.train_stream
     from_main(lambda: claim(directory, stack))
     progress = Progress.start(stream.identity, config.data, config.train.seed, plan.recipe)
     found = saving.find(directory)
     if found.saved:
         saving.check_continues(found.saved, progress, plan.objective)
-    from_main(lambda: publishing.check_store(config, directory))
+    from_main(lambda: publishing.prepare_store(config, directory))
     directory.open_log(ranks)
     watch = stack.enter_context(watched(ranks, directory.log, config.health))
-    source = saving.reshard(found.saved, plan.objective, config, ranks, device)
-    engine = Engine(plan.objective, config.deepspeed, config.train, config.optim, ranks, device)
-    stack.callback(engine.close)
+    engine, progress = make_engine(plan, found.saved, progress, ranks, device, directory, engines)
     for each in (stream, plan.val_stream):
         if each:
             each.place(device)
-    if found.saved:
-        progress = saving.restore(engine, found.saved, source)
     from_main(lambda: take_over(directory, plan.text, found))
     progress = replace(progress, run_id=from_main(lambda: tracking.run_id(directory.root)))
-    total_steps = config.train.total_steps(stream.n_segments, step=progress.step, position=progress.position)
+    total_steps = plan.course.total(progress)
     console = Console(ranks, total_steps)
     stack.callback(console.close)
     file, tracker = recorders(plan, console, directory, progress, total_steps, ranks, stack)
@@ -144,14 +118,30 @@ def compose(
         tracker=tracker,
         health=look_after(config, console, stream, directory, progress, tracker, watch),
         console=console,
-        total_steps=total_steps,
         val_every=plan.val_every,
         save_every=plan.save_every,
         nodes=Nodes(ranks, device),
         pictures=plan.pictures,
-        patience=from_main(lambda: Patience(plan.patience, past_validations(directory, progress))),
+        **of_phase(plan, progress, directory),
     )
     announce(job, plan, progress, found)
+    return job, progress
+
+
+def change_phase(plan: Plan, job: Job, progress: Progress, engines: ExitStack) -> tuple[Job, Progress]:
+    """The next phase, from the checkpoint that the last one ended with."""
+    job.health.pulse.beat("starting", progress.step)
+    path = job.directory.checkpoints / checkpoints.name_of(progress.step)
+    saved = from_main(lambda: checkpoints.read(path))
+    engines.close()
+    gc.collect()  # a model has cycles: without this two of them are in memory
+    engine, progress = make_engine(plan, saved, progress, job.ranks, job.engine.device, job.directory, engines)
+    job = replace(job, engine=engine, **of_phase(plan, progress, job.directory))
+    phase = plan.course.now(progress)
+    job.console.say(
+        f"step {progress.step}: {phase.name} until step {job.until}, {phase.n_moving(engine.parameters):,} parameters "
+        f"move, learning rate x {phase.fastest:g}, a fresh optimizer"
+    )
     return job, progress
 
 
@@ -189,12 +179,6 @@ def recorders(
         shards=plan.train_stream.source.told(),
     )
     return file, stack.enter_context(tracking.start(plan.config.tracking, directory.root, attempt, warn=console.warn))
-
-
-def past_validations(directory: RunDirectory, progress: Progress) -> list[float | None]:
-    """Validation losses of the steps so far; that of the untrained model is none of them."""
-    rows = metrics.read_rows(directory.metrics)
-    return [row["val/loss"] for row in rows if "val/loss" in row and 0 < row["step"] <= progress.step]
 
 
 def announce(job: Job, plan: Plan, progress: Progress, found: saving.Found) -> None:

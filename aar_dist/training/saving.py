@@ -129,20 +129,28 @@ def check_continues(saved: Saved, start: Progress, objective: Objective) -> None
 
 
 def reshard(
-    saved: Saved | None, objective: Objective, config: RunConfig, ranks: Ranks, device: torch.device
+    saved: Saved | None,
+    objective: Objective,
+    config: RunConfig,
+    ranks: Ranks,
+    device: torch.device,
+    *,
+    new_phase: bool = False,
 ) -> Source | None:
-    """If DeepSpeed cannot load what was saved into this cluster: the weights are put into the objective, which must
-    not be DeepSpeed's yet, and the rest of it is what is returned, for :func:`restore`."""
-    if saved is None or not changed(saved.layout, layout_of(config.deepspeed, ranks, device)):
+    """If DeepSpeed cannot load what was saved into this cluster, or must not as other parameters will move: the weights
+    are put into the objective, which must not be DeepSpeed's yet, and the rest of it is what is returned, for
+    :func:`restore`."""
+    if saved is None or not (new_phase or changed(saved.layout, layout_of(config.deepspeed, ranks, device))):
         return None
     source = Source(saved.path)
     source.fill(objective)
     return source
 
 
-def restore(engine: Engine, saved: Saved, source: Source | None) -> Progress:
-    """Load a verified checkpoint."""
-    if source:
+def restore(engine: Engine, saved: Saved, source: Source | None, *, new_phase: bool = False) -> Progress:
+    """Load a verified checkpoint; a new phase has an optimizer of its own."""
+    if source and not new_phase:
         engine.take_moments(source)
     state = source.client_state if source else engine.load(saved.path.parent, saved.path.name)
-    return saved.progress.resumed(state["progress"])
+    progress = saved.progress.resumed(state["progress"])
+    return progress.next_phase() if new_phase else progress

@@ -6,11 +6,8 @@ evaluation tape -> engine (no dropout) -> means for each data set, val/<metric>/
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
-
-import torch
+from typing import Protocol, runtime_checkable
 
 from aar_dist.base.plots import reconstruction_figure, save_figure
 from aar_dist.objectives.masked import Reconstruction
@@ -70,14 +67,7 @@ def some_of_each(batch: SegmentBatch, n: int) -> SegmentBatch:
     for i, dataset in enumerate(batch.dataset.tolist()):
         ranked.append((seen[dataset], dataset, i))
         seen[dataset] += 1
-    chosen = [i for _, _, i in sorted(ranked)[:n]]
-    told = {f.name: getattr(batch, f.name) for f in fields(batch)}
-    cut: dict[str, Any] = {
-        name: value[chosen] if torch.is_tensor(value) else tuple(value[i] for i in chosen)
-        for name, value in told.items()
-        if value is not None
-    }
-    return replace(batch, **cut)
+    return batch.take([i for _, _, i in sorted(ranked)[:n]])
 
 
 def draw(batch: SegmentBatch, made: Reconstruction, stream: SegmentStream, picture: Path) -> None:

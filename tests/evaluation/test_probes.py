@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import sklearn.metrics as sk
+import torch
 from finetune_toys import folds_settings, publish_backbone
 from launching import flags
 from sklearn.linear_model import LogisticRegression
@@ -15,7 +16,7 @@ from aar_dist.base.errors import ConfigError
 from aar_dist.evaluation import embedded as kept
 from aar_dist.evaluation.fold_jobs import FoldJob, carry_out
 from aar_dist.evaluation.in_folds import probe_in_fold
-from aar_dist.evaluation.probes import NEIGHBOURS, Side, chosen, knn, linear, probe
+from aar_dist.evaluation.probes import NEIGHBOURS, STRENGTHS, Side, chosen, knn, linear, probe
 from aar_dist.evaluation.study import Study, open_study
 from aar_dist.store.registry import resolve
 from aar_dist.stream.windows import window_stream
@@ -32,14 +33,14 @@ def side(n: int, seed: int, *, classes: int = 3, noise: float = 1.0) -> Side:
 @pytest.mark.parametrize("name", ["linear", "knn"])
 def test_classes_are_told_apart(name):
     train, validation, test = side(200, 1), side(60, 2), side(80, 3)
-    made = probe(name, train, validation, test.vectors, 5)
-    assert made.said.shape == (80, 5)
-    assert made.said.dtype == np.float32
-    np.testing.assert_allclose(made.said.sum(1), 1, rtol=1e-5)
-    assert not made.said[:, 3:].any(), "what the train side lacks is never said"
-    assert (made.said.argmax(1) == test.label).mean() > 0.9
-    again = probe(name, train, validation, test.vectors, 5)
-    np.testing.assert_array_equal(made.said, again.said)
+    said = probe(name, train, validation, 5).say(test.vectors)
+    assert said.shape == (80, 5)
+    assert said.dtype == np.float32
+    np.testing.assert_allclose(said.sum(1), 1, rtol=1e-5)
+    assert not said[:, 3:].any(), "what the train side lacks is never said"
+    assert (said.argmax(1) == test.label).mean() > 0.9
+    again = probe(name, train, validation, 5).say(test.vectors)
+    np.testing.assert_array_equal(said, again)
 
 
 @pytest.mark.parametrize("classes", [2, 4])
@@ -67,13 +68,13 @@ def test_neighbours_are_those_of_a_plain_search(weight):
 @pytest.mark.parametrize("name", ["linear", "knn"])
 def test_the_validation_side_chooses(name):
     train, test = side(100, 1, noise=4.0), side(300, 3, noise=4.0)
-    made = probe(name, train, test, test.vectors, 3)
+    made = probe(name, train, test, 3)
     losses = {float(k): v for k, v in made.chosen.items() if k != "chosen"}
     assert made.chosen["chosen"] == min(losses, key=lambda k: losses[k])
-    brier = ((made.said - np.eye(3)[test.label]) ** 2).sum(1).mean()
+    brier = ((made.say(test.vectors) - np.eye(3)[test.label]) ** 2).sum(1).mean()
     assert brier == pytest.approx(min(losses.values()), abs=1e-6)
     nobody = Side(test.vectors[:0], test.label[:0])
-    middle = probe(name, train, nobody, test.vectors, 3).chosen
+    middle = probe(name, train, nobody, 3).chosen
     assert middle == {"chosen": sorted(losses)[len(losses) // 2]}
 
 
@@ -83,15 +84,15 @@ def test_targets_have_probes_too(name):
         return Side(of.vectors, (of.vectors[:, 0] * 3 + 70).astype("f4"))
 
     train, validation, test = (valued(side(n, n)) for n in (300, 60, 80))
-    made = probe(name, train, validation, test.vectors, None)
-    assert made.said.shape == (80,)
-    assert sk.r2_score(test.label, made.said) > (0.99 if name == "linear" else 0.5)
+    said = probe(name, train, validation, None).say(test.vectors)
+    assert said.shape == (80,)
+    assert sk.r2_score(test.label, said) > (0.99 if name == "linear" else 0.5)
 
 
 def test_one_class_alone_is_said_always():
     train = side(20, 1, classes=1)
     for name in ("linear", "knn"):
-        assert set(probe(name, train, train, side(9, 2).vectors, 3).said.argmax(1)) == {0}
+        assert set(probe(name, train, train, 3).say(side(9, 2).vectors).argmax(1)) == {0}
 
 
 def test_what_is_asked_for():
@@ -109,7 +110,7 @@ def test_what_is_asked_for():
 
 @pytest.fixture(scope="module")
 def study(shards, backbone, tmp_path_factory) -> Study:
-    more = {"probes": '["linear", "knn", "random"]', "seeds": "[1, 2]", "objective.pooling": "average"}
+    more = {"probes": '["linear", "knn", "random"]', "seeds": "[1, 2]"}
     made = open_study(flags(folds_settings(shards, backbone, tmp_path_factory.mktemp("study") / "f", **more)))
     made.write()
     return made
@@ -129,20 +130,21 @@ def test_probes_are_jobs_of_the_folds(study):
     told = json.loads((jobs[0].folder / "metrics.json").read_text())
     assert (told["method"], told["seed"]) == ("linear_probe", 1)
     assert told["accuracy"] > 0.8
-    assert told["validation"]["chosen"] in (0.001, 0.01, 0.1, 1.0, 10.0)
+    assert told["validation"]["chosen"] in STRENGTHS
     assert len(list((study.out / "embedded").glob("*.npy"))) == 3, "one of the stored model, two of random weights"
     assert not list(study.out.rglob("*.staging*"))
 
 
-def test_the_embeddings_are_what_the_head_sees_and_are_kept(study, monkeypatch, tmp_path):
+def test_the_embeddings_are_moments_of_the_tokens_and_are_kept(study, monkeypatch, tmp_path):
     job = probing(study)[0]
     task = open_task(job.config)
     vectors = kept.embedded(job.config, task, tmp_path)
     model = resolve(str(job.config.init_from)).objective().backbone
     with window_stream(study.source, study.table, study.config.data, shuffle=False) as stream:
         batch, _ = next(stream.evaluation(50, 50))
-    tokens = model.encode(batch).view(50, 3, -1, model.d_embedding).mean(2)
-    np.testing.assert_allclose(vectors[:50], tokens.flatten(1).detach().numpy(), atol=1e-5)
+    tokens = model.encode(batch).view(50, 3, -1, model.d_embedding).detach()
+    both = torch.cat([tokens.mean(2), tokens.std(2, correction=0)], dim=2)
+    np.testing.assert_allclose(vectors[:50], both.flatten(1).numpy(), atol=2e-3)
     assert len(vectors) == len(study.table)
     monkeypatch.setattr(kept, "_vectors", None)
     np.testing.assert_array_equal(kept.embedded(job.config, task, tmp_path), vectors)

@@ -70,10 +70,19 @@ def test_channels_are_found_by_name(segments, kind):
     torch.testing.assert_close(without[order != 1], tokens[order != 1], atol=1e-5, rtol=0)
 
 
-def test_a_channel_without_an_embedding_is_named(segments):
-    batch = replace(segments(100), channels=("acc.x", "acc.y", "gyr.x"))
-    with pytest.raises(ConfigError, match=r"embeddings for the channels acc\.x, acc\.y, ecg, and none for gyr\.x"):
-        encoder("linear").encode(batch)
+def test_a_channel_without_an_embedding_takes_no_part(segments):
+    """As an absent one; a batch of nothing else is an error, unless it is told what they are."""
+    model = encoder("linear")
+    batch = replace(segments(100), channels=("acc.x", "gyr.x", "ecg"))
+    tokens, valid = model.encode(batch).view(3, 4, 64), model.token_valid(batch).view(3, 4)
+    assert valid.any(1).tolist() == [True, False, True]
+    known = model.encode(replace(batch, channels=NAMES)).view(3, 4, 64)
+    torch.testing.assert_close(tokens[[0, 2]], known[[0, 2]], atol=1e-5, rtol=0)
+    strange = replace(batch, channels=("gyr.x", "gyr.y", "ppg.red"))
+    with pytest.raises(ConfigError, match=r"acc\.x, acc\.y, ecg, and none for any of gyr\.x, gyr\.y, ppg\.red"):
+        model.encode(strange)
+    model.rename({"ppg.red": "ecg"})
+    torch.testing.assert_close(model.encode(strange).view(3, 4, 64)[2], known[2], atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("kind", KINDS)

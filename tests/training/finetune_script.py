@@ -16,7 +16,7 @@ from aar_dist.stream.batch import SegmentBatch
 from aar_dist.training.config import DeepSpeedConfig
 from aar_dist.training.engine import Engine
 from aar_dist.training.finetuning.config import CLASSIFICATION, FinetuneConfig, FinetuneTrainConfig
-from aar_dist.training.finetuning.finetune import initial_objective
+from aar_dist.training.finetuning.finetune import adapt, initial_objective
 from aar_dist.training.finetuning.freezing import FreezeConfig
 from aar_dist.training.group import process_group
 from aar_dist.training.ranks import Ranks, barrier
@@ -53,6 +53,7 @@ def trial(stage: int, precision: str, way: FreezeConfig, source: Path, ranks: Ra
         deepspeed=DeepSpeedConfig(zero_stage=stage, precision=precision),
     )
     objective = initial_objective(config, ClassSpec(CLASSIFICATION, {"n_classes": 3}), stored)
+    adapt(objective, config, stored)[0].apply(objective)
     engine = Engine(objective, config.deepspeed, config.train, config.optim, ranks, device)
 
     def weights(tag: str) -> dict:

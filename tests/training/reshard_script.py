@@ -20,9 +20,10 @@ from aar_dist.base.errors import run_door
 from aar_dist.objectives.base import Objective
 from aar_dist.stream.loader import open_stream
 from aar_dist.training import checkpoints, saving
+from aar_dist.training.adaptation.fixed import Unlocked
+from aar_dist.training.adaptation.layer_decay import LayerDecay
 from aar_dist.training.config import SCHEMA, PretrainConfig, recipe
 from aar_dist.training.engine import Engine
-from aar_dist.training.finetuning.freezing import FreezeConfig, freeze
 from aar_dist.training.group import process_group
 from aar_dist.training.health.retention import Retention
 from aar_dist.training.pretrain import initial_objective
@@ -51,8 +52,8 @@ ZERO_OPTIONS = {
 
 
 def made_of(shape: str, shards: str, directory: RunDirectory) -> tuple[PretrainConfig, Objective]:
-    """Letters after the stage: ``ZERO_OPTIONS``, f frozen but for its last layer, t a module under two names, b with
-    running statistics."""
+    """Letters after the stage: ``ZERO_OPTIONS``, f frozen but for its last layer, d with a learning rate for each
+    layer, t a module under two names, b with running statistics."""
     stage, offload, precision = shape.split(":")
     options = {key: value for letter in stage[1:] for key, value in ZERO_OPTIONS.get(letter, {}).items()}
     layout = {"zero_stage": stage[0], "offload": offload, "precision": precision, "zero_options": json.dumps(options)}
@@ -62,7 +63,7 @@ def made_of(shape: str, shards: str, directory: RunDirectory) -> tuple[PretrainC
     config = load(SCHEMA, flags(settings))
     objective = initial_objective(config, directory)
     if "f" in stage:
-        freeze(objective, FreezeConfig(unlocked_layers=1))
+        Unlocked(blocks=1).phases(objective, 1)[0].apply(objective)
     if "t" in stage:
         objective.twin = objective.head
     return config, objective
@@ -77,7 +78,8 @@ def trial(name: str, shape: str, source: str, ranks: Ranks, device: torch.device
         if saved:
             saving.check_continues(saved, progress, objective)
         resharded = saving.reshard(saved, objective, config, ranks, device)
-        engine = Engine(objective, config.deepspeed, config.train, config.optim, ranks, device)
+        factors = LayerDecay().phases(objective, 1)[0].factors if "d" in shape.partition(":")[0] else None
+        engine = Engine(objective, config.deepspeed, config.train, config.optim, ranks, device, factors)
         said: dict = {"resharded": resharded is not None, "micro": config.train.micro_batches(ranks.world_size)}
         said |= {"steps": [], "ranks": ranks.world_size}
         if saved:

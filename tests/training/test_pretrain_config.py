@@ -95,13 +95,6 @@ def test_crumbs_are_told():
     assert TrainConfig(batch_size=513).crumbs(3) is None
 
 
-def test_total_steps():
-    assert TrainConfig(batch_size=10, epochs=3).total_steps(25) == 7
-    assert TrainConfig(batch_size=10, epochs=3, max_steps=5).total_steps(25) == 5
-    assert TrainConfig(batch_size=512, epochs=1).total_steps(25) == 1
-    assert TrainConfig(batch_size=5, epochs=3).total_steps(25, step=2, position=20) == 2 + 55 // 5
-
-
 @pytest.mark.parametrize(
     ("flag", "said"),
     [

@@ -100,7 +100,8 @@ def check(run: Run, said: dict[Run, dict]) -> float:
 
 
 TWO, ONE, FIRST = Run(2, "2:none:fp32"), Run(1, "2:none:fp32"), Run(2, "1:none:fp32")
-FEW = [TWO.then(2), TWO.then(1), ONE.then(2), FIRST.then(2, "3s:all:fp32"), TWO.then(2, "0:none:bf16")]
+DECAYED = Run(2, "1d:none:fp32").then(1, "3d:none:fp32")
+FEW = [TWO.then(2), TWO.then(1), ONE.then(2), FIRST.then(2, "3s:all:fp32"), TWO.then(2, "0:none:bf16"), DECAYED]
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +138,7 @@ STAGES = [
     (2, "3:all", 1, "0:none"),
     (2, "0:none", 3, "2:optimizer"),
 ]
-PECULIAR = ["2r", "3s", "1f", "2f", "3f", "0f", "0t", "2t", "3t", "0b", "1b", "3b"]
+PECULIAR = ["2r", "3s", "1f", "2f", "3f", "0f", "0d", "1d", "2d", "3d", "0t", "2t", "3t", "0b", "1b", "3b"]
 
 
 def cells() -> dict[tuple[str, str], Run]:

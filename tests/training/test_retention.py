@@ -13,7 +13,7 @@ from aar_dist.base.errors import ConfigError
 from aar_dist.training import checkpoints, saving
 from aar_dist.training.config import SCHEMA, TrainConfig
 from aar_dist.training.health.retention import Retention, best
-from aar_dist.training.run import Plan
+from aar_dist.training.plan import Plan
 from aar_dist.training.run_directory import RunDirectory
 
 LOSSES = st.one_of(st.none(), st.floats(0, 10), st.just(float("nan")), st.just(float("inf")))
@@ -81,7 +81,7 @@ def test_a_plan_with_such_steps_is_refused():
     config = load(SCHEMA, ["--train.keep_every=30", "--train.save_every=20"])
     streams = {"train_stream": None, "val_stream": None, "val_every": 20, "save_every": config.train.save_every}
     with pytest.raises(ConfigError, match="keep_every 30"):
-        Plan(config=config, text="", objective=None, recipe={}, about="", **streams)
+        Plan(config=config, text="", objective=None, phases=(), recipe={}, about="", **streams)
 
 
 def test_unfinished_work_of_a_killed_run_is_cleared_at_its_next_start(tmp_path):

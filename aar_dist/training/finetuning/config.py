@@ -5,9 +5,11 @@ from typing import Any, Literal
 
 from aar_dist.base.config import Choice, ClassSpec, Schema
 from aar_dist.models.backbone import Backbone
+from aar_dist.models.inflation import Inflate
 from aar_dist.objectives.base import Objective
 from aar_dist.stream.window_order import Sampling
 from aar_dist.stream.windows import WindowConfig
+from aar_dist.training.adaptation.policy import FULL, NAMES, Policy
 from aar_dist.training.config import ENCODER, LINKS, AdamConfig, LoopConfig, RunConfig, StoreConfig, require
 from aar_dist.training.finetuning.freezing import FreezeConfig
 from aar_dist.training.finetuning.split import SplitConfig
@@ -27,7 +29,11 @@ class FinetuneTrainConfig(LoopConfig):
     epochs: int = 50
     """Times every labelled window is seen."""
     patience: int | None = None
-    """Stop after this many epochs in a row without a lower validation loss; null: run all epochs."""
+    """Stop after this many epochs in a row without a lower validation loss; null: run all epochs. Where the model is
+    adapted in phases, each has its own patience, and the next one follows."""
+    stop_after: int | None = None
+    """Leave off after this many epochs of what ``epochs`` and ``adapt`` plan: a final model, whose folds were best
+    there; null: go to the end."""
     class_weights: Literal["none", "inverse"] = "none"
     """``inverse``: every class has the same share of the loss, by its windows on the train side."""
     sampling: Sampling = "natural"
@@ -38,9 +44,9 @@ class FinetuneTrainConfig(LoopConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(
-            self.patience is None or self.patience >= 1, "train.patience", "1 or more, or null for never", self.patience
-        )
+        for name in ("patience", "stop_after"):
+            value = getattr(self, name)
+            require(value is None or value >= 1, f"train.{name}", "1 or more, or null for never", value)
         both = self.sampling == "balanced" and self.class_weights != "none"
         rule = "none where train.sampling is balanced, which evens the classes out already"
         require(not both, "train.class_weights", rule, self.class_weights)
@@ -116,6 +122,9 @@ class CrossValidationConfig:
     """Train a last model on all subjects, as the first strategy, for as many epochs as its folds needed."""
     allow_leaks: bool = False
     """Go on though a recording stands on two sides of a fold."""
+    namesakes: Literal["ask", "differ"] = "ask"
+    """Subjects of one name in data sets whose names begin alike (``herd_2023/7``, ``herd_2024/7``): ``ask`` refuses
+    them on two sides, ``differ`` says that they are not one."""
     workers: int | None = None
     """Folds trained at a time on this machine; null for one a GPU, or one a core."""
     ranks: int = 1
@@ -162,6 +171,9 @@ class FinetuneConfig(RunConfig):
 
     from_scratch: bool = False
     """Take the architecture of ``init_from`` and leave its weights: what pretraining is to be compared with."""
+    inflate: Inflate = "mean"
+    """How a channel starts that the stored model does not have, where each has an embedding of its own: ``mean`` of the
+    stored channels and a little noise, or ``random``, as from scratch."""
     n_classes: int | None = None
     """Number of classes; not needed, checked against the labels if given."""
     avg_pool: bool = False
@@ -170,6 +182,8 @@ class FinetuneConfig(RunConfig):
     """Classification or Regression; it is given the backbone and what follows from the labels."""
     windows: WindowConfig = field(default_factory=WindowConfig)
     split: SplitConfig = field(default_factory=SplitConfig)
+    adapt: ClassSpec = field(default_factory=lambda: ClassSpec(FULL))
+    """What of the model moves, when and how fast: full, frozen, unlocked, staged, layer_decay, lora."""
     freeze: FreezeConfig = field(default_factory=FreezeConfig)
     train: FinetuneTrainConfig = field(default_factory=FinetuneTrainConfig)
     optim: FinetuneOptimConfig = field(default_factory=FinetuneOptimConfig)
@@ -183,6 +197,7 @@ def _schema(given: tuple[str, ...]) -> Schema[FinetuneConfig]:
         choices={
             "model": Choice(Backbone, ENCODER),
             "objective": Choice(Objective, CLASSIFICATION, given=given),
+            "adapt": Choice(Policy, FULL, names=NAMES),
         },
         links=LINKS,
         aliases={"--data_path": "data.shards", "--output_dir": "out", "--pretrained_model_path": "init_from"},

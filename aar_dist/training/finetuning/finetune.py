@@ -4,7 +4,7 @@ config -> stored backbone + head, labelled windows of three sides -> train, sele
        -> the best weights: predictions on the test side, the store -> finished
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, replace
 from functools import partial
@@ -14,26 +14,43 @@ import torch
 
 from aar_dist.base.config import ClassSpec, arguments, dump
 from aar_dist.base.errors import ConfigError, run_door, user_entry
-from aar_dist.base.hashing import hash_int
+from aar_dist.base.hashing import hash_int, word
 from aar_dist.base.interrupts import resumes
 from aar_dist.objectives.base import Objective
 from aar_dist.store.checkpoint import Checkpoint, build_objective, load_weights
 from aar_dist.stream.loader import SegmentStream
 from aar_dist.stream.windows import WindowTable, window_stream
 from aar_dist.training import checkpoints, publishing
+from aar_dist.training.adaptation.history import write_history
+from aar_dist.training.adaptation.policy import FULL, checked
 from aar_dist.training.config import recipe
+from aar_dist.training.engine import parameter_shapes
 from aar_dist.training.finetuning import card, predictions
 from aar_dist.training.finetuning.config import RESOLVED, SCHEMA, FinetuneConfig
-from aar_dist.training.finetuning.freezing import freeze
-from aar_dist.training.finetuning.pretrained import check_architecture, load_backbone, load_config, pinned, source_of
+from aar_dist.training.finetuning.freezing import policy_of
+from aar_dist.training.finetuning.pretrained import (
+    begun,
+    check_architecture,
+    fresh_parameters,
+    inflation,
+    load_backbone,
+    load_config,
+    pinned,
+    source_of,
+)
 from aar_dist.training.finetuning.task import Task, open_task, resolved, seen_by
 from aar_dist.training.finetuning.trained import choice_in
 from aar_dist.training.loop import Job
 from aar_dist.training.meeting.meeting import meets
 from aar_dist.training.metrics import read_rows
+from aar_dist.training.phases import Phase, cut, told
+from aar_dist.training.plan import Plan
 from aar_dist.training.progress import Progress
 from aar_dist.training.ranks import Ranks, from_main
-from aar_dist.training.run import WEIGHTS, Plan, carry_out, place_of, tells_finished
+from aar_dist.training.run import WEIGHTS, carry_out, place_of, tells_finished
+from aar_dist.training.tracking.privacy import without_secrets
+
+ADAPTERS = word("adapters")
 
 
 @user_entry
@@ -53,31 +70,50 @@ def finetune(config: FinetuneConfig, end: Callable[..., None] | None = None) -> 
     ranks, directory = place_of(config)
     if tells_finished(directory, ranks):
         return
+    config = begun(config)
     source = source_of(config)
     if source:
         check_architecture(config, source)
     task = open_task(config)
     config, head = resolved(pinned(config, source), task)
+    task = replace(task, channels=inflation(config, source))
     objective = initial_objective(config, head, source)
+    phases = adapt(objective, config, source)
     objective.backbone.check_duration(config.data.segment_duration)
     with ExitStack() as stack:
-        plan = make_plan(config, task, objective, ranks, stack)
+        plan = make_plan(config, task, objective, phases, ranks, stack)
         carry_out(plan, ranks, directory, partial(end or finish, config=config, head=head, task=task))
 
 
 def initial_objective(config: FinetuneConfig, head: ClassSpec, source: Checkpoint | None) -> Objective:
-    """The model before its first step: the stored backbone under a new head, and what is frozen of it."""
+    """The model before its first step: the stored backbone under a new head."""
     torch.manual_seed(hash_int(config.train.seed, WEIGHTS))
     objective = build_objective(config.model, head)
     if not isinstance(objective, predictions.Predicts):
         raise ConfigError(f"objective {type(objective).__name__} predicts nothing; choose Classification or Regression")
     if source and not config.from_scratch:
-        load_backbone(objective.backbone, source)
-    freeze(objective, config.freeze)
+        load_backbone(objective.backbone, source, inflation(config, source), seed=config.train.seed)
     return objective
 
 
-def make_plan(config: FinetuneConfig, task: Task, objective: Objective, ranks: Ranks, stack: ExitStack) -> Plan:
+def adapt(objective: Objective, config: FinetuneConfig, source: Checkpoint | None) -> tuple[Phase, ...]:
+    """What is going to move of the initial model, which is made ready for it. Raises ``ConfigError``."""
+    fresh = fresh_parameters(objective.backbone, config.model, None if config.from_scratch else source)
+    policy = policy_of(config.freeze, config.adapt)
+    torch.manual_seed(hash_int(config.train.seed, ADAPTERS))
+    policy.prepare(objective)
+    phases = checked(policy.phases(objective, config.train.epochs, fresh), objective)
+    return cut(phases, config.train.stop_after)
+
+
+def make_plan(
+    config: FinetuneConfig,
+    task: Task,
+    objective: Objective,
+    phases: tuple[Phase, ...],
+    ranks: Ranks,
+    stack: ExitStack,
+) -> Plan:
     """What is going to be done; ``stack`` closes its streams."""
 
     def stream(table: WindowTable, *, shuffle: bool) -> SegmentStream:
@@ -95,32 +131,47 @@ def make_plan(config: FinetuneConfig, task: Task, objective: Objective, ranks: R
 
     train_stream = stream(task.train, shuffle=True)
     epoch = max(1, round(train_stream.n_segments / config.train.batch_size))
-    warnings = [f"no window to train on has the class {', '.join(task.missing)}"] if task.missing else []
     return Plan(
         config=config,
         text=dump(SCHEMA, config),
         objective=objective,
+        phases=phases,
         train_stream=train_stream,
         val_stream=stream(task.validation, shuffle=False) if len(task.validation) else None,
         val_every=epoch,
         save_every=epoch,
         patience=config.train.patience,
         recipe=recipe(config) | _unchangeable(config, task),
-        about=_about(config, task),
-        warnings=tuple(warnings),
+        about=_about(config, task, told(phases, parameter_shapes(objective))),
+        warnings=tuple(_warnings(config, task, objective, phases)),
     )
+
+
+def _warnings(config: FinetuneConfig, task: Task, objective: Objective, phases: Sequence[Phase]) -> Iterator[str]:
+    if task.missing:
+        yield f"no window to train on has the class {', '.join(task.missing)}"
+    stays = any(not phases[-1].moves(name, parameter) for name, parameter in objective.named_parameters())
+    if stays and (config.from_scratch or not config.init_from):
+        yield (
+            f"the run starts from random weights and trains {phases[-1].name}: the others stay random; give init_from, "
+            "or adapt full"
+        )
 
 
 def _unchangeable(config: FinetuneConfig, task: Task) -> dict[str, Any]:
     """What else a resume may not change: the windows, who is on which side, what is trained and from where."""
     sides = {f"split.{name}": subjects for name, subjects in task.sides.told().items()}
-    keys = {"init_from": config.init_from, "from_scratch": config.from_scratch}
+    keys = {"init_from": config.init_from, "from_scratch": config.from_scratch, "inflate": config.inflate}
     keys |= {f"train.{name}": getattr(config.train, name) for name in ("class_weights", "sampling")}
     keys |= {f"windows.{name}": value for name, value in asdict(config.windows).items()}
-    return keys | {f"freeze.{name}": value for name, value in asdict(config.freeze).items()} | sides
+    keys |= {f"freeze.{name}": value for name, value in asdict(config.freeze).items()}
+    if config.adapt != ClassSpec(FULL):
+        keys |= {"adapt": config.adapt.class_path.rpartition(".")[2]}
+        keys |= {f"adapt.{name}": value for name, value in config.adapt.init_args.items()}
+    return keys | sides
 
 
-def _about(config: FinetuneConfig, task: Task) -> str:
+def _about(config: FinetuneConfig, task: Task, moving: str) -> str:
     label = "a target" if task.classes is None else f"{len(task.classes)} classes"
     sides = ", ".join(
         f"{len(table)} windows of {len(subjects)} subjects {verb}"
@@ -131,8 +182,9 @@ def _about(config: FinetuneConfig, task: Task) -> str:
         )
         if subjects
     )
-    start = "random weights" if config.from_scratch or not config.init_from else config.init_from
-    return f"{label} from {start}, {config.freeze}; {sides}"
+    start = "random weights" if config.from_scratch or not config.init_from else without_secrets(config.init_from)
+    channels = f"; channels: {task.channels}" if task.channels else ""
+    return f"{label} from {start}, {moving}; {sides}{channels}"
 
 
 def finish(job: Job, progress: Progress, *, config: FinetuneConfig, head: ClassSpec, task: Task) -> None:
@@ -145,25 +197,28 @@ def _conclude(job: Job, progress: Progress, config: FinetuneConfig, head: ClassS
     """On rank 0, with the fp32 weights that are published and no engine: what is told is what the stored model does."""
     folder = job.directory.checkpoints
     chosen = checkpoints.chosen(folder)
-    weights = job.engine.consolidate(folder, chosen.path.name)
+    weights = policy_of(config.freeze, config.adapt).plain(job.engine.consolidate(folder, chosen.path.name))
     about = _made(config, task, chosen, progress, job.train_stream.n_segments) | choice_in(job.directory.root)
+    about |= {"adapted": told(job.phases, job.engine.parameters)}
+    about |= {"best_phase": job.phases[chosen.progress.phase].name}
+    write_history(job.directory.root, [phase.name for phase in job.phases], job.val_every)
     scores = _tested(job, config, head, task, weights, about)
-    told = publishing.publish(
+    made = publishing.publish(
         job.config,
         job.directory,
         weights,
         replace(progress, step=chosen.step),
         text=dump(RESOLVED, replace(config, objective=head)),
-        card=card.card(config, scores, task, about),
+        card=card.card(config, scores, task, about, job.directory.root),
         metrics=scores or about,
         about={**about, **_rebuild(config, task)},
     )
     store = publishing.store_path(job.config, job.directory)
-    said = {"step": progress.step, "model": told.reference, "path": told.where, "store": store}
+    said = {"step": progress.step, "model": made.reference, "path": made.where, "store": store}
     job.directory.finish({**said, "fold": config.split.fold, "scores": card.headline(scores)})
     early = f", stopped early (patience {config.train.patience})" if progress.step < job.total_steps else ""
     return [
-        f"finished {progress.step} steps{early}, best at {chosen.step}: {told.reference} in {store}",
+        f"finished {progress.step} steps{early}, best at {chosen.step}: {made.reference} in {store}",
         f"  test            {card.headline_text(scores)}",
         f"  predictions     {job.directory.root}",
         f"  every number    {job.directory.metrics}",
@@ -181,7 +236,8 @@ def _made(
         "steps": progress.step,
         "split": task.sides.told(),
         "trained_on": {**task.amount(config.split.train_share), "windows_of_an_epoch": epoch},
-        "init_from": None if config.from_scratch else config.init_from,
+        "init_from": None if config.from_scratch else without_secrets(config.init_from or "") or None,
+        **({"inflation": task.channels.told()} if task.channels else {}),
     }
 
 

@@ -1,9 +1,15 @@
-"""Which parameters of a backbone are trained. Decided before the engine is made: DeepSpeed hears of no later change."""
+"""The first system's two flags for what is trained: shorthands of ways of adapting a model.
+
+freeze.freeze_backbone    adapt: frozen
+freeze.unlocked_layers k  adapt: unlocked, with k blocks; 0 is no shorthand: adapt decides
+"""
 
 from dataclasses import dataclass
 
+from aar_dist.base.config import ClassSpec, instantiate
 from aar_dist.base.errors import ConfigError
-from aar_dist.objectives.base import Objective
+from aar_dist.training.adaptation.fixed import Frozen, Unlocked
+from aar_dist.training.adaptation.policy import FULL, Policy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,7 +19,7 @@ class FreezeConfig:
     freeze_backbone: bool = False
     """Train the head alone."""
     unlocked_layers: int = 0
-    """Train the last so many blocks of the backbone and the head; 0 trains everything, unless ``freeze_backbone``."""
+    """Train the last so many blocks of the backbone and the head; 0: as ``adapt`` says."""
 
     def __post_init__(self) -> None:
         if self.unlocked_layers < 0:
@@ -24,27 +30,26 @@ class FreezeConfig:
                 "the last ones; give one of them"
             )
 
-    def __str__(self) -> str:
+    @property
+    def policy(self) -> Policy | None:
+        """What they stand for; None if they say nothing."""
         if self.freeze_backbone:
-            return "head only"
-        return f"head and last {self.unlocked_layers} blocks" if self.unlocked_layers else "all layers"
+            return Frozen()
+        if not self.unlocked_layers:
+            return None
+        made = Unlocked(blocks=self.unlocked_layers)
+        made.key = "freeze.unlocked_layers"
+        return made
 
 
-def freeze(objective: Objective, config: FreezeConfig) -> None:
-    """Set ``requires_grad`` of the backbone's parameters. What belongs to no block, such as a final norm, is trained
-    only with the whole backbone, as in the first system.
-
-    Raises:
-        ConfigError: more layers to unlock than there are.
-    """
-    blocks = objective.backbone.blocks()
-    if config.unlocked_layers > len(blocks):
+def policy_of(freeze: FreezeConfig, adapt: ClassSpec) -> Policy:
+    """The way of adapting that the two keys choose. Raises ``ConfigError`` if they contradict."""
+    if freeze.policy is None:
+        return instantiate(adapt, Policy)  # type: ignore[type-abstract]
+    if adapt.class_path != FULL:
+        key = "freeze_backbone" if freeze.freeze_backbone else f"unlocked_layers {freeze.unlocked_layers}"
+        name = adapt.class_path.rpartition(".")[2]
         raise ConfigError(
-            f"freeze.unlocked_layers is {config.unlocked_layers}, but the backbone has {len(blocks)} blocks (its "
-            "embedding and its layers); 0 trains everything"
+            f"freeze.{key} is a way of adapting the model, and adapt is another, {name}; give one of them"
         )
-    if not config.freeze_backbone and config.unlocked_layers == 0:
-        return
-    objective.backbone.requires_grad_(False)
-    for block in blocks[len(blocks) - config.unlocked_layers :]:
-        block.requires_grad_(True)
+    return freeze.policy

@@ -11,10 +11,12 @@ import numpy as np
 
 from aar_dist.base.config import ClassSpec
 from aar_dist.base.errors import ConfigError
+from aar_dist.models.channels import with_channels
+from aar_dist.models.inflation import Inflation
 from aar_dist.objectives.classification import Classification, inverse_frequency
 from aar_dist.objectives.regression import Regression
 from aar_dist.stream.cuts import channels_of
-from aar_dist.stream.source import Source, first_rows
+from aar_dist.stream.source import Source, first_rows, open_source
 from aar_dist.stream.windows import WindowTable, open_windows
 from aar_dist.training.finetuning.config import FinetuneConfig
 from aar_dist.training.finetuning.split import Sides, select, sides
@@ -33,6 +35,8 @@ class Task:
     """Empty without a test."""
     missing: tuple[str, ...]
     """Classes without a window on the train side."""
+    channels: Inflation | None = None
+    """What becomes of the channels of the model that it starts from; None where nothing does."""
 
     @property
     def classes(self) -> tuple[str, ...] | None:
@@ -61,6 +65,8 @@ def open_task(config: FinetuneConfig) -> Task:
     _check_length(config, source, table)
     _check_classes(config, table)
     made = sides(config.split, table, source.identity)
+    if config.data.normalize == "dataset":  # the same rows, scaled by those who train
+        source = open_source(config.data, None, fit={*made.train})
     train = select(table, made.train)
     missing, never = _missing(train), _missing(select(table, (*made.train, *made.unused)))
     if never and not config.train.allow_missing_classes:
@@ -79,10 +85,11 @@ def open_task(config: FinetuneConfig) -> Task:
 
 
 def resolved(config: FinetuneConfig, task: Task) -> tuple[FinetuneConfig, ClassSpec]:
-    """The configuration with its classes and statistics named, and the objective with all its arguments."""
+    """The configuration with its classes, channels and statistics named, and the objective with all its arguments."""
     names = None if task.classes is None else list(task.classes)
     config = replace(
         config,
+        model=with_channels(config.model, task.source.channels),
         data=replace(config.data, statistics=task.source.statistics),
         windows=replace(config.windows, classes=names),
         avg_pool=False,

@@ -114,10 +114,10 @@ class Source:
 
     @torch.no_grad()
     def fill(self, module: nn.Module) -> None:
-        """Put the weights into a module that is not DeepSpeed's yet. What is frozen stays as it is: it is what it was
-        made from."""
+        """Put the weights into a module that is not DeepSpeed's yet. What was not trained stays as it is: it is what it
+        was made from."""
         for name, parameter in module.named_parameters():
-            if parameter.requires_grad:
+            if name in self.shapes:
                 parameter.copy_(self.weight(name))
         for name, buffer in module.named_buffers():
             if name in self.buffers:
