@@ -25,6 +25,7 @@ COMMANDS = {
     "report": ("aar_dist.report.command:main", "one page that shows what a model is worth"),
     "dashboard": ("aar_dist.report.dashboard_command:main", "one page that shows how a run goes; the same at W&B"),
     "sync": ("aar_dist.training.tracking.sync:main", "send runs to Weights & Biases that were offline, or are now"),
+    "store": ("aar_dist.store.commands:main", "models that a team shares: ls, show, pull, push, verify, rm"),
     "export": (
         "aar_dist.evaluation.exporting.command:main",
         "a stored model as one file that needs none of this (onnx, torch); arrays (npy)",

@@ -135,7 +135,7 @@ def object_store(*buckets: str) -> Iterator[str]:
     }  # fmt: skip
     try:
         urlopen(Request(f"http://{host}:{port}/moto-api/reset", method="POST")).close()  # all servers share one state
-        with mock.patch.dict(os.environ, settings):
+        with mock.patch.dict(os.environ, settings), _one_write_at_a_time():
             import boto3
 
             client = boto3.client("s3", region_name="us-east-1")
@@ -145,6 +145,21 @@ def object_store(*buckets: str) -> Iterator[str]:
     finally:
         server.stop()
         remote._transport.cache_clear()  # a later one of the same bucket has another address
+
+
+@contextmanager
+def _one_write_at_a_time() -> Iterator[None]:
+    """S3 looks whether a file is there and writes it in one step, moto in two."""
+    from moto.s3.responses import S3Response
+
+    lock, put = threading.Lock(), S3Response.put_object
+
+    def locked(self: S3Response) -> object:
+        with lock:
+            return put(self)
+
+    with mock.patch.object(S3Response, "put_object", locked):
+        yield
 
 
 NGINX = """

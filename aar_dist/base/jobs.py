@@ -133,4 +133,6 @@ def _start_ray(workers: Workers) -> Any:
         raise StorageError(
             f"no Ray cluster at {address or 'this machine'}: {error}. Start one with `ray start`"
         ) from error
+    # A machine that dies would be a page of Ray's own in the middle of a table; its debugger turns that off like this.
+    ray._private.worker._worker_logs_enabled = False
     return ray

@@ -24,8 +24,9 @@ R = TypeVar("R")
 TICK_S = 1.0
 REST_S = 1.0
 """A job that failed waits so long: what it met may pass."""
-AHEAD = 8
-"""So many jobs more than there is room for are with Ray, that no worker waits; the others are ours to put in order."""
+AHEAD = 2
+"""Jobs more than there is room for, and a quarter more, are with Ray, that no worker waits. The others are ours to put
+in order: what is tried again, or was made possible, comes next."""
 NODE_ID = "ray.io/node-id"
 
 
@@ -63,6 +64,8 @@ class Calls(Generic[T, R]):
     """Told who has begun a job."""
     on_again: Callable[[T, Place | None, str], None] = nothing
     """Told that a job is tried again, where it ended badly, and why."""
+    on_say: Callable[[str], None] = nothing
+    """Told what concerns all jobs."""
     failure: Callable[[R], str | None] = lambda result: None
     """Why a result is a failure that another try may mend; None for all that is final."""
     retries: int = 0
@@ -89,6 +92,7 @@ class Round(Generic[T, R]):
         """Of that, what may not go to some machines."""
         self._places: dict[Any, Place] = {}
         self._results: dict[int, R] = {}
+        self._roomless = False
         self._remote = _remote(ray, job, workers, gpus_of_each(ray, workers))
 
     def run(self) -> list[R]:
@@ -113,7 +117,10 @@ class Round(Generic[T, R]):
             return
         room = room_of(self._ray, self._workers)
         self._release(set(room))
-        while self._waiting and len(self._pending) < 2 * sum(room.values()) + AHEAD:
+        if self._roomless != (not room):
+            self._roomless = not room
+            self._calls.on_say("no machine has room for a job: waiting for one" if not room else "there is room again")
+        while self._waiting and len(self._pending) < 1.25 * sum(room.values()) + AHEAD:
             index = self._waiting.popleft()
             away = self._attempts[index].elsewhere(set(room))
             remote = self._remote.options(label_selector={NODE_ID: f"!in({','.join(sorted(away))})"} if away else {})

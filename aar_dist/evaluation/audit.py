@@ -1,22 +1,31 @@
 """The leak audit: is anything on both sides of a split?
 
-    tracks -> Shared: the same samples in two recordings, or the same time of one subject -> leaks across the sides
+    tracks -> Shared: the same samples in two recordings, the same time of one subject, one name in two data sets of a
+    family -> leaks across the sides
 
 A subject on two sides is refused when folds are made or read. What can still leak is a recording that was published
-twice, under two subjects or in two data sets: its samples are found wherever they stand, shifted or not.
+twice, under two subjects or in two data sets: its samples are found wherever they stand, shifted or not. And a person
+may be in the training set and in the test set of one publication: the names alone tell.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any
+from itertools import combinations
+from typing import Any, Literal
 
 from aar_dist.base.errors import ConfigError
 from aar_dist.evaluation.fingerprints import Copy, find_copies
+from aar_dist.evaluation.near_copies import find_near_copies
 from aar_dist.evaluation.tracks import Track
 from aar_dist.training.finetuning.folds import Folds
 
-SAMPLES, TIME = "the same samples", "the same time"
+SAMPLES, TIME, NAME = "the same samples", "the same time", "the same name"
+VERSION = 2
+"""Of the way pairs are found: one that finds other pairs is another version."""
+Namesakes = Literal["ask", "differ"]
+"""Whether subjects of one name in data sets of one family may be one, or have been said to differ."""
 Place = tuple[str, str]
 """(data set, recording)."""
 
@@ -26,7 +35,8 @@ class Shared:
     """A stretch that two recordings have in common."""
 
     what: str
-    """``the same samples`` (in a sensor at least), or ``the same time`` of one subject with other samples."""
+    """``the same samples`` (in a sensor at least), ``the same time`` of one subject with other samples, or ``the same
+    name`` of two subjects, of whom the first recordings stand here, for 0 s."""
     first: Track
     second: Track
     first_s: float
@@ -39,7 +49,14 @@ class Shared:
         """The two recordings."""
         return (self.first.dataset, self.first.recording), (self.second.dataset, self.second.recording)
 
+    @property
+    def subjects(self) -> tuple[str, str]:
+        """Whose recordings they are."""
+        return self.first.subject, self.second.subject
+
     def __str__(self) -> str:
+        if self.what == NAME:
+            return f"{self.first.subject} and {self.second.subject} bear one name in data sets of one family"
         ends = [
             f"{t.dataset}/{t.name} of {t.subject} from {start:g} s"
             for t, start in ((self.first, self.first_s), (self.second, self.second_s))
@@ -71,7 +88,8 @@ class Shared:
 def find_shared(tracks: Sequence[Track]) -> list[Shared]:
     """What any two recordings have in common, the longest stretch of each pair, sorted by name."""
     longest: dict[tuple[Place, Place], Shared] = {}
-    for shared in [*map(_of_copy, find_copies(tracks)), *_overlaps(tracks)]:
+    copies = [*find_copies(tracks), *find_near_copies(tracks)]
+    for shared in [*map(_of_copy, copies), *_overlaps(tracks), *_namesakes(tracks)]:
         shared = _in_order(shared)
         other = longest.get(shared.places)
         # What holds the same samples holds the same time too, and says more.
@@ -87,7 +105,12 @@ def leaks(shared: Sequence[Shared], side: Mapping[Place, str]) -> list[Shared]:
 
 
 def audited(
-    folds: Folds, tracks: Sequence[Track], *, shared: Sequence[Shared] | None = None, allow_leaks: bool = False
+    folds: Folds,
+    tracks: Sequence[Track],
+    *,
+    shared: Sequence[Shared] | None = None,
+    allow_leaks: bool = False,
+    namesakes: Namesakes = "ask",
 ) -> Folds:
     """The folds with what the audit found in ``audit``. A leak is an error that names the pair, unless it is allowed.
 
@@ -96,8 +119,10 @@ def audited(
         tracks: Of all their recordings.
         shared: What :func:`find_shared` said of these tracks, where it has been asked already.
         allow_leaks: Report leaks only.
+        namesakes: ``differ``: one name in two data sets is two individuals.
     """
     shared = find_shared(tracks) if shared is None else shared
+    shared = [s for s in shared if s.what != NAME or namesakes == "ask"]
     subject = {(t.dataset, t.recording): t.subject for t in tracks}
     unknown = sorted({name for fold in folds.folds for name in fold.side_of()} - set(subject.values()))
     if unknown:
@@ -123,10 +148,10 @@ def _told(found: Sequence[tuple[int, Shared, tuple[str, ...]]]) -> str:
     number, shared, sides = found[0]
     pairs = len({s.places for _, s, _ in found})
     more = f" (and {pairs - 1} more pairs)" if pairs > 1 else ""
-    return (
-        f"fold {number}: {shared}, one on the {sides[0]} and one on the {sides[1]} side{more}; convert without "
-        "--keep_duplicates, give both one subject, or allow it (--allow_leaks)"
-    )
+    do = "convert without --keep_duplicates, give both one subject, or allow it (--allow_leaks)"
+    if shared.what == NAME:
+        do = "if they are one, keep them together (--cross_validation.group name), if not, say so (--namesakes differ)"
+    return f"fold {number}: {shared}, one on the {sides[0]} and one on the {sides[1]} side{more}; {do}"
 
 
 def _of_copy(copy: Copy) -> Shared:
@@ -150,6 +175,22 @@ def _overlaps(tracks: Sequence[Track]) -> list[Shared]:
         found += [_overlap(first, second) for first in going_on if _shared_s(first, second) > 1.5 / second.rate_hz]
         going_on.append(second)
     return found
+
+
+def _namesakes(tracks: Sequence[Track]) -> list[Shared]:
+    """Subjects of one name and species in two data sets whose names begin alike: a training and a test set, two years.
+    Of data sets that have nothing to do with each other every second one counts its subjects from 1."""
+    one_each: dict[tuple[str, str, str], dict[str, Track]] = {}
+    for t in sorted(tracks, key=lambda t: (t.dataset, t.recording, t.sensor)):
+        name = t.subject.partition("/")[2]
+        one_each.setdefault((family_of(t.dataset), t.species, name), {}).setdefault(t.dataset, t)
+    pairs = [pair for of in one_each.values() for pair in combinations(of.values(), 2)]
+    return [Shared(what=NAME, first=a, second=b, first_s=0.0, second_s=0.0, duration_s=0.0) for a, b in pairs]
+
+
+def family_of(dataset: str) -> str:
+    """The first word of its name: ``troika`` of ``troika_test``, ``herd`` of ``herd-2024``."""
+    return re.split(r"[^a-z]", dataset.lower(), maxsplit=1)[0] or dataset
 
 
 def _shared_s(first: Track, second: Track) -> float:

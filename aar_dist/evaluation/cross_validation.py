@@ -5,11 +5,12 @@ Study -> jobs on Ray (done ones are kept, killed ones go on) -> final model -> e
 
 import importlib.metadata
 import math
+import os
 import shlex
 import statistics
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,7 +38,7 @@ from aar_dist.training.finetuning.config import CrossValidationConfig
 from aar_dist.training.finetuning.folds import Folds
 from aar_dist.training.finetuning.predictions import METRICS
 from aar_dist.training.finetuning.trained import CHOICE
-from aar_dist.training.publishing import check_store
+from aar_dist.training.publishing import prepare_store
 from aar_dist.training.run_directory import RunDirectory
 
 EMBEDDINGS, RESULTS, TEXT, FINAL = "embeddings.parquet", "results.json", "results.md", "final"
@@ -67,12 +68,13 @@ def cross_validate(argv: Sequence[str], present: Callable[[Path], Path]) -> None
     with ExitStack() as stack:
         directory = RunDirectory.of(study.config.out)
         stack.enter_context(directory.lock())
-        check_store(study.config, directory)
+        prepare_store(study.config, directory)
         study.write()
         announce(study)
         jobs = study.jobs()
         failed = run(jobs, study.options, who, study.out / HISTORY)
         if study.options.final:
+            write_results(study, jobs, failed, argv)  # the card of the final model tells what the folds gave
             failed += final_model(study, jobs, who)
         map_embeddings(study)
         results = write_results(study, jobs, failed, argv)
@@ -103,8 +105,14 @@ def announce(study: Study) -> None:
     leaks = len(folds.audit["leaks"])
     across = f"WARNING: {leaks} of them across sides" if leaks else "none of them across sides"
     print(f"  audit: {folds.audit['recordings']} recordings, {pairs} pairs share samples or time, {across}")
-    for line in study.lacking:
-        print(f"  WARNING: {line}")
+    for line in [*seen_lines(study), *(f"WARNING: {line}" for line in study.lacking)]:
+        print(f"  {line}")
+
+
+def seen_lines(study: Study) -> list[str]:
+    """What pretraining has seen of those who are tested."""
+    seen = study.audit.seen
+    return seen.lines() if seen and study.checkpoint else []
 
 
 def run(jobs: Sequence[FoldJob], options: CrossValidationConfig, who: Workers, history: Path) -> list[Outcome]:
@@ -129,10 +137,14 @@ def run(jobs: Sequence[FoldJob], options: CrossValidationConfig, who: Workers, h
             on_again=table.again,
             on_crash=Outcome,
             on_tick=table.tick,
+            on_say=table.say,
             failure=lambda outcome: outcome.failed if outcome.again else None,
             retries=options.retries,
             then=left.after,
         )
+    for outcome in outcomes:
+        with suppress(OSError), os.scandir(outcome.job.folder.parent), os.scandir(outcome.job.folder):
+            pass  # opening a folder of NFS makes this machine see what another one has written there
     return [outcome for outcome in outcomes if outcome.failed]
 
 
@@ -237,6 +249,7 @@ def write_results(study: Study, jobs: Sequence[FoldJob], failed: Sequence[Outcom
             for o in failed
         ],
         "audit": folds.audit,
+        "pretraining": study.audit.seen.as_json() if study.audit.seen else None,
         "command": shlex.join(["python", "launch/folds.py", *argv]),
         "versions": _versions(),
         "hashes": _hashes(study.out, jobs),

@@ -164,10 +164,10 @@ def _table(rows: WindowTable, sensors: Names, vectors: np.ndarray, schema: pa.Sc
 def main(argv: Sequence[str] | None = None) -> None:
     """Embed every window of shard sets."""
     parser = Parser(__doc__, prog="aar-dist embed")
-    parser.add_argument("checkpoint", help="a stored model: store://name@version, or the folder of a version")
+    parser.add_argument("checkpoint", help="a stored model: store://name@version, or folder or URL of a version")
     parser.add_argument("shards", nargs="+", help="shard sets")
     parser.add_argument("out", type=Path, help="the Parquet file to write")
-    parser.add_argument("--store", help="root of the store that store:// speaks of")
+    parser.add_argument("--store", help="folder or URL of the store that store:// speaks of (AAR_DIST_STORE)")
     parser.add_argument("--hop_s", type=float, help="from one window to the next [s] (default: their length)")
     parser.add_argument("--min_share", type=float, default=1.0, help="share of a window its label covers (%(default)s)")
     parser.add_argument("--all", action="store_true", help="windows without a label too")

@@ -8,7 +8,7 @@ The hash of a block depends on its samples alone, so a copy has the same anchors
 it stands still for half of each block: silence is no copy.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,7 @@ from aar_dist.base.hashing import UInt64, hash_np
 from aar_dist.evaluation.tracks import Track
 
 Ints = NDArray[np.int64]
+Flags = NDArray[np.bool_]
 
 BLOCK = 32
 NEAR = 16
@@ -46,8 +47,18 @@ class Copy:
     n: int
 
 
+Same = Callable[[Track, int, Track, int, int], Flags]
+"""(first, i, second, j, n) -> (n,) whether the samples from i on are those from j on."""
+
+
 def find_copies(tracks: Sequence[Track]) -> list[Copy]:
     """Every stretch of at least BLOCK moving samples that two recordings share, by track and place."""
+    copies = grown(tracks, meets_of(tracks), same_bytes, BLOCK)
+    return [copy for copy in copies if is_lively(copy.first, copy.first_start, copy.n)]
+
+
+def meets_of(tracks: Sequence[Track]) -> Ints:
+    """(m, 4) first track, second, place in each: anchors that two recordings have in common."""
     number, place, key = _all_anchors(tracks)
     order = np.lexsort((place, number, key))
     number, place, key = number[order], place[order], key[order]
@@ -58,7 +69,8 @@ def find_copies(tracks: Sequence[Track]) -> list[Copy]:
     for k in range(1, COPIES):
         at = np.flatnonzero((key[k:] == key[:-k]) & (recording[k:] != recording[:-k]))
         meets.append(np.stack([number[at], number[at + k], place[at], place[at + k]], axis=1))
-    return _grown(tracks, np.concatenate(meets))
+    found: Ints = np.concatenate(meets)
+    return found
 
 
 def anchors(track: Track) -> Iterator[tuple[Ints, UInt64]]:
@@ -117,7 +129,7 @@ def _sliding(x: UInt64, of: np.ufunc) -> UInt64:
     return x
 
 
-def _grown(tracks: Sequence[Track], meets: Ints) -> list[Copy]:
+def grown(tracks: Sequence[Track], meets: Ints, same: Same, shortest: int) -> list[Copy]:
     """The places where two tracks meet, each grown to the whole stretch and told once."""
     meets = meets[np.lexsort((meets[:, 2], meets[:, 3] - meets[:, 2], meets[:, 1], meets[:, 0]))]
     copies: list[Copy] = []
@@ -125,28 +137,32 @@ def _grown(tracks: Sequence[Track], meets: Ints) -> list[Copy]:
     for a, b, i, j in meets.tolist():
         if last[:3] == (a, b, j - i) and i < last[3]:
             continue
-        before, after = _agree(tracks[a], i, tracks[b], j, back=True), _agree(tracks[a], i, tracks[b], j, back=False)
+        before, after = (_agree(tracks[a], i, tracks[b], j, same, back=back) for back in (True, False))
         last = (a, b, j - i, i + after)
-        copy = Copy(tracks[a], tracks[b], i - before, j - before, before + after)
-        if copy.n >= BLOCK and _is_lively(copy):
-            copies.append(copy)
+        if before + after >= shortest:
+            copies.append(Copy(tracks[a], tracks[b], i - before, j - before, before + after))
     return copies
 
 
-def _is_lively(copy: Copy) -> bool:
-    start, n = copy.first_start, min(copy.n, GROW)
-    return len(np.unique(_words(copy.first.read(start, start + n)))) >= FEW_VALUES
+def is_lively(track: Track, start: int, n: int) -> bool:
+    """Whether a stretch holds more than the few values of a sensor at rest."""
+    return len(np.unique(_words(track.read(start, start + min(n, GROW))))) >= FEW_VALUES
 
 
-def _agree(first: Track, i: int, second: Track, j: int, *, back: bool) -> int:
+def same_bytes(first: Track, i: int, second: Track, j: int, n: int) -> Flags:
+    """Samples as stored."""
+    agree: Flags = _words(first.read(i, i + n)) == _words(second.read(j, j + n))
+    return agree
+
+
+def _agree(first: Track, i: int, second: Track, j: int, same: Same, *, back: bool) -> int:
     """How many samples agree from these places on, or before them."""
     room = min(i, j) if back else min(first.n - i, second.n - j)
     done = 0
     while done < room:
         n = min(GROW, room - done)
         at = -done - n if back else done
-        a, b = _words(first.read(i + at, i + at + n)), _words(second.read(j + at, j + at + n))
-        differ = np.flatnonzero(a != b)
+        differ = np.flatnonzero(~same(first, i + at, second, j + at, n))
         if differ.size:
             return done + (n - 1 - int(differ[-1]) if back else int(differ[0]))
         done += n

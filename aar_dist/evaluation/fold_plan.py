@@ -191,17 +191,19 @@ class Left:
     def __init__(self, jobs: Sequence[FoldJob]) -> None:
         left = [job for job in jobs if not job.done]
         self.n_done = len(jobs) - len(left)
-        self._waits = {job.folder: job for job in left if not all(one.done for one in job.candidates)}
-        ready = [job for job in left if job.folder not in self._waits]
-        tried = [one for job in self._waits.values() for one in job.candidates if not one.done]
+        self._open = {job.folder: {one.name for one in job.candidates if not one.done} for job in left}
+        self._folds = {job.folder: job for job in left}
+        ready = [job for job in left if not self._open[job.folder]]
+        tried = [one for job in left for one in job.candidates if one.name in self._open[job.folder]]
         self.now = in_order([*ready, *tried])
         """What can begin at once."""
-        self.n_left = len(self.now) + len(self._waits)
+        self.n_left = len(left) + len(tried)
 
     def after(self, outcome: Outcome) -> list[FoldJob]:
-        """The fold whose last candidate has been trained."""
-        job = self._waits.get(Path(outcome.job.into)) if outcome.job.into else None
-        if job is None or outcome.failed or not all(one.done for one in job.candidates):
+        """The fold whose last candidate has been trained. Asked of the outcomes, since a disk that machines share may
+        show a file of another one half a minute late."""
+        waits = self._open.get(Path(outcome.job.into), set()) if outcome.job.into else set()
+        if outcome.failed or outcome.job.name not in waits:
             return []
-        del self._waits[job.folder]
-        return [job]
+        waits.remove(outcome.job.name)
+        return [] if waits else [self._folds[Path(outcome.job.into)]]

@@ -44,7 +44,8 @@ class FoldTable:
         self.pace = Pace(sum(not job.done for job in jobs) if n_left is None else n_left)
         self.news = ""
         """The last thing that went wrong and is tried again."""
-        self._machines: dict[str, str] = {}
+        self._machines: dict[str, Place] = {}
+        self._over = {one.name for job in jobs for one in (job, *job.candidates) if one.done}
         self._live: Any = None
         self._console = Console()
         self._scores: dict[str, dict[str, float]] = {}
@@ -72,7 +73,7 @@ class FoldTable:
     def started(self, job: FoldJob, place: Place) -> None:
         """Somebody has begun a job."""
         self.begun[job.name] = Begun(job, place, time.monotonic())
-        self._machines.setdefault(place.node, place.address)
+        self._machines.setdefault(place.node, place)
         self._keep(job, "begun", place)
 
     def again(self, job: FoldJob, place: Place | None, why: str) -> None:
@@ -80,15 +81,20 @@ class FoldTable:
         self.begun.pop(job.name, None)
         self._keep(job, "again", place, why)
         where = f" on {self.machine(place)}" if place and len(self._machines) > 1 else ""
-        self.news = f"again: {job.name}{where}: {why}"
+        self.say(f"again: {job.name}{where}: {why}")
+
+    def say(self, text: str) -> None:
+        """Something that concerns all jobs."""
+        self.news = text
         if not self._live:
-            print(self.news, flush=True)
+            print(text, flush=True)
 
     def finished(self, outcome: Outcome) -> None:
         """One more is done, or has failed."""
         job = outcome.job
         begun = self.begun.pop(job.name, None)
         self.pace.finished(job, time.monotonic() - begun.since if begun else 0.0)
+        self._over.add(job.name)
         if outcome.failed:
             self.failed[job.name] = outcome.failed
         self._keep(job, "failed" if outcome.failed else "done", begun.place if begun else None, outcome.failed)
@@ -113,8 +119,8 @@ class FoldTable:
 
     def machine(self, place: Place) -> str:
         """What a person calls it: its host, but several on one host by their addresses."""
-        hosts = {one.place.host for one in self.begun.values()} | {place.host}
-        return place.address if len(self._machines) > len(hosts) else place.host
+        hosts = [one.host for one in self._machines.values()]
+        return place.address if hosts.count(place.host) > 1 else place.host
 
     def picture(self, width: int, height: int) -> Any:
         """The table for a terminal of this size."""
@@ -130,19 +136,18 @@ class FoldTable:
         return picture
 
     def _left(self) -> list[FoldJob]:
-        """What is not done, each candidate for itself."""
-        open_ = [job for job in self._jobs if job.name not in self._scores and job.name not in self.failed]
-        return [one for job in open_ for one in (job, *job.candidates) if not one.done]
+        """What is not over, each candidate for itself."""
+        return [one for job in self._jobs for one in (job, *job.candidates) if one.name not in self._over]
 
     def _standing(self, job: FoldJob) -> Standing:
         if job.name in self.failed or any(one.name in self.failed for one in job.candidates):
             return Standing(job, "failed")
-        if job.name not in self._scores and job.done:
-            self._scores[job.name] = _scores(job)
-        if job.name in self._scores:
-            value = next((v for k, v in self._scores[job.name].items() if k in MAIN), None)
-            return Standing(job, "done", value=value)
-        tried = sum(one.done for one in job.candidates)
+        if job.name in self._over:
+            if job.name not in self._scores:
+                self._scores[job.name] = _scores(job)
+            scores = self._scores[job.name]
+            return Standing(job, "done", value=next((v for k, v in scores.items() if k in MAIN), None))
+        tried = sum(one.name in self._over for one in job.candidates)
         if job.name in self.begun:
             return Standing(job, "trains", step=last_step(job.folder), tried=tried)
         busy = tried or any(one.name in self.begun for one in job.candidates)

@@ -48,7 +48,9 @@ def draw(view: View, width: int, height: int, level: int = 0) -> tuple[Any, int]
         wide = Console(width=1000)
         fits = Measurement.get(wide, wide.options, table).maximum <= width
         if at == LEVELS - 1 or (fits and table.row_count + FRAME_LINES + len(below) <= height):
-            return Group(table, *below), at
+            what, _, when = view.title.partition("(")
+            title = f"{what}{'of each fold' if at == 0 else f'of {_folds(view)} folds'} ({when}"
+            return Group(Text(shortened(title, width), style="italic"), table, *below), at
     raise AssertionError("the last level is drawn whatever the room")
 
 
@@ -72,8 +74,7 @@ def cell(one: Standing) -> str:
 
 def _each_fold(view: View) -> Table:
     columns = dict.fromkeys(str(one.job.fold) for row in view.rows.values() for one in row)
-    what, _, when = view.title.partition("(")
-    table = Table(title=f"{what}of each fold ({when}", title_justify="left")
+    table = Table()
     table.add_column("")
     for fold in columns:
         table.add_column(f"fold {fold}", justify="right")
@@ -85,9 +86,7 @@ def _each_fold(view: View) -> Table:
 
 def _counted(view: View, level: int) -> Table:
     """A row for each method, share and seed; for each method and share; for each method."""
-    n_folds = len({str(one.job.fold) for row in view.rows.values() for one in row})
-    what, _, when = view.title.partition("(")
-    table = Table(title=f"{what}of {n_folds} folds ({when}", title_justify="left")
+    table = Table()
     table.add_column("")
     for name in ("done", "now", "failed", "mean", "least", "most"):
         table.add_column(name, justify="right")
@@ -97,6 +96,10 @@ def _counted(view: View, level: int) -> Table:
     for names, row in together.items():
         table.add_row(_called(names), *_numbers(row))
     return table
+
+
+def _folds(view: View) -> int:
+    return len({one.job.fold for row in view.rows.values() for one in row})
 
 
 def _numbers(row: Sequence[Standing]) -> list[str]:

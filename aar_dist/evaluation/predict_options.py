@@ -91,10 +91,10 @@ def options_of(args: argparse.Namespace) -> PredictOptions:
 def parser(description: str | None) -> Parser:
     """The command line."""
     parser = Parser(description, prog="aar-dist predict")
-    parser.add_argument("checkpoint", help="a fine-tuned model: store://name@version, or the folder of a version")
+    parser.add_argument("checkpoint", help="a fine-tuned model: store://name@version, or folder or URL of a version")
     parser.add_argument("recordings", type=Path, help="folder of .hdf5 recordings, one of them, or tables with --table")
     parser.add_argument("out", type=Path, help="a new folder, or a .parquet or .csv file")
-    parser.add_argument("--store", help="root of the store that store:// speaks of")
+    parser.add_argument("--store", help="folder or URL of the store that store:// speaks of (AAR_DIST_STORE)")
     parser.add_argument(
         "--overlap", type=float, default=0.5, help="share of a window the next covers too (%(default)s)"
     )

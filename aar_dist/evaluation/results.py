@@ -119,7 +119,7 @@ def _run(job: FoldJob, names: Sequence[str]) -> dict[str, Any]:
     said = json.loads((job.folder / METRICS).read_text())
     timing = job.folder / TIMING
     seconds = json.loads(timing.read_text())["seconds"] if timing.exists() else None
-    kept = {name: said[name] for name in ("n", *names, "best_step", "steps") if name in said}
+    kept = {name: said[name] for name in ("n", *names, "best_step", "steps", "choice") if name in said}
     return {"seed": job.seed, "fold": job.fold, **kept, "seconds": seconds}
 
 

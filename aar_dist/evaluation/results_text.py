@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aar_dist.base.metrics import ERRORS, MAIN, SCORES
+from aar_dist.evaluation.nested.wording import choices_table
 from aar_dist.evaluation.review.wording import (
     DASH,
     NAMES,
@@ -44,6 +45,7 @@ def as_markdown(results: Results) -> str:
         *_scores(results, names, main),
         *tests_table(results["comparisons"], main),
         *_differences(results["comparisons"], names, "Differences on the same draws of subjects, by every score:"),
+        *choices_table(results["methods"]),
         *_unseen(results, names),
         *few_shot_table(results, names),
         *sureness_table(results),

@@ -15,7 +15,7 @@ from aar_dist.base.config import dump
 from aar_dist.base.errors import ConfigError
 from aar_dist.base.remote import is_url
 from aar_dist.evaluation import probes
-from aar_dist.evaluation.audit_kept import Kept, audited_shards
+from aar_dist.evaluation.audit_kept import Kept, audited_shards, with_pretraining
 from aar_dist.evaluation.baselines import chosen
 from aar_dist.evaluation.fold_jobs import FoldJob
 from aar_dist.evaluation.fold_plan import Candidate, Frame, baseline_jobs, network_jobs, probe_jobs
@@ -92,20 +92,8 @@ class Study:
 
     def pretrained_on(self) -> dict[str, bool | None]:
         """Subject -> whether pretraining saw its recordings, without labels; None where that is not known."""
-        subjects = np.unique(self.table.subject).tolist()
-        if self.checkpoint is None:
-            return dict.fromkeys(subjects, False)
-        if self.checkpoint.manifest.get("shards") != self.source.identity:
-            return dict.fromkeys(subjects, None)
-        taught = self.checkpoint.manifest.get("split")
-        seen = (
-            {*taught["train"], *taught["validation"]}
-            if taught
-            else {f"{row['dataset']}/{row['subject']}" for row in _rows(self.source) if row["split"] == "train"}
-        )
-        # What the model before that one saw is not told.
-        others = None if self.checkpoint.config().get("init_from") else False
-        return {subject: True if subject in seen else others for subject in subjects}
+        assert self.audit.seen, "told by open_study"
+        return self.audit.seen.of
 
     def simulated(self) -> list[str]:
         """Data sets that no animal was recorded for."""
@@ -124,13 +112,16 @@ def open_study(argv: Sequence[str]) -> Study:
         raise ConfigError("out is missing: name the folder of the folds with --out DIR")
     if plain.split.fold or plain.split.train or plain.split.validation or plain.split.test:
         raise ConfigError("split.fold and lists of subjects are for launch/finetune.py; give split.folds, or n_folds")
+    if plain.split.train_share < 1:
+        raise ConfigError("split.train_share is for launch/finetune.py; give cross_validation.fractions")
     checkpoint = source_of(plain)
     config = named(_placed(pinned(plain, checkpoint)))
     options = config.cross_validation
     config, source, table, left_out = _windows(config)
-    folds, audit = audited_shards(
-        source, _folds(config, source, table), Path(config.out), allow_leaks=options.allow_leaks
-    )
+    allowed: dict[str, Any] = {"allow_leaks": options.allow_leaks, "namesakes": options.namesakes}
+    folds, audit = audited_shards(source, _folds(config, source, table), Path(config.out), **allowed)
+    subjects = np.unique(table.subject).tolist()
+    audit = with_pretraining(audit, (checkpoint, config.store.path), source, subjects, Path(config.out))
     lacking = require_classes(folds, allow_missing=config.train.allow_missing_classes)
     probing = probes.chosen(options.probes, pretrained=checkpoint is not None)
     if checkpoint and probing and not options.allow_leaks:

@@ -23,8 +23,8 @@ from aar_dist.shards.members import descriptions
 from aar_dist.shards.packing import Grid, grid_of
 from aar_dist.stream.staging import Shard, local_file
 
-COLUMNS = ["shard", "shard_bytes", "sha256", "dataset", "subject", "recording", "sensor", "offset", "n_samples",
-           "owned_starts", "dtype", "scale", "zero", "axes", "rate_hz", "start_s"]  # fmt: skip
+COLUMNS = ["shard", "shard_bytes", "sha256", "dataset", "species", "subject", "recording", "sensor", "kind", "offset",
+           "n_samples", "owned_starts", "dtype", "scale", "zero", "axes", "rate_hz", "start_s"]  # fmt: skip
 
 Opened = Mapping[str, Callable[[], AbstractContextManager[Path]]]
 """Name of a shard -> a file to read it from, while the context lasts."""
@@ -45,11 +45,24 @@ class Track:
     started: datetime | None
     """Start of the recording, where it is known; in UTC if its zone is told."""
     read: Callable[[int, int], NDArray[Any]]
-    """Samples [a, b) as stored, (b - a, axes)."""
+    """Samples [a, b) as they are compared, (b - a, axes): as stored, but for ``stored``."""
     name: str = ""
     """What a person knows the recording by."""
-    packed: bool = False
-    """Stored on the grid of its data set: the same values in another data set are other bytes."""
+    species: str = ""
+    kind: str = ""
+    dtype: str = ""
+    """Of the samples, as the manifest has it: ``int16`` and ``float16`` are packed."""
+    scale: tuple[float, ...] = (1.0,)
+    """Value in the unit of the kind = stored sample * scale + zero, per axis."""
+    zero: tuple[float, ...] = (0.0,)
+    stored: Callable[[int, int], NDArray[Any]] | None = None
+    """Samples as stored, where ``read`` tells them as others of the data set are packed."""
+
+    def values(self, start: int, stop: int) -> NDArray[np.float64]:
+        """Samples [start, stop) in the unit of the kind, (n, axes); NaN for gaps."""
+        stored = (self.stored or self.read)(start, stop)
+        grid = grid_of(self.dtype, self.scale, self.zero)
+        return grid.unpack(stored) if grid else stored.astype(np.float64) * self.scale + self.zero
 
     @property
     def duration_s(self) -> float:
@@ -70,6 +83,11 @@ def tracks_of_recordings(recordings: Iterable[Recording]) -> list[Track]:
             started=_moment(r.start_time),
             read=partial(read_samples, r, s),
             name=r.name,
+            species=r.species,
+            kind=s.kind,
+            dtype=s.dtype,
+            scale=s.scale,
+            zero=s.offset,
         )
         for r in recordings
         for s in r.sensors
@@ -118,6 +136,7 @@ def _track(
     # The last chunk owns all that is left; the others overlap the next one by what they do not own.
     lengths = [row["owned_starts"] for row in rows[:-1]] + [rows[-1]["n_samples"]]
     ends = np.cumsum(lengths)
+    repacked = grid is not None and not _grid(first)
     return Track(
         dataset=first["dataset"],
         subject=f"{first['dataset']}/{first['subject']}",
@@ -128,7 +147,12 @@ def _track(
         started=_moment(starts.get(where)),
         read=partial(_read, opened, rows, ends - lengths, ends, grid),
         name=first["recording"],
-        packed=grid is not None,
+        species=first["species"],
+        kind=first["kind"],
+        dtype=first["dtype"],
+        scale=tuple(first["scale"]),
+        zero=tuple(first["zero"]),
+        stored=partial(_read, opened, rows, ends - lengths, ends, None) if repacked else None,
     )
 
 

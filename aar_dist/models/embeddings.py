@@ -167,7 +167,7 @@ class ChannelLinear(ChannelEmbedding):
         unlike that of indexing."""
         picked = channel[:, None] == torch.arange(self.n_channels, device=channel.device)
         matrices = picked.to(self.weight.dtype) @ self.weight.flatten(1)
-        return matrices.view(len(channel), *self.weight.shape[1:]).transpose(1, 2)
+        return matrices.view(channel.shape[0], *self.weight.shape[1:]).transpose(1, 2)
 
 
 class TokenEmbedding(nn.Module):

@@ -25,6 +25,7 @@ FEW = len(PALETTE)
 """Names that colours tell apart."""
 COLUMNS = ("dataset", "subject", "recording", "start_s", "stop_s", "label", "embedding")
 NO_LABEL = "no label"
+WORDS = {"class": ("class", "classes"), "subject": ("subject", "subjects"), "dataset": ("data set", "data sets")}
 Names = NDArray[np.str_]
 
 
@@ -54,12 +55,12 @@ class Colouring:
     def told(self) -> str:
         """How separable the names are, in words."""
         apart = "other recordings" if self.key == "subject" else "other subjects"
-        what = {"class": "class", "subject": "subject", "dataset": "data set"}[self.key]
+        one, many = WORDS[self.key]
         if self.alike is None:
             return ""
         return (
-            f"By its {K} nearest neighbours in {apart}, a window is given its own {what} {self.alike.right:.0%} of the "
-            f"time (mean over {len(self.alike.of)} of them; by chance {self.alike.chance:.0%})."
+            f"By its {K} nearest neighbours in {apart}, a window is given its own {one} {self.alike.right:.0%} of the "
+            f"time (mean over {len(self.alike.of)} {many}; by chance {self.alike.chance:.0%})."
         ).replace("%", "\u00a0%")
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from aar_dist.base import storage
 from aar_dist.base.timelines import class_colours
+from aar_dist.evaluation.nested.wording import HEADS, choices_rows
 from aar_dist.report import animals, scores
 from aar_dist.report.certainty import certainty, few_shot, wanted
 from aar_dist.report.compare import Comparison, comparison, failures, headline, measured, remarks, score_of
@@ -40,6 +41,7 @@ def folds_part(folds: Folds) -> dict[str, Any]:
         "classes": folds.classes,
         "method_table": scores.method_table(folds, of),
         "method_charts": scores.method_charts(of),
+        "choices": {"heads": HEADS, "rows": choices_rows(of.methods)},
         "seen": any(about.get("pretrained_on") for about in folds.tested.values()),
         "subject_chart": scores.subject_chart(folds, of),
         "subject_table": scores.subject_table(folds, of),

@@ -5,7 +5,13 @@ import re
 from pathlib import Path
 from typing import Any
 
+from aar_dist.base.errors import StorageError
+from aar_dist.base.local import Local
+from aar_dist.base.remote import Patience, Remote, is_url
 from aar_dist.report.shard_sets import found_from
+
+ASKED = Patience(read_s=2.0)
+"""A page does not wait for a server that is gone."""
 
 
 def stored_model(reference: str | None, store: str | None, run: Path) -> dict[str, Any]:
@@ -14,12 +20,12 @@ def stored_model(reference: str | None, store: str | None, run: Path) -> dict[st
     Nothing is verified here: the page tells the hashes, ``aar-dist verify`` compares them.
     """
     match = re.fullmatch(r"store://([\w.-]+)@(\d+)", reference or "")
-    if not match or not store or "://" in store:
+    if not match or not store:
         return {}
-    file = found_from(store, run) / "models" / match[1] / match[2] / "manifest.json"
+    place = Remote(store, ASKED) if is_url(store) else Local(found_from(store, run))
     try:
-        told = json.loads(file.read_text())
-    except (OSError, ValueError):
+        told = json.loads(place.read(f"models/{match[1]}/{match[2]}/manifest.json"))
+    except (StorageError, ValueError):
         return {}
     return told if isinstance(told, dict) else {}
 

@@ -12,11 +12,11 @@ import json
 import secrets
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from aar_dist.base import storage
 from aar_dist.base.cache import Cache
@@ -31,6 +31,7 @@ from aar_dist.store.pulled import Digest, bring
 from aar_dist.store.shelf import NUMBER, ManifestOf, folder_of, read_manifest
 
 CLAIM = "claim.json"
+T = TypeVar("T")
 SILENT = timedelta(days=1)
 """Age of a claim whose publisher on another machine is taken for gone."""
 
@@ -72,11 +73,7 @@ class BucketShelf:
             if self.place.write(f"{base}/{MANIFEST}", manifest(number), only_if_new=True):
                 index.announce(self.place, name, number, self.names)
                 return number
-            self._drop(name, number)  # taken for gone, and swept
-
-    def remove(self, name: str, number: int, why: str) -> None:
-        self.place.write(f"{folder_of(name, number)}/{MANIFEST}", spent(name, number, why))
-        self._drop(name, number)
+            self.clear(name, number)  # taken for gone, and swept
 
     def check(self, name: str) -> None:
         self._refuse_without_conditions()
@@ -89,7 +86,8 @@ class BucketShelf:
                     "so two publishers could share a number; use a server that knows it, or a folder"
                 )
         finally:
-            self.place.delete(probe)
+            with suppress(Refused):  # a key that may write and not delete can publish
+                self.place.delete(probe)
 
     def _refuse_without_conditions(self) -> None:
         scheme = self.place.url.partition("://")[0]
@@ -122,8 +120,7 @@ class BucketShelf:
         if self.place.stream(key, Digest(), path.stat().st_size) != storage.sha256(path):
             raise StorageError(f"{self.place.at(key)}: what was written reads otherwise; try again")
 
-    def _drop(self, name: str, number: int) -> None:
-        """Delete the files of a number that is spent; its claim and its manifest stay."""
+    def clear(self, name: str, number: int) -> None:
         for file in self._listed(name).get(number, set()) - {MANIFEST, CLAIM}:
             self.place.delete(f"{folder_of(name, number)}/{file}")
 
@@ -133,7 +130,7 @@ class BucketShelf:
                 continue
             gone = spent(name, number, "its publisher was ended")
             if self.place.write(f"{folder_of(name, number)}/{MANIFEST}", gone, only_if_new=True):
-                self._drop(name, number)
+                self.clear(name, number)
 
     def _is_abandoned(self, name: str, number: int) -> bool:
         try:
@@ -146,10 +143,16 @@ class BucketShelf:
 
 
 class WebShelf(BucketShelf):
-    """Versions behind a web server: nothing is listed, so it is asked for one number after the other."""
+    """Versions behind a web server: nothing is listed, so it is asked for one number after the other.
+
+    A public bucket answers 403 for what is not there to those who may not list it: that is no fault unless nothing at
+    all is found.
+    """
+
+    _refused: Refused | None = None
 
     def names(self) -> list[str]:
-        return index.names(self.place)
+        return self._told(index.names(self.place))
 
     def numbers(self, name: str) -> list[int]:
         newest = index.newest(self.place, name)
@@ -157,11 +160,36 @@ class WebShelf(BucketShelf):
             newest = 0  # set forward by hand, or removed by hand
         while self._taken(name, newest + 1):
             newest += 1
-        return list(range(1, newest + 1))
+        return self._told(list(range(1, newest + 1)))
+
+    def manifest(self, name: str, number: int) -> bytes | None:
+        try:
+            return super().manifest(name, number)
+        except Refused as error:
+            self._note(error)
+            return None
 
     def _taken(self, name: str, number: int) -> bool:
         base = folder_of(name, number)
-        return number > 0 and (self.place.exists(f"{base}/{MANIFEST}") or self.place.exists(f"{base}/{CLAIM}"))
+        return number > 0 and any(self._exists(f"{base}/{file}") for file in (MANIFEST, CLAIM))
+
+    def _exists(self, key: str) -> bool:
+        try:
+            return self.place.exists(key)
+        except Refused as error:
+            self._note(error)
+            return False
+
+    def _note(self, error: Refused) -> None:
+        """Take a file for missing because of this answer. Any other answer is raised."""
+        if "answered 403" not in str(error):
+            raise error
+        self._refused = error
+
+    def _told(self, found: list[T]) -> list[T]:
+        if not found and self._refused:
+            raise self._refused
+        return found
 
     def _refuse_without_conditions(self) -> None:
         raise Refused(f"{self.place}: nothing can be written over http; name the store behind it (s3://, a folder)")

@@ -14,7 +14,7 @@ from typing import Any
 
 from aar_dist.base.errors import StorageError
 from aar_dist.base.local import Place
-from aar_dist.base.remote import Missing
+from aar_dist.base.remote import Missing, Refused
 from aar_dist.base.storage import json_bytes
 from aar_dist.store.manifest import NAME
 
@@ -59,7 +59,7 @@ def _newest(name: str) -> str:
 
 
 def _read(place: Place, name: str) -> dict[str, Any]:
-    with suppress(Missing, ValueError, RecursionError):
+    with suppress(Missing, Refused, ValueError, RecursionError):
         told = json.loads(place.read(name))
         return told if isinstance(told, dict) else {}
     return {}

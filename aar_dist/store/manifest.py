@@ -25,6 +25,8 @@ MOST_TEXT = 20_000_000
 """Bytes of any file but the weights, and of the manifest itself."""
 NAME = re.compile(r"(?!\.+$)[\w.-]{1,200}")
 """Of a model: one folder, and none above it."""
+ADDRESS = re.compile(r"(?P<store>.+)/models/(?P<name>[\w.-]+)/(?P<version>[1-9][0-9]{0,8})/?")
+"""Folder or URL of a version."""
 _FILE = re.compile(r"(?!\.)[\w.-]{1,200}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 

@@ -18,7 +18,7 @@ from aar_dist.base import storage
 from aar_dist.base.cache import Blob, Cache
 from aar_dist.base.errors import CheckpointError, ShardError, one_line
 from aar_dist.base.locks import removed
-from aar_dist.base.remote import Missing, Remote
+from aar_dist.base.remote import Missing, Refused, Remote
 from aar_dist.store.checkpoint import Opened, check_files
 from aar_dist.store.manifest import MANIFEST, MOST_TEXT, WEIGHTS, as_bytes, parsed
 
@@ -69,6 +69,20 @@ def bring(remote: Remote, where: str, manifest: dict[str, Any], cache: Cache | N
     raise AssertionError("the last try returns or raises")
 
 
+def damage(remote: Remote, where: str, manifest: Mapping[str, Any]) -> str | None:
+    """The first file of a version that is missing or damaged there, in words. Nothing is kept."""
+    for name, expected in manifest["files"].items():
+        key = f"{where}/{name}"
+        try:
+            size = _size(remote, where, manifest, name)
+            found = remote.stream(key, Digest(), size)
+        except (Missing, Refused) as error:
+            return one_line(error)
+        if found != expected:
+            return f"{remote.at(key)} is damaged: sha256 {found[:12]}, expected {expected[:12]}"
+    return None
+
+
 def _linked(remote: Remote, where: str, manifest: dict[str, Any], cache: Cache) -> Opened:
     text = as_bytes(manifest)
     folder = cache.root / "models" / sha256(text).hexdigest()[:32]
@@ -88,10 +102,7 @@ def _file(remote: Remote, where: str, manifest: Mapping[str, Any], name: str, ca
     """A file of the version, locked in the cache."""
     key = f"{where}/{name}"
     try:
-        size = manifest.get("bytes", {}).get(name)
-        size = remote.size(key) if size is None else size
-        if size > (MOST_WEIGHTS if name == WEIGHTS else MOST_TEXT):
-            raise CheckpointError(f"{remote.at(key)} has {size} bytes, which is more than any such file")
+        size = _size(remote, where, manifest, name)
         return cache.hold(manifest["files"][name], size, lambda part: remote.fetch(key, part, size), remote.at(key))
     except Missing:
         parsed(remote.read(f"{where}/{MANIFEST}", MOST_TEXT), remote.at(f"{where}/{MANIFEST}"))
@@ -100,6 +111,15 @@ def _file(remote: Remote, where: str, manifest: Mapping[str, Any], name: str, ca
         said, wrong, _ = one_line(error).partition(": wrong")
         more = ", damaged in the store. Publish the model again, or use another version" if wrong else ""
         raise CheckpointError(f"{said}{more}") from None
+
+
+def _size(remote: Remote, where: str, manifest: Mapping[str, Any], name: str) -> int:
+    """As the manifest tells, or the server if that does not. Raises ``CheckpointError`` for one that cannot be."""
+    size = manifest.get("bytes", {}).get(name)
+    size = remote.size(f"{where}/{name}") if size is None else int(size)
+    if size > (MOST_WEIGHTS if name == WEIGHTS else MOST_TEXT):
+        raise CheckpointError(f"{remote.at(f'{where}/{name}')} has {size} bytes, which is more than any such file")
+    return size
 
 
 def _link(link: Path, target: Path) -> None:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -22,17 +23,15 @@ from aar_dist.base import storage
 from aar_dist.base.cache import Cache
 from aar_dist.base.errors import CheckpointError
 from aar_dist.base.object_store import WEB
-from aar_dist.base.remote import Remote, is_url
+from aar_dist.base.remote import Missing, Remote, is_url
 from aar_dist.base.wording import some
 from aar_dist.store.bucket import BucketShelf, WebShelf
 from aar_dist.store.checkpoint import CARD, CONFIG, METRICS, WEIGHTS, Checkpoint, verified
-from aar_dist.store.manifest import MANIFEST, NAME, Removed, as_bytes, now, parsed
+from aar_dist.store.manifest import ADDRESS, MANIFEST, MOST_TEXT, NAME, Removed, as_bytes, now, parsed
 from aar_dist.store.shelf import FolderShelf, Shelf, folder_of
 
 SCHEME = "store://"
 REFERENCE = re.compile(r"store://(?P<name>[\w.-]+)@(?P<version>latest|[1-9][0-9]{0,8})")
-ADDRESS = re.compile(r"(?P<store>.+)/models/(?P<name>[\w.-]+)/(?P<version>[1-9][0-9]{0,8})/?")
-"""Of a version at a URL."""
 ENVIRONMENT = "AAR_DIST_STORE"
 """Names the store that is meant where none is named."""
 
@@ -84,6 +83,17 @@ class Store:
                 "away and use aar-dist store push"
             )
         return told
+
+    def text(self, name: str, number: int, manifest: Mapping[str, Any], file: str) -> str:
+        """A small file of a version. Raises ``CheckpointError`` if it is missing or damaged."""
+        key = f"{folder_of(name, number)}/{file}"
+        try:
+            data = self.shelf.place.read(key, MOST_TEXT)
+        except Missing:
+            raise CheckpointError(f"{self.shelf.place.at(key)} is missing. Publish the model again") from None
+        if sha256(data).hexdigest() != manifest["files"][file]:
+            raise CheckpointError(f"{self.shelf.place.at(key)} is damaged. Publish the model again")
+        return data.decode()
 
     def publish(
         self,
@@ -156,14 +166,18 @@ class Store:
 
     def look(self, name: str, which: str = "latest") -> tuple[int, dict[str, Any]]:
         """Number and manifest of a version; its files are not read. Raises ``CheckpointError`` if there is none."""
-        found = next(self.newest_first(name), None) if which == "latest" else None
-        if which != "latest" and (manifest := self.manifest(name, int(which))) is not None:
-            found = int(which), manifest
-        if found:
-            return found
+        if which == "latest":
+            if found := next(self.newest_first(name), None):
+                return found
+            raise self._no_model(name)
+        if (manifest := self.manifest(name, int(which))) is not None:
+            return int(which), manifest
         if versions := self.versions(name):
             raise CheckpointError(f"store {self} has no version {which} of {name!r}; it has {_listed(versions)}")
-        raise CheckpointError(f"store {self} has no model {name!r}; it has {some(self.names()) or 'nothing'}")
+        raise self._no_model(name)
+
+    def _no_model(self, name: str) -> CheckpointError:
+        return CheckpointError(f"store {self} has no model {name!r}; it has {some(self.names()) or 'nothing'}")
 
 
 def resolve(reference: str, store: str | Path | None = None, cache: Cache | None = None) -> Checkpoint:

@@ -22,7 +22,7 @@ from aar_dist.base.local import Local, Place
 from aar_dist.base.remote import Missing
 from aar_dist.store import index
 from aar_dist.store.checkpoint import Checkpoint, verified
-from aar_dist.store.manifest import MANIFEST, MOST_TEXT, spent
+from aar_dist.store.manifest import MANIFEST, MOST_TEXT
 
 ManifestOf = Callable[[int], bytes]
 """The manifest of what is being published, under this number."""
@@ -54,8 +54,8 @@ class Shelf(Protocol):
     def add(self, name: str, staged: Path, manifest: ManifestOf) -> int:
         """Publish, whole or not at all, under a number that nobody else gets."""
 
-    def remove(self, name: str, number: int, why: str) -> None:
-        """Take the files of a version out; its number stays spent."""
+    def clear(self, name: str, number: int) -> None:
+        """Delete the files of a version, but not its manifest, by which the number is spent."""
 
     def check(self, name: str) -> None:
         """Raise ``StorageError`` if nothing can be published here."""
@@ -111,10 +111,8 @@ class FolderShelf:
             index.announce(self.place, name, number, self.names)
             return number
 
-    def remove(self, name: str, number: int, why: str) -> None:
-        folder = self._folder(name) / str(number)
-        storage.write_bytes(folder / MANIFEST, spent(name, number, why))
-        for path in folder.iterdir():
+    def clear(self, name: str, number: int) -> None:
+        for path in (self._folder(name) / str(number)).iterdir():
             if path.name != MANIFEST:
                 storage.remove(path)
 

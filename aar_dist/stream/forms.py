@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aar_dist.shards.format import SPLITS
 from aar_dist.stream.columns import Coded, Codes, Floats, distinct, grouped, rising
 from aar_dist.stream.config import DataConfig, Statistics
-from aar_dist.stream.manifests import Manifests, Mask, of_split
+from aar_dist.stream.manifests import Manifests, Mask
 from aar_dist.stream.statistics import settled
 from aar_dist.stream.tape import Ints
 
@@ -70,13 +69,13 @@ def forms_of(manifests: Manifests, rows: Ints, data: DataConfig, *, joint: bool)
 
 
 def scaling_of(
-    manifests: Manifests, wanted: Mask, rows: Ints, width: int, data: DataConfig
+    manifests: Manifests, fitted: Mask, rows: Ints, width: int, data: DataConfig
 ) -> tuple[Coded, Coded, Statistics | None]:
     """Scale and zero of each row, (r, A) float32, statistics included; those of data sets by name."""
     scale, zero = (manifests.coded_lists(name, width).at(rows) for name in ("scale", "zero"))
     named: Statistics | None = None
     if data.normalize in ("recording", "dataset"):
-        group, mean, std = _statistics(manifests, wanted, rows, width, data.normalize)
+        group, mean, std = _statistics(manifests, fitted, rows, width, data.normalize)
         code, first = grouped(scale.codes, zero.codes, group[rows])
         of = group[rows[first]]
         if data.normalize == "dataset":
@@ -104,17 +103,17 @@ def _of(manifests: Manifests, name: str, rows: Ints) -> tuple[Codes, list[str]]:
 
 
 def _statistics(
-    manifests: Manifests, wanted: Mask, rows: Ints, width: int, normalize: str
+    manifests: Manifests, fitted: Mask, rows: Ints, width: int, normalize: str
 ) -> tuple[Codes, Floats, Floats]:
     """Group of every row of the manifests; mean and deviation of each group, (g, A), 0 and 1 where it has no value.
 
-    A group is a recording, or a data set by its training subjects, so that training and validation see one scale.
+    A group is a recording, or a data set by the subjects that are fitted, so that training and validation see one
+    scale.
     """
     by = ("dataset", "sensor", "recording") if normalize == "recording" else ("dataset", "sensor")
     group, first = grouped(*(manifests.names(name)[0] for name in by))
     if normalize == "dataset":
-        training = np.flatnonzero(wanted & of_split(manifests, SPLITS[0]))
-        rows = training if training.size else np.flatnonzero(wanted)
+        rows = np.flatnonzero(fitted)
     n, mean, std = (manifests.lists(name, width)[rows] for name in ("n_valid", "mean", "std"))
     ours = group[rows]
 

@@ -6,7 +6,7 @@ Rows are ordered by data set, shard set, shard and offset, which nothing but the
 """
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -162,6 +162,16 @@ def of_split(manifests: Manifests, split: str | None) -> Mask:
     if split is None:
         return np.ones(len(manifests.of_set), bool)
     return manifests.where("split", split.__eq__)
+
+
+def of_subjects(manifests: Manifests, subjects: Collection[str]) -> Mask:
+    """The rows of these subjects (``herd/12``), and of the data sets that have none of them."""
+    (dataset, datasets), (subject, names) = manifests.names("dataset"), manifests.names("subject")
+    person, first = grouped(dataset, subject)
+    told = np.array([f"{datasets[dataset[i]]}/{names[subject[i]]}" in subjects for i in first.tolist()])
+    met = np.bincount(dataset[first], told, len(datasets)) > 0
+    mask: Mask = told[person] | ~met[dataset]
+    return mask
 
 
 def of_sensors(manifests: Manifests, data: DataConfig) -> Mask:

@@ -7,6 +7,7 @@ the channels of a sensor that a recording lacks are absent. A row costs some hun
 coded (columns.py), and manifests are read a column at a time.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from aar_dist.base.cache import Cache
 from aar_dist.base.errors import ConfigError, ShardError
 from aar_dist.base.hashing import word
+from aar_dist.shards.format import SPLITS
 from aar_dist.stream.columns import Coded, Codes, Floats, grouped, rising
 from aar_dist.stream.config import DataConfig, Statistics
 from aar_dist.stream.forms import forms_of, scaling_of
@@ -29,6 +31,7 @@ from aar_dist.stream.manifests import (
     in_order,
     of_sensors,
     of_split,
+    of_subjects,
     sensor_names,
 )
 from aar_dist.stream.staging import Shard
@@ -97,6 +100,14 @@ class Source:
         itemsize = np.array([np.dtype(d).itemsize for d in self.dtypes])
         return itemsize[self.rows.dtype] * self.rows.n_axes
 
+    def subjects(self) -> list[str]:
+        """``<data set>/<subject>`` of all that is chosen."""
+        (dataset, of), (subject, names) = (
+            (c.codes, c.values) for c in map(self.origin.get, ("dataset", "subject")) if c
+        )
+        _, first = grouped(dataset, subject)
+        return sorted(f"{of[dataset[i]]}/{names[subject[i]]}" for i in first.tolist())
+
     def told(self) -> list[dict[str, Any]]:
         """Each shard set: where it is (``url``), its ``identity``, and the sha256 of its ``shards`` that are read."""
         identities = dict(zip(map(str, self.folders), self.identity.split("+"), strict=False))
@@ -107,8 +118,13 @@ class Source:
         ]
 
 
-def open_source(data: DataConfig, split: str | None) -> Source:
-    """Read the manifests and choose what the configuration asks for, of one split or (None) of all subjects."""
+def open_source(data: DataConfig, split: str | None, *, fit: Collection[str] | None = None) -> Source:
+    """Read the manifests and choose what the configuration asks for, of one split or (None) of all subjects.
+
+    Args:
+        fit: With ``normalize: dataset``, the subjects (``herd/12``) whose statistics are measured; None for those of
+            the train split. A data set that has none of them is measured as a whole.
+    """
     manifests = Manifests(data)
     check_split(manifests)
     wanted = of_sensors(manifests, data)
@@ -119,9 +135,17 @@ def open_source(data: DataConfig, split: str | None) -> Source:
             + (f", kinds {data.kinds}" if data.sensors == "each" else "")
             + "; see `aar-dist inspect` for what there is"
         )
-    source = _Chooser(manifests, wanted, in_order(manifests, chosen), data).source()
+    source = _Chooser(manifests, _fitted(manifests, wanted, data, fit), in_order(manifests, chosen), data).source()
     manifests.release()
     return source
+
+
+def _fitted(manifests: Manifests, wanted: Mask, data: DataConfig, fit: Collection[str] | None) -> Mask:
+    """Those of the chosen rows that statistics of data sets are measured on."""
+    if data.normalize != "dataset":
+        return wanted
+    fitted = wanted & (of_split(manifests, SPLITS[0]) if fit is None else of_subjects(manifests, fit))
+    return fitted if fitted.any() else wanted
 
 
 def has_split(data: DataConfig, split: str) -> bool:
@@ -134,12 +158,12 @@ class _Chooser:
     """Builds the arrays of a :class:`Source` from the chosen rows of the manifests.
 
     Args:
-        wanted: Rows of the chosen sensors, whatever their split.
+        fitted: Rows of the chosen sensors whose statistics a data set is normalised by, whatever their split.
         rows: (r,) those of the split, in order.
     """
 
-    def __init__(self, manifests: Manifests, wanted: Mask, rows: Ints, data: DataConfig) -> None:
-        self.manifests, self.wanted, self.rows, self.data = manifests, wanted, rows, data
+    def __init__(self, manifests: Manifests, fitted: Mask, rows: Ints, data: DataConfig) -> None:
+        self.manifests, self.fitted, self.rows, self.data = manifests, fitted, rows, data
         self.sensor, self.sensors = self._rising("sensor")
         self.dataset, self.datasets = self._rising("dataset")
         self.shard, self.shards = self._shards()
@@ -277,7 +301,7 @@ class _Chooser:
 
     def _rows(self) -> Rows:
         forms, manifests, most = self.forms, self.manifests, int(self.forms.n_axes.max())
-        scale, zero, self.named = scaling_of(manifests, self.wanted, self.rows, most, self.data)
+        scale, zero, self.named = scaling_of(manifests, self.fitted, self.rows, most, self.data)
         return Rows(
             shard=self.shard,
             offset=self._numbers("offset"),

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from aar_dist.base.config import Choice, ClassSpec, Schema
 from aar_dist.base.errors import ConfigError
+from aar_dist.base.remote import Remote, is_url
 from aar_dist.models.backbone import Backbone
 from aar_dist.objectives.base import Objective
 from aar_dist.stream.config import DataConfig
@@ -236,13 +237,21 @@ class StoreConfig:
     """Where the finished model is published."""
 
     path: str | None = None
-    """Folder of the store; null for ``store`` in the run directory."""
+    """Folder of the store, or its URL (s3://bucket/models); null for ``store`` in the run directory."""
     name: str = "aar"
     """Name of the model; each publication is a new version of it."""
 
     def __post_init__(self) -> None:
         plain = self.name.replace("-", "").replace("_", "").replace(".", "")
         require(plain.isalnum(), "store.name", "letters, digits, '-', '_' and '.'", self.name)
+        web = is_url(self.path) and str(self.path).startswith(("http:", "https:"))
+        require(
+            not web,
+            "store.path",
+            "a folder or a bucket, since nothing is published over http (to start from a model there, name the URL of "
+            "its version in init_from)",
+            str(Remote(str(self.path))) if web else None,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -252,7 +261,7 @@ class RunConfig:
     out: str = ""
     """Run directory; the same one again resumes."""
     init_from: str | None = None
-    """Start from these weights: store://name@latest, store://name@3, or the folder of a version."""
+    """Start from these weights: store://name@latest, store://name@3, or the folder or URL of a version."""
     data: DataConfig = field(default_factory=DataConfig)
     model: ClassSpec = field(default_factory=lambda: ClassSpec(ENCODER))
     """Backbone."""

@@ -14,6 +14,7 @@ from aar_dist.base.cli import Parser, joined
 from aar_dist.base.errors import ConfigError, user_entry
 from aar_dist.base.remote import is_url
 from aar_dist.shards.format import INFO, MANIFEST
+from aar_dist.store.manifest import ADDRESS, WEIGHTS
 
 PICTURES = (".png", ".svg", ".pdf")
 
@@ -24,12 +25,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = Parser(__doc__, prog="aar-dist inspect")
     parser.add_argument(
         "path",
-        help="a shard set (folder or URL), a configuration (.yaml), a stored model (folder or store://name@version)",
+        help="a shard set or a stored model (folder, URL, store://name@version), or a configuration (.yaml)",
     )
     parser.add_argument("--json", action="store_true", help="machine-readable")
     parser.add_argument("--picture", type=Path, help="shard set: write its figure to this .png or .svg")
     parser.add_argument("--world_size", type=int, default=2, help="configuration: ranks (%(default)s)")
-    parser.add_argument("--store", help="root of the store that store:// speaks of")
+    parser.add_argument("--store", help="folder or URL of the store that store:// speaks of (AAR_DIST_STORE)")
     args, overrides = parser.parse_known_args(joined(parser, sys.argv[1:] if argv is None else argv))
     if args.world_size < 1:
         raise ConfigError(f"--world_size must be 1 or more, got {args.world_size}")
@@ -41,10 +42,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     if overrides:
         parser.error(f"unrecognized arguments: {' '.join(overrides)}")
-    if isinstance(path, Path) and (args.path.startswith("store://") or (path / "model.safetensors").is_file()):
+    if _is_model(path, args.path):
         print(_model(args.path, args.store, args.json), end="")
     else:
         print(_shards(path, args.json, args.picture), end="")
+
+
+def _is_model(path: Path | str, text: str) -> bool:
+    if isinstance(path, str):
+        return bool(ADDRESS.fullmatch(path))
+    return text.startswith("store://") or (path / WEIGHTS).is_file()
 
 
 def _shards(location: Path | str, as_json: bool, picture: Path | None) -> str:

@@ -17,11 +17,12 @@ from aar_dist.models.channels import with_channels
 from aar_dist.models.inflation import adapted, inflation_of
 from aar_dist.objectives.base import Objective
 from aar_dist.store.checkpoint import OWNER, Checkpoint, build_objective, load_weights, specs
-from aar_dist.store.registry import resolve
 from aar_dist.stream.config import DataConfig
 from aar_dist.stream.loader import SegmentStream, has_split, open_stream
 from aar_dist.training import checkpoints, publishing
+from aar_dist.training.cards import pretrained
 from aar_dist.training.config import SCHEMA, PretrainConfig, recipe
+from aar_dist.training.finetuning.pretrained import begun, opened
 from aar_dist.training.loop import Job
 from aar_dist.training.meeting.meeting import meets
 from aar_dist.training.phases import Phase
@@ -45,6 +46,7 @@ def pretrain(config: PretrainConfig) -> None:
     ranks, directory = place_of(config)
     if tells_finished(directory, ranks):
         return
+    config = begun(config)
     with ExitStack() as stack:
         streams = [stack.enter_context(closing(stream)) for stream in open_streams(config.data, ranks)]
         channels = dict.fromkeys(name for stream in streams for name in stream.channels)
@@ -66,7 +68,7 @@ def initial_objective(config: PretrainConfig, directory: RunDirectory) -> Object
     torch.manual_seed(hash_int(config.train.seed, WEIGHTS))
     objective = build_objective(config.model, config.objective)
     if config.init_from and not checkpoints.complete(directory.checkpoints):
-        source = resolve(config.init_from, config.store.path)
+        source = opened(config.init_from, config)
         channels = inflation_of(specs(source.config())[0].init_args, config.model.init_args)
         weights = adapted(source.weights(), objective.backbone, channels, seed=config.train.seed, prefix=OWNER)
         load_weights(objective, weights, source.where)
@@ -120,10 +122,11 @@ def finish(job: Job, progress: Progress) -> None:
 
 def _publish(job: Job, progress: Progress) -> Checkpoint:
     weights = job.engine.consolidate(job.directory.checkpoints, checkpoints.name_of(progress.step))
-    about = {"datasets": list(job.train_stream.datasets), "channels": list(job.train_stream.channels)}
+    stream = job.train_stream
+    about = {"datasets": list(stream.datasets), "channels": list(stream.channels), "subjects": stream.source.subjects()}
     scores = publishing.last_validation(job.directory.metrics)
-    card = publishing.pretraining_card(
-        job.config, scores, progress, about, sum(value.numel() for value in weights.values())
+    card = pretrained.card(
+        job.config, scores, progress, job.train_stream, sum(value.numel() for value in weights.values())
     )
     text = job.directory.config.read_text()
     made = publishing.publish(

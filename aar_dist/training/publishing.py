@@ -9,11 +9,13 @@ from torch import Tensor
 from aar_dist.base.cache import Cache
 from aar_dist.base.remote import is_url
 from aar_dist.store.checkpoint import Checkpoint
+from aar_dist.store.pins import pin
 from aar_dist.store.registry import Store
 from aar_dist.training.config import RunConfig
 from aar_dist.training.metrics import Row, read_rows
 from aar_dist.training.progress import Progress
 from aar_dist.training.run_directory import RunDirectory
+from aar_dist.training.tracking.privacy import without_secrets
 
 
 def store_of(config: RunConfig, directory: RunDirectory) -> Store:
@@ -29,9 +31,17 @@ def store_path(config: RunConfig, directory: RunDirectory) -> str:
     return str(store_of(config, directory))
 
 
-def check_store(config: RunConfig, directory: RunDirectory) -> None:
-    """Raise ``StorageError`` if nothing can be written where the model will be published."""
+def prepare_store(config: RunConfig, directory: RunDirectory) -> None:
+    """Note what the run starts from, so that it is not removed meanwhile.
+
+    Raises:
+        StorageError: nothing can be written where the model will be published.
+        CheckpointError: what it starts from is being removed.
+    """
     store_of(config, directory).shelf.check(config.store.name)
+    if config.init_from:
+        folds = getattr(getattr(config, "split", None), "folds", None)  # all runs of a study are one
+        pin(config.init_from, config.store.path, Path(folds).resolve().parent if folds else directory.root)
 
 
 def publish(
@@ -60,8 +70,8 @@ def publish(
     return store.publish(
         config.store.name,
         weights,
-        config=text,
-        card=card,
+        config=without_secrets(text),  # others read it
+        card=without_secrets(card),
         metrics=metrics,
         about={**origin, **about},
     )
@@ -71,31 +81,3 @@ def last_validation(path: Path) -> Row:
     """The newest row of metrics.jsonl that holds a validation."""
     rows = [row for row in read_rows(path) if "val/loss" in row]
     return rows[-1] if rows else {}
-
-
-def pretraining_card(
-    config: RunConfig, metrics: Row, progress: Progress, about: dict[str, Any], n_parameters: int
-) -> str:
-    """What a person should know of a pretrained model, in Markdown."""
-    losses = [
-        (name.removeprefix("val/loss/"), value) for name, value in metrics.items() if name.startswith("val/loss/")
-    ]
-    lines = [
-        f"# {config.store.name}",
-        "",
-        f"{config.model.class_path.rpartition('.')[2]} ({n_parameters:,} parameters, fp32) trained with "
-        f"{config.objective.class_path.rpartition('.')[2]} for {progress.step} steps of {config.train.batch_size} "
-        f"segments of {config.data.segment_duration:g} s.",
-        "",
-        f"- data sets: {', '.join(about['datasets'])} (shard set {progress.shards[:12]})",
-        f"- input: {', '.join(about['channels'])}; normalisation: {config.data.normalize}",
-        f"- started from: {config.init_from or 'random weights'}",
-        "",
-        "| data set | validation loss | predicting zero | interpolating |",
-        "|---|---|---|---|",
-    ]
-    for dataset, loss in losses:
-        references = [metrics.get(f"val/{name}/{dataset}") for name in ("zero_mse", "interpolation_mse")]
-        cells = ["-" if value is None else f"{value:.4g}" for value in (loss, *references)]
-        lines.append(f"| {dataset} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"

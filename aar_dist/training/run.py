@@ -94,7 +94,7 @@ def compose(
     found = saving.find(directory)
     if found.saved:
         saving.check_continues(found.saved, progress, plan.objective)
-    from_main(lambda: publishing.check_store(config, directory))
+    from_main(lambda: publishing.prepare_store(config, directory))
     directory.open_log(ranks)
     watch = stack.enter_context(watched(ranks, directory.log, config.health))
     engine, progress = make_engine(plan, found.saved, progress, ranks, device, directory, engines)

@@ -8,6 +8,7 @@ from aar_dist.base.cli import Parser
 from aar_dist.base.errors import CheckpointError, ShardError, user_entry
 from aar_dist.base.remote import is_url
 from aar_dist.shards.format import MANIFEST
+from aar_dist.store.manifest import ADDRESS
 
 
 @user_entry
@@ -17,9 +18,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "paths",
         nargs="+",
-        help="shard sets (folders, URLs), checkpoints, run directories, stored models (or store://name@version)",
+        help="shard sets and stored models (folders, URLs, store://name@version), checkpoints, run directories",
     )
-    parser.add_argument("--store", help="root of the store that store:// speaks of")
+    parser.add_argument("--store", help="folder or URL of the store that store:// speaks of (AAR_DIST_STORE)")
     args = parser.parse_args(argv)
     for path in args.paths:
         print(verify(path, args.store))
@@ -28,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def verify(path: str, store: str | None = None) -> str:
     """What was found whole, in a line. Raises ``ShardError`` or ``CheckpointError``."""
     if is_url(path):
-        return _shards(path)
+        return _model(path, store) if ADDRESS.fullmatch(path) else _shards(path)
     folder = Path(path)
     if path.startswith("store://") or (folder / "model.safetensors").exists():
         return _model(path, store)

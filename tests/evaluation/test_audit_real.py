@@ -1,12 +1,16 @@
 """The audit on the published files: it names exactly what is known to be there twice."""
 
+import json
+import shutil
 from pathlib import Path
 
+import h5py
 import pytest
 import yaml
 
 from aar_dist.base.errors import ConfigError
 from aar_dist.evaluation.audit import SAMPLES, audited, find_shared, leaks
+from aar_dist.evaluation.audit_command import main as audit
 from aar_dist.evaluation.folds import make_folds
 from aar_dist.evaluation.tracks import tracks_of_recordings, tracks_of_shards
 from aar_dist.recordings.contract import find_recordings
@@ -92,3 +96,72 @@ def test_one_recording_of_two_seals(tmp_path, shared_data):
         audited(make_folds([t.subject for t in tracks], "leave_one_out"), tracks)
     once, _ = convert(CONVERTERS["otariids"], tmp_path / "once", options)
     assert find_shared(tracks_of_recordings(find_recordings(once))) == []
+
+
+@pytest.fixture(scope="module")
+def troika(tmp_path_factory, shared_data) -> dict[str, Path]:
+    """Shard sets: all of TROIKA packed (``whole``), and its training and test recordings as two data sets (``parts``,
+    and one each), as who follows the published split has them."""
+    root = tmp_path_factory.mktemp("troika")
+    source = Options(source=shared_data / "troika_ieeespc2015.tar.xz")
+    folder, _ = convert(CONVERTERS["troika"], root, source)
+    for recording in find_recordings(folder):
+        dataset = "troika_test" if recording.source.startswith("TEST") else "troika_train"
+        (root / dataset).mkdir(exist_ok=True)
+        copy = Path(shutil.copy(recording.path, root / dataset))
+        with h5py.File(copy, "r+") as file:
+            file.attrs["dataset"] = dataset
+    sets = {"whole": ("troika",), "parts": ("troika_test", "troika_train"), "train": ("troika_train",),
+            "test": ("troika_test",)}  # fmt: skip
+    pack = {"whole": {"ppg": "int16", "acc": "int16"}}
+    return {
+        name: build(
+            root,
+            root / "sets" / name,
+            BuildOptions(datasets=of, longest_segment_s=8.0, train_ratio=1.0, pack=pack.get(name, {})),
+            workers=1,
+        ).folder
+        for name, of in sets.items()
+    }
+
+
+def of_names(path: Path, train: list[str], test: list[str]) -> str:
+    """A folds.json of one fold, written by hand."""
+    path.write_text(json.dumps({"folds": [{"train": train, "test": test}]}))
+    return str(path)
+
+
+def test_troika_as_it_was_published_has_one_person_on_both_sides(troika, tmp_path, capsys):
+    """S04 is in the extra training set and in the test set; the recordings differ, so the names alone can tell."""
+    subjects = {name: sorted({t.subject for t in tracks_of_shards([troika[name]])}) for name in ("whole", "parts")}
+    people = {name: [s for s in subjects["parts"] if s.startswith(name)] for name in ("troika_train", "troika_test")}
+    assert [len(of) for of in people.values()] == [13, 8]
+    as_one = [[f"troika/{s.partition('/')[2]}" for s in of] for of in people.values()]
+    pair = "troika_test/S04 and troika_train/S04 bear one name in data sets of one family, one on the test"
+    cases = (
+        ("whole", as_one, "folds.json: subject troika/S04 is twice in fold 0, train and test; one side only"),
+        ("parts", list(people.values()), f"fold 0: {pair} and one on the train side; if they are one"),
+    )
+    for name, sides, said in cases:
+        with pytest.raises(SystemExit) as stop:
+            audit([str(troika[name]), "--folds", of_names(tmp_path / "folds.json", *sides)])
+        assert stop.value.code == 2
+        assert said in capsys.readouterr().err
+    # Kept together by name, nothing leaks.
+    person = {s: s.partition("/")[2] for s in subjects["parts"]}
+    folds = make_folds(subjects["parts"], 5, groups=person, one_each=True)
+    assert audited(folds, tracks_of_shards([troika["parts"]])).audit["leaks"] == []
+
+
+def test_who_of_troika_a_pretraining_has_seen(troika, capsys):
+    """On the published training set: S04 by name. On all of it, packed: everybody, by their samples."""
+    audit([str(troika["test"]), "--pretraining", str(troika["train"])])
+    told = capsys.readouterr().out
+    assert "in pretraining: troika_test/S04 and troika_train/S04 bear one name in data sets of one family" in told
+    assert "transductive: pretraining saw signals, never labels, of 1 of 8 subjects, troika_test/S04" in told
+    audit([str(troika["test"]), "--pretraining", str(troika["whole"]), "--json"])
+    seen = json.loads(capsys.readouterr().out)["pretraining"]
+    assert seen["transductive"] == [f"troika_test/S0{k}" for k in range(1, 9)]
+    recordings = {place["recording"] for pair in seen["pairs"] for place in (pair["first"], pair["second"])
+                  if pair["what"] == SAMPLES and place["dataset"] == "troika_test"}  # fmt: skip
+    assert len(recordings) == 10, "found in other bytes"

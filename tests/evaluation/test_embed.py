@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from stored import publish
 
 from aar_dist.base.errors import ConfigError
 from aar_dist.evaluation.embed import embed, main
@@ -91,15 +92,27 @@ def test_all_windows_have_a_label_or_none(checkpoint, shard_set, tmp_path, capsy
 
 def test_unlabelled_recordings_give_a_plain_grid(checkpoint, tmp_path):
     values = np.random.default_rng(0).normal(size=(100, 3)).astype("<f4")
+    values[20:30] = np.nan  # one window without a sample, one with some
+    values[40:43, 1:] = np.nan
     sensors = {"acc": SensorData(values=values, rate_hz=10.0, units="g", axes=("x", "y", "z"))}
     for subject in "ab":
         dataset_to_hdf5(tmp_path / "d" / "wild", dataset="wild", species="cow", subject=subject, sensors=sensors)
     build(tmp_path / "d", tmp_path / "set", BuildOptions(datasets=("wild",), longest_segment_s=1.0), workers=1)
     out = tmp_path / "out.parquet"
-    assert embed(checkpoint, [str(tmp_path / "set")], out, windows=WindowConfig(hop_s=2.0)) == 10
+    assert embed(checkpoint, [str(tmp_path / "set")], out, windows=WindowConfig(hop_s=2.0)) == 8
     rows = pq.read_table(out).to_pylist()
-    assert [r["start_s"] for r in rows] == [0, 2, 4, 6, 8] * 2
+    assert [r["start_s"] for r in rows] == [0, 4, 6, 8] * 2
+    assert np.abs([r["embedding"] for r in rows]).max(1).min() > 0.01
     assert {r["label"] for r in rows} == {None}
+
+
+def test_a_fine_tuned_model_of_several_sensors(shard_set, tmp_path):
+    data = DataConfig(shards=[str(shard_set)], sensors=["acc", "gyr"], segment_duration=0.6, max_window_length=50)
+    tuned, *_ = publish(tmp_path, data, WindowConfig())
+    n = embed(tuned, [str(shard_set)], tmp_path / "out.parquet", limit=200)
+    rows = pq.read_table(tmp_path / "out.parquet").to_pylist()
+    assert {(r["dataset"], r["sensor"]) for r in rows} == {("fast", "acc+gyr"), ("slow", "acc")}
+    assert n == len(rows) == len({(r["recording"], r["start_s"]) for r in rows}) == 200
 
 
 def test_what_cannot_be_embedded_leaves_nothing(checkpoint, shard_set, tmp_path, capsys):

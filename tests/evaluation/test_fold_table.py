@@ -131,7 +131,7 @@ def test_two_machines_of_one_host_are_told_apart(jobs, capsys):
     assert "127.0.0.3 (" not in rendered(table)
 
 
-def test_a_fold_that_chooses_tells_how_many_it_has_tried(tmp_path):
+def test_a_fold_that_chooses_tells_how_many_it_has_tried(tmp_path, capsys):
     tried = tuple(
         replace(job(tmp_path / str(k), "net", 0), settings={"optim.lr": k}, into=str(tmp_path / "x")) for k in range(3)
     )
@@ -141,7 +141,9 @@ def test_a_fold_that_chooses_tells_how_many_it_has_tried(tmp_path):
     tried[0].folder.mkdir(parents=True)
     assert "0 of 3" in rendered(table)
     (tried[0].folder / "trained.json").write_text('{"val_loss": 0.25}')
+    table.finished(Outcome(tried[0]))
     assert "1 of 3" in rendered(table)
+    assert "1/1  net, seed 1, fold 0, lr 0: validation loss 0.2500" in capsys.readouterr().out
 
 
 def test_what_is_left_is_expected_to_take_as_long_as_what_is_done(monkeypatch):

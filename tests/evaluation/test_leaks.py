@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aar_dist.base.errors import ConfigError
-from aar_dist.evaluation.audit import SAMPLES, TIME, audited, find_shared, leaks
+from aar_dist.evaluation.audit import NAME, SAMPLES, TIME, audited, find_shared, leaks
 from aar_dist.evaluation.audit_command import main
 from aar_dist.evaluation.fingerprints import SHORTEST, anchors, find_copies
 from aar_dist.evaluation.folds import make_folds
@@ -170,7 +170,7 @@ def test_a_leak_is_named_or_allowed(tracks, herds, tmp_path, capsys):
     assert stop.value.code == 2
     assert "share 150 s of the same samples" in capsys.readouterr().err
     main([str(herds / "old"), str(herds / "new")])
-    assert "7 recordings, 2 pairs share samples or time" in capsys.readouterr().out
+    assert "7 recordings, 2 pairs share samples, time or a name" in capsys.readouterr().out
 
 
 def test_time_leaks_where_one_subject_is_split_by_recording(tracks):
@@ -178,3 +178,24 @@ def test_time_leaks_where_one_subject_is_split_by_recording(tracks):
     side = {("old", "cow_2_ds_0"): "train", ("old", "cow_2_ds_1"): "test", ("new", "cow_9_ds_0"): "test"}
     assert [s.what for s in leaks(shared, side)] == [TIME]
     assert leaks(shared, side | {("old", "cow_2_ds_1"): "train"}) == []
+
+
+def namesakes(*datasets: str) -> list[Track]:
+    """Cow 7 of each data set, and a cow of another name."""
+    made = [track(noise(300), f"{d}_{who}", subject=f"{d}/{who}") for d in datasets for who in ("7", d[-1] + "8")]
+    return [replace(t, dataset=t.subject.partition("/")[0], species="cow") for t in made]
+
+
+def test_one_name_in_data_sets_of_one_family_is_asked_about(tmp_path):
+    tracks = namesakes("herd_2023", "herd_2024", "zoo")
+    (pair,) = find_shared(tracks)
+    assert (pair.what, pair.first.subject, pair.second.subject) == (NAME, "herd_2023/7", "herd_2024/7")
+    assert find_shared([replace(t, species=t.dataset) for t in tracks]) == []
+    folds = make_folds([t.subject for t in tracks], "leave_one_out", validation_share=0)
+    with pytest.raises(ConfigError) as caught:
+        audited(folds, tracks)
+    assert "herd_2023/7 and herd_2024/7 bear one name in data sets of one family, one on the " in str(caught.value)
+    assert "(--cross_validation.group name), if not, say so (--namesakes differ)" in str(caught.value)
+    assert audited(folds, tracks, namesakes="differ").audit["leaks"] == []
+    one = {t.subject: t.subject.partition("/")[2] for t in tracks}
+    assert audited(make_folds(list(one), 2, groups=one, one_each=True), tracks).audit["leaks"] == []

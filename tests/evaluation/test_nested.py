@@ -1,6 +1,7 @@
 """Choosing settings inside each fold: what is tried, what is chosen, and what a kill leaves."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,15 +10,19 @@ from launching import flags
 
 from aar_dist.base import storage
 from aar_dist.base.errors import ConfigError
-from aar_dist.evaluation.fold_jobs import carry_out
-from aar_dist.evaluation.fold_plan import Left
+from aar_dist.evaluation.fold_jobs import FoldJob, carry_out
+from aar_dist.evaluation.fold_plan import Candidate, Frame, Left, baseline_jobs, network_jobs, probe_jobs
 from aar_dist.evaluation.nested.choice import best_of_all, choose
 from aar_dist.evaluation.nested.grid import grid, told
+from aar_dist.evaluation.nested.wording import choices_table
+from aar_dist.evaluation.strategies import candidates
 from aar_dist.evaluation.study import open_study
 from aar_dist.training.finetuning import candidate
+from aar_dist.training.finetuning.config import CrossValidationConfig, FinetuneConfig, FinetuneOptimConfig
+from aar_dist.training.finetuning.pretrained import load_config
 from aar_dist.training.health.events import Events
-from aar_dist.training.run_directory import RunDirectory
 from aar_dist.training.tracking import NoTracker
+from aar_dist.training.tracking.config import TrackingConfig
 
 
 def test_every_combination_is_tried_once():
@@ -91,71 +96,86 @@ def test_the_last_model_takes_what_was_best_over_all_folds():
     assert best_of_all([fold(0.1, 0.2), fold(None, 0.9)]) == 1, "one that diverged anywhere is none for all"
 
 
-def test_a_candidate_that_diverged_is_never_chosen(tmp_path, monkeypatch, shards, backbone):
-    study = open_study(flags(folds_settings(shards, backbone, tmp_path / "f", choose='{"optim.lr": [1, 2]}')))
-    job = study.jobs()[0].candidates[0]
-    directory = RunDirectory.of(job.config.out)
+def test_what_was_chosen_is_told():
+    choice = {"chosen": 1, "candidates": [{"settings": {"optim.lr": 0.1}, "val_loss": None}]}
+    choice["candidates"].append({"settings": {"optim.lr": 0.01}, "val_loss": 0.43219})
+    runs = [{"seed": 1, "fold": 3, "choice": choice}, {"seed": 1, "fold": 4}]
+    lines = choices_table([{"name": "net", "runs": runs}, {"name": "majority", "runs": [{"seed": 1, "fold": 0}]}])
+    assert lines[-1] == "| net | 1 | 3 | lr 0.01 | lr 0.1: diverged; lr 0.01: 0.4322 |"
+    assert choices_table([{"name": "net", "runs": runs[1:]}]) == []
+
+
+def test_a_candidate_that_diverged_is_never_chosen(tmp_path, monkeypatch):
+    config = FinetuneConfig(out=str(tmp_path))
+    job = FoldJob(method="net", kind="network", seed=1, fold=0, config=config, settings={"optim.lr": 1}, into="nowhere")
+    events = Events(tmp_path / "events.jsonl", NoTracker(tmp_path))
 
     def gives_up(config, end):
-        Events(directory.events, NoTracker(directory.root)).tell("gave_up", "Gave up", "no number", step=3)
+        events.tell("gave_up", "Gave up", "no number", step=3)
         raise ConfigError("5 steps in a row had a loss that is not finite")
 
     monkeypatch.setattr(candidate, "finetune", gives_up)
     assert carry_out(job).failed is None
-    assert json.loads((job.folder / "trained.json").read_text())["val_loss"] is None
+    assert json.loads((tmp_path / "trained.json").read_text())["val_loss"] is None
 
 
 @pytest.mark.parametrize(
     ("more", "said"),
     [
         ({"choose": '{"optim.lrr": [1, 2]}'}, r"cross_validation\.choose: unknown flag --optim\.lrr"),
-        ({"choose": '{"optim.lr": [1, 0]}'}, r"cross_validation\.choose: optim\.lr must be positive, got 0"),
         ({"choose": '{"train.seed": [1, 2]}'}, r"choose sets train\.seed, but all share it"),
-        ({"choose": '{"train.class_weights": ["none", "inverse"]}'}, "class_weights inverse has another loss than"),
         ({"choose": '{"objective.focal_gamma": [0, 2]}'}, "focal_gamma 2 has another loss than focal_gamma 0"),
-        ({"strategies": '{"a": {"choose": {"optim.lr": 3}}}'}, r"strategies\.a\.choose\.optim\.lr is 3: give a list"),
-        ({"fractions": "[0.5]"}, r"fractions must be 1\.0 and shares below, each once, got \[0\.5\]"),
-        ({"fractions": "[1.0, 0.5, 0.5]"}, r"fractions must be 1\.0 and shares below, each once"),
-        ({"gpus": 1.5}, r"gpus must be above 0 and below 1, or a whole number, or null, got 1\.5"),
-        ({"gpus": 0.5, "ranks": 2}, r"gpus must be whole where a fold has several ranks, got 0\.5"),
     ],
 )
-def test_what_is_refused(shards, backbone, tmp_path, more, said):
+def test_what_cannot_be_chosen(shards, tmp_path, more, said):
+    settings = {"data.shards": shards, "out": tmp_path, "strategies": '{"net": {}}'}
+    argv = flags(settings | more)
+    plain = load_config(argv)
     with pytest.raises(ConfigError, match=said):
-        open_study(flags(folds_settings(shards, backbone, tmp_path / "f", **more)))
+        candidates(argv, plain, plain)
 
 
-def test_jobs_of_all_axes(shards, backbone, tmp_path):
-    own = {"pretrained": {}, "probe": {"freeze.freeze_backbone": True, "choose": {"optim.lr": [0.1, 0.2, 0.3]}}}
-    more = {"fractions": "[1.0, 0.5, 0.01]", "seeds": "[1, 2]", "choose": '{"optim.lr": [0.001, 0.002]}'}
-    more |= {"strategies": json.dumps(own), "probes": "none", "tracking.tags": '["barn"]', "cores": 2}
-    study = open_study(flags(folds_settings(shards, backbone, tmp_path / "f", **more)))
-    jobs = study.jobs()
-    assert (
-        len({job.folder for job in jobs}) == len({job.name for job in jobs}) == len(jobs) == 2 * 3 * 2 * 2 + 2 * 3 * 2
-    )
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"fractions": [0.5]}, r"fractions must be 1\.0 and shares below, each once, got \[0\.5\]"),
+        ({"fractions": [1.0, 0.5, 0.5]}, r"fractions must be 1\.0 and shares below, each once"),
+        ({"gpus": 1.5}, r"gpus must be above 0 and below 1, or a whole number, or null, got 1\.5"),
+        ({"gpus": 0.5, "ranks": 2}, r"gpus must be whole where a fold has several ranks, got 0\.5"),
+        ({"cores": 0}, r"cores must be 1 or more, got 0"),
+    ],
+)
+def test_what_is_refused(more, said):
+    with pytest.raises(ConfigError, match=said):
+        CrossValidationConfig(**more)
+
+
+def test_jobs_of_all_axes(tmp_path):
+    options = CrossValidationConfig(fractions=[1.0, 0.5, 0.01], seeds=[1, 2], cores=2)
+    frame = Frame(out=tmp_path, n_folds=2, folds=tmp_path / "folds.json", options=options)
+    recipe = FinetuneConfig(out=str(tmp_path), tracking=TrackingConfig(tags=["barn"]))
+    choices = [Candidate({"optim.lr": lr}, replace(recipe, optim=FinetuneOptimConfig(lr=lr))) for lr in (0.1, 0.2, 0.3)]
+    jobs = [
+        *network_jobs({"net": recipe, "probe": recipe}, {"probe": choices}, frame),
+        *probe_jobs(["linear", "random"], recipe, frame),
+        *baseline_jobs(["majority", "minirocket"], recipe, frame),
+    ]
+    assert len(jobs) == (2 * 2 + 1 + 2 + 1 + 2) * 3 * 2, "who draws nothing needs one seed"
+    assert len({job.folder for job in jobs}) == len({job.name for job in jobs}) == len(jobs)
+    assert {job.config.split.train_share for job in jobs} == {1.0, 0.5, 0.01}
     few = next(job for job in jobs if job.method == "probe" and job.fraction == 0.01)
-    assert few.folder == tmp_path / "f/runs/probe/seed_1/share_1/fold_0"
-    assert few.config.split.train_share == 0.01
+    assert few.folder == tmp_path / "runs/probe/seed_1/share_1/fold_0"
+    assert next(job for job in jobs if job.method == "net").folder == tmp_path / "runs/net/seed_1/fold_0"
     assert [one.config.optim.lr for one in few.candidates] == [0.1, 0.2, 0.3]
     assert few.candidates[2].name == "probe, 1 % of subjects, seed 1, fold 0, lr 0.3"
-    assert few.candidates[2].config.tracking.tags == [
-        "barn",
-        "probe",
-        "seed 1",
-        "fold 0",
-        "1 % of subjects",
-        "candidate",
-    ]
-    whole = next(job for job in jobs if job.method == "pretrained")
-    assert whole.folder == tmp_path / "f/runs/pretrained/seed_1/fold_0"
-    assert [one.config.optim.lr for one in whole.candidates] == [0.001, 0.002]
+    tags = few.candidates[2].config.tracking.tags
+    assert tags == ["barn", "probe", "seed 1", "fold 0", "1 % of subjects", "candidate"]
+    assert few.config.store.name == "finetuned.probe.seed1.fold0.share1"
     assert {one.cores for job in jobs for one in (job, *job.candidates)} == {2}
     left = Left(jobs)
-    assert len(left.now) == 12 * 2 + 12 * 3 + 12, "candidates and baselines"
-    assert left.n_left == len(left.now) + 24
-    assert [job.fraction for job in left.now[:20]] == [1.0] * 20, "long ones first"
-    assert left.now[-1].kind == "baseline"
+    assert left.n_left == len(left.now) + 12 == len(jobs) + 12 * 3
+    assert {job.fraction for job in left.now[:16]} == {1.0}, "long ones first"
+    assert {job.kind for job in left.now[-18:]} == {"probe", "baseline"}
 
 
 def predicted(folder: Path) -> str:

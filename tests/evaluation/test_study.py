@@ -180,6 +180,9 @@ def test_who_trains_and_on_what():
     assert made(2, workers=3) == (3, 1, 0.5), "two on one, one on the other"
     assert made(0, workers=3, ranks=2) == (3, 2, 0)
     assert made(0, workers=3, ranks=2, ray_address="auto") == (3, 2, 2), "the cluster may have some"
+    assert made(2, gpus=0.25) == (8, 1, 0.25), "four on each"
+    assert made(0, gpus=0.25, ray_address="auto") == (1, 1, 0.25), "as many as the cluster has room for"
+    assert made(0, workers=2, ranks=2, cores=3) == (2, 6, 0)
     with pytest.raises(ConfigError, match="2 folds of 2 ranks need 4 GPUs, there are 2"):
         made(2, workers=2, ranks=2)
 

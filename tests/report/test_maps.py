@@ -62,7 +62,6 @@ def test_neighbours_are_of_other_subjects():
     assert alike(own, names, np.arange(160).astype(str)).right == pytest.approx(0.5, abs=0.1)
     told = own + np.where(names == "eat", 1.0, -1.0)[:, None] * np.eye(6)[4]
     assert alike(told, names, subject).of == {"eat": 1.0, "rest": 1.0}
-    assert alike(own, subject, names) == alike(own, subject, names)
     assert alike(own, subject, names).right == 1.0
     assert alike(own, subject, names).chance == 0.25
     alone = np.where(subject == "a", "only a's", names)
@@ -130,7 +129,7 @@ def test_points_tell_their_origin_and_have_a_colour_for_each_name(tmp_path, with
     assert by_class.told.startswith(
         "By its 10 nearest neighbours in other subjects, a window is given its own class 100"
     )
-    assert by_class.told.endswith("(mean over 2 of them; by chance 50\u00a0%).")
+    assert by_class.told.endswith("(mean over 2 classes; by chance 50\u00a0%).")
     assert "in other recordings, a window is given its own subject" in by_subject.told
 
 

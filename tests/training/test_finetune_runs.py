@@ -14,9 +14,12 @@ import pytest
 import torch
 from finetune_toys import QUICK, make_shards, publish_backbone
 from launching import DEEPSPEED, ROOT, environment, finish, flags, free_port, losses, signal_at_step, validations
+from servers import object_store
 
+from aar_dist.base.local import Local
 from aar_dist.base.storage import hash_tree, sha256
 from aar_dist.store.checkpoint import WEIGHTS
+from aar_dist.store.pins import pins
 from aar_dist.store.registry import Store, resolve
 from aar_dist.stream.config import DataConfig
 from aar_dist.stream.windows import WindowConfig, open_windows, window_stream
@@ -135,6 +138,15 @@ def test_the_stored_model_says_what_the_fold_said(two_folds, shards, store):
     assert stored.manifest["classes"] == ["rest", "run", "walk"]
     assert stored.manifest["windows"]["segment_duration"] == 1.0
     assert stored.manifest["init_from"] == "store://toy@1"
+    card = (stored.path / "card.md").read_text()
+    for words in (
+        "| toy | cow | 6 | 0.20 | acc 20 |",
+        "Test: accuracy ",
+        "| walk | ",
+        "aar-dist predict store://two@latest",
+    ):
+        assert words in card
+    assert [pin.folder for pin in pins(Local(store), "toy", 1)] == [str(two_folds)], "one pin for all runs of the folds"
     model = stored.objective()
     data = DataConfig(shards=[str(shards)], segment_duration=1.0, max_window_length=20)
     source, table = open_windows(data, WindowConfig(classes=stored.manifest["classes"]))
@@ -252,11 +264,27 @@ def test_a_final_model_on_all_subjects_from_scratch(settings, tmp_path):
     assert "stopped early" not in done.stdout, "without validation there is nothing to be impatient about"
 
 
+def test_a_run_starts_from_a_bucket_and_publishes_there(shards, tmp_path, monkeypatch):
+    monkeypatch.setenv("AAR_DIST_CACHE", str(tmp_path / "cache"))
+    with object_store("bucket"):
+        where = "s3://bucket/team"
+        publish_backbone(where)
+        settings = QUICK | {"data.shards": shards, "init_from": "store://toy@latest", "store.path": where}
+        done = alone(tmp_path / "run", settings | {"store.name": "tuned", "split.test": "toy/s0", "train.epochs": 1})
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert f"store://tuned@1 in {where}" in done.stdout
+        made = resolve("store://tuned@latest", where)
+        assert made.manifest["init_from"] == "store://toy@1"
+        assert [pin.folder for pin in pins(Store(where).shelf.place, "toy", 1)] == [str(tmp_path / "run")]
+        assert made.objective().backbone
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
+        ({"store.path": "http://me:pw@127.0.0.1:9/store"}, "got http://127.0.0.1:9/store"),
         ({"init_from": "store://toy@9"}, "has no version 9 of 'toy'"),
-        ({"model.n_layers": 3}, "model.n_layers is 3, but store://toy@latest has 2"),
+        ({"model.n_layers": 3}, "model.n_layers is 3, but store://toy@1 has 2"),
         ({"n_classes": 8}, "n_classes is 8, but the labels have 3 classes"),
         ({"split.fold": 3}, "nobody to test on"),
         ({"windows.classes": "[graze]"}, "no label 'graze'"),

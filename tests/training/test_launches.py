@@ -13,7 +13,9 @@ import torch
 from launching import DEEPSPEED, ROOT, TINY, environment, finish, flags, free_port, losses, run, start, validations
 from wandb_log import summary
 
+from aar_dist.base.local import Local
 from aar_dist.base.storage import hash_tree
+from aar_dist.store.pins import pins
 from aar_dist.store.registry import Store, resolve
 from aar_dist.training.checkpoints import complete
 from aar_dist.training.pretrain import main
@@ -85,7 +87,9 @@ def test_the_store_holds_a_model_that_scores_as_at_the_end(trained):
     assert all(value.dtype == torch.float32 for value in checkpoint.weights().values())
     assert checkpoint.manifest["step"] == 8
     assert checkpoint.metrics()["val/loss"] == validations(trained)[-1]["val/loss"]
-    assert "| fast |" in (checkpoint.path / "card.md").read_text()
+    card = (checkpoint.path / "card.md").read_text()
+    for said in ("# aar\n", "| fast | ", "- licence of fast: ", "## Results", 'resolve("store://aar@latest", "STORE")'):
+        assert said in card
     checkpoint.objective()
 
 
@@ -98,6 +102,8 @@ def test_continued_pretraining_starts_from_the_stored_weights(trained, shard_set
     settings = SHORT | {"init_from": "store://aar@latest", "store.path": str(trained / "store"), "train.max_steps": 1}
     code, said = run(tmp_path / "more", shard_set, settings)
     assert code == 0, said
+    assert "\ninit_from: store://aar@1\n" in (tmp_path / "more" / "config.yaml").read_text()
+    assert [pin.folder for pin in pins(Local(trained / "store"), "aar", 1)] == [str(tmp_path / "more")]
     first, last = validations(tmp_path / "more")[0], validations(trained)[-1]
     assert first["val/loss"] == pytest.approx(last["val/loss"], rel=1e-6)
     assert Store(trained / "store").versions("aar") == [1, 2]

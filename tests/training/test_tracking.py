@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from finetune_toys import publish_backbone
 from hypothesis import given
 from hypothesis import strategies as st
+from servers import object_store
 
 from aar_dist.base.code import code_version
 from aar_dist.base.errors import ConfigError
@@ -179,6 +181,21 @@ def test_the_model_is_told_with_its_scores_and_hashes(tmp_path):
     assert json.loads(artifact.texts["manifest.json"])["files"] == {"model.safetensors": "0a"}
     (tmp_path / "config.yaml").write_text("tracking: {upload_model: true}\n")
     assert set(artifacts(Record(tmp_path))[0].files) == {"manifest.json", "metrics.json"}
+
+
+def test_a_model_in_a_bucket_is_found_there_and_a_store_that_is_away_stops_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("AAR_DIST_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "config.yaml").write_text("tracking: {upload_model: true}\n")
+    with object_store("bucket"):
+        made = publish_backbone("s3://bucket/team")
+        (tmp_path / "finished").write_text(json.dumps({"model": made.reference, "path": made.where, "step": 8}))
+        (artifact,) = artifacts(Record(tmp_path))
+        assert artifact.name == "toy"
+        assert artifact.metadata["path"] == "s3://bucket/team/models/toy/1"
+        assert set(artifact.files) == {*made.manifest["files"], "manifest.json"}
+    (tmp_path / "finished").write_text(json.dumps({"model": "store://a@1", "path": "nosuch://b/models/a/1", "step": 8}))
+    (artifact,) = artifacts(Record(tmp_path))
+    assert (artifact.name, artifact.files) == ("model", {})
 
 
 @pytest.mark.parametrize(

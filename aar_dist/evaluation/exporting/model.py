@@ -165,10 +165,10 @@ def _options(args: Namespace) -> ExportOptions:
 
 def _parser(format: Format) -> Parser:
     parser = Parser(__doc__, prog=f"aar-dist export {format}")
-    parser.add_argument("checkpoint", help="a stored model: store://name@version, or the folder of a version")
+    parser.add_argument("checkpoint", help="a stored model: store://name@version, or folder or URL of a version")
     parser.add_argument("shards", nargs="*", help="shard sets with windows to compare on")
     parser.add_argument("out", type=Path, help=f"the {SUFFIX[format]} file to write")
-    parser.add_argument("--store", help="root of the store that store:// speaks of")
+    parser.add_argument("--store", help="folder or URL of the store that store:// speaks of (AAR_DIST_STORE)")
     parser.add_argument("--embedding", action="store_true", help="what a fine-tuned model makes of a window, no class")
     parser.add_argument("--rate_hz", type=float, help="of the windows, where the model knows several")
     parser.add_argument("--channels", nargs="+", help="of the windows, where the model knows several sets")

@@ -1,8 +1,12 @@
 """What a person is told of a fine-tuned model."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from aar_dist.training.cards.data import data_part
+from aar_dist.training.cards.loading import loading_part
+from aar_dist.training.cards.results import of_folds, per_class
 from aar_dist.training.finetuning.config import FinetuneConfig
 from aar_dist.training.finetuning.task import Task
 
@@ -19,8 +23,14 @@ def headline_text(scores: Mapping[str, Any]) -> str:
     return "  ".join(f"{name} {value:.4g}" for name, value in headline(scores).items()) or "none: every subject trained"
 
 
-def card(config: FinetuneConfig, scores: Mapping[str, Any], task: Task, about: Mapping[str, Any]) -> str:
-    """Markdown."""
+def card(config: FinetuneConfig, scores: Mapping[str, Any], task: Task, about: Mapping[str, Any], run: Path) -> str:
+    """Markdown.
+
+    Args:
+        scores: Of its own test; {} without one.
+        about: How the weights came about.
+        run: Directory of the run, beside which the folds of the same recipe may have left their results.
+    """
     labels = "a target" if task.classes is None else ", ".join(task.classes)
     start = about["init_from"] or "random weights"
     lines = [
@@ -33,24 +43,20 @@ def card(config: FinetuneConfig, scores: Mapping[str, Any], task: Task, about: M
         f"- windows: {config.data.segment_duration:g} s of {', '.join(task.source.channels)}; normalisation: "
         f"{config.data.normalize}",
         *([f"- channels: {task.channels}"] if task.channels else []),
-        f"- data sets: {', '.join(task.datasets)} (shard set {task.source.identity[:12]})",
         *_side("trained on", len(task.train), task.sides.train),
         *_side("selected on", len(task.validation), task.sides.validation),
         *_side("tested on", len(task.test), task.sides.test),
-        f"- test: {headline_text(scores)}",
+        *data_part(task.source, task.datasets, task.source.channels),
+        "",
+        "## Results",
+        "",
+        f"Test: {headline_text(scores)}",
+        *per_class(scores),
+        *(of_folds(run.parent / "results.json", task.source.identity) if config.split.fold == "all" else []),
+        *loading_part(config.store.name, predicts=True),
     ]
-    return "\n".join([*lines, *_per_class(scores)]) + "\n"
+    return "\n".join(lines) + "\n"
 
 
 def _side(verb: str, n_windows: int, subjects: tuple[str, ...]) -> list[str]:
     return [f"- {verb}: {n_windows} windows of {', '.join(subjects)}"] if subjects else []
-
-
-def _per_class(scores: Mapping[str, Any]) -> list[str]:
-    if not scores.get("per_class"):
-        return []
-    lines = ["", "| class | windows | precision | recall | F1 |", "|---|---|---|---|---|"]
-    for name, of in scores["per_class"].items():
-        cells = ["-" if of[key] is None else f"{of[key]:.3f}" for key in ("precision", "recall", "f1")]
-        lines.append(f"| {name} | {of['support']} | {' | '.join(cells)} |")
-    return lines

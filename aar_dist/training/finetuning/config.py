@@ -122,6 +122,9 @@ class CrossValidationConfig:
     """Train a last model on all subjects, as the first strategy, for as many epochs as its folds needed."""
     allow_leaks: bool = False
     """Go on though a recording stands on two sides of a fold."""
+    namesakes: Literal["ask", "differ"] = "ask"
+    """Subjects of one name in data sets whose names begin alike (``herd_2023/7``, ``herd_2024/7``): ``ask`` refuses
+    them on two sides, ``differ`` says that they are not one."""
     workers: int | None = None
     """Folds trained at a time on this machine; null for one a GPU, or one a core."""
     ranks: int = 1

@@ -29,6 +29,7 @@ from aar_dist.training.finetuning import card, predictions
 from aar_dist.training.finetuning.config import RESOLVED, SCHEMA, FinetuneConfig
 from aar_dist.training.finetuning.freezing import policy_of
 from aar_dist.training.finetuning.pretrained import (
+    begun,
     check_architecture,
     fresh_parameters,
     inflation,
@@ -47,6 +48,7 @@ from aar_dist.training.plan import Plan
 from aar_dist.training.progress import Progress
 from aar_dist.training.ranks import Ranks, from_main
 from aar_dist.training.run import WEIGHTS, carry_out, place_of, tells_finished
+from aar_dist.training.tracking.privacy import without_secrets
 
 ADAPTERS = word("adapters")
 
@@ -68,6 +70,7 @@ def finetune(config: FinetuneConfig, end: Callable[..., None] | None = None) -> 
     ranks, directory = place_of(config)
     if tells_finished(directory, ranks):
         return
+    config = begun(config)
     source = source_of(config)
     if source:
         check_architecture(config, source)
@@ -179,7 +182,7 @@ def _about(config: FinetuneConfig, task: Task, moving: str) -> str:
         )
         if subjects
     )
-    start = "random weights" if config.from_scratch or not config.init_from else config.init_from
+    start = "random weights" if config.from_scratch or not config.init_from else without_secrets(config.init_from)
     channels = f"; channels: {task.channels}" if task.channels else ""
     return f"{label} from {start}, {moving}; {sides}{channels}"
 
@@ -206,7 +209,7 @@ def _conclude(job: Job, progress: Progress, config: FinetuneConfig, head: ClassS
         weights,
         replace(progress, step=chosen.step),
         text=dump(RESOLVED, replace(config, objective=head)),
-        card=card.card(config, scores, task, about),
+        card=card.card(config, scores, task, about, job.directory.root),
         metrics=scores or about,
         about={**about, **_rebuild(config, task)},
     )
@@ -233,7 +236,7 @@ def _made(
         "steps": progress.step,
         "split": task.sides.told(),
         "trained_on": {**task.amount(config.split.train_share), "windows_of_an_epoch": epoch},
-        "init_from": None if config.from_scratch else config.init_from,
+        "init_from": None if config.from_scratch else without_secrets(config.init_from or "") or None,
         **({"inflation": task.channels.told()} if task.channels else {}),
     }
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
@@ -18,14 +18,17 @@ from aar_dist.base.remote import is_url
 from aar_dist.models.backbone import Backbone
 from aar_dist.models.inflation import Inflation, adapted, inflation_of
 from aar_dist.store.checkpoint import OWNER, Checkpoint, load_weights, specs
-from aar_dist.store.registry import SCHEME, resolve
+from aar_dist.store.registry import SCHEME, Store, named, resolve, store_of
 from aar_dist.training.config import RunConfig
 from aar_dist.training.finetuning.config import SCHEMA, FinetuneConfig
+from aar_dist.training.meeting.meeting import attend
+from aar_dist.training.tracking.privacy import without_secrets
 
 FOLLOWED = ("segment_duration", "max_window_length", "normalize", "statistics", "sensors", "kinds")
 """What the stream hands on follows the pretraining's, unless the user says otherwise."""
 CHANNELS = ("channels", "rename")
 """What a model may have otherwise than the stored one: its channels are inflated by name."""
+C = TypeVar("C", bound=RunConfig)
 
 
 def load_config(argv: Sequence[str]) -> FinetuneConfig:
@@ -51,6 +54,23 @@ def opened(reference: str, config: RunConfig) -> Checkpoint:
     return resolve(reference, config.store.path, cache)
 
 
+def begun(config: C) -> C:
+    """The configuration with the number that rank 0 finds for ``latest``, or began with, so that all ranks start from
+    the same version whatever is published meanwhile. Raises ``CheckpointError`` if there is none."""
+    with attend() as met:
+        found = met.of_main(lambda: _numbered(config))
+    return replace(config, init_from=found) if str(config.init_from).endswith("@latest") else config
+
+
+def _numbered(config: RunConfig) -> str | None:
+    """``init_from`` with a number; no weights are read."""
+    reference = config.init_from or ""
+    if not (reference.startswith(SCHEME) and reference.endswith("@latest")):
+        return config.init_from
+    name, _ = named(reference)
+    return _begun_with(config) or f"{SCHEME}{name}@{Store(store_of(config.store.path, reference)).look(name)[0]}"
+
+
 def pinned(config: FinetuneConfig, source: Checkpoint | None) -> FinetuneConfig:
     """The configuration with the version's number in place of ``latest``."""
     if source and str(config.init_from).startswith(SCHEME):
@@ -73,8 +93,8 @@ def check_architecture(config: FinetuneConfig, source: Checkpoint) -> None:
         if old != new:
             name = SCHEMA.links.get(key, key)
             raise ConfigError(
-                f"{name} is {new}, but {config.init_from} has {old}: the architecture is read from the stored model; "
-                f"leave {name} out, or start from another model"
+                f"{name} is {new}, but {without_secrets(str(config.init_from))} has {old}: the architecture is read "
+                f"from the stored model; leave {name} out, or start from another model"
             )
 
 
@@ -127,7 +147,7 @@ def _defaults(source: Checkpoint) -> dict[str, Any]:
     return {"model": {"class_path": model.class_path, "init_args": arguments}, "data": data}
 
 
-def _begun_with(config: FinetuneConfig) -> str | None:
+def _begun_with(config: RunConfig) -> str | None:
     """The version that the run in ``out`` began with, if ``latest`` of the same model is asked for."""
     file = Path(config.out) / "config.yaml"
     if not config.out or not str(config.init_from).endswith("@latest") or not file.is_file():

@@ -16,7 +16,7 @@ from aar_dist.models.inflation import Inflation
 from aar_dist.objectives.classification import Classification, inverse_frequency
 from aar_dist.objectives.regression import Regression
 from aar_dist.stream.cuts import channels_of
-from aar_dist.stream.source import Source, first_rows
+from aar_dist.stream.source import Source, first_rows, open_source
 from aar_dist.stream.windows import WindowTable, open_windows
 from aar_dist.training.finetuning.config import FinetuneConfig
 from aar_dist.training.finetuning.split import Sides, select, sides
@@ -65,6 +65,8 @@ def open_task(config: FinetuneConfig) -> Task:
     _check_length(config, source, table)
     _check_classes(config, table)
     made = sides(config.split, table, source.identity)
+    if config.data.normalize == "dataset":  # the same rows, scaled by those who train
+        source = open_source(config.data, None, fit={*made.train})
     train = select(table, made.train)
     missing, never = _missing(train), _missing(select(table, (*made.train, *made.unused)))
     if never and not config.train.allow_missing_classes:

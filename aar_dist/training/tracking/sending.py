@@ -16,8 +16,8 @@ from typing import Any
 
 import yaml
 
-from aar_dist.base.errors import one_line
-from aar_dist.base.remote import is_url
+from aar_dist.base.errors import AarError, StorageError, one_line
+from aar_dist.base.remote import Patience, Remote, is_url
 from aar_dist.training.tracking.config import TrackingConfig
 from aar_dist.training.tracking.mirror import ArtifactFile, Identity, Mirror
 from aar_dist.training.tracking.privacy import scrubbed, without_secrets
@@ -25,6 +25,9 @@ from aar_dist.training.tracking.record import Attempt, Record
 from aar_dist.training.tracking.rows import Steps
 
 log = logging.getLogger(__name__)
+
+ASKED = Patience(read_s=5.0)
+"""A run that is finished does not wait for a store that is gone."""
 
 
 class Sender:
@@ -133,20 +136,42 @@ def _shard_set(told: Mapping[str, Any]) -> ArtifactFile:
 
 
 def _model(record: Record, finished: Mapping[str, Any]) -> ArtifactFile:
-    place = Path(finished["path"])
-    manifest = _read(place / "manifest.json") or {}
-    files = {one.name: str(one) for one in sorted(place.iterdir())} if settings(record)[0].upload_model else {}
-    name = str(manifest.get("name", "model"))
+    where = str(finished["path"])
+    manifest = _told(where, "manifest.json")
+    files = _files(where) if settings(record)[0].upload_model else {}
     return ArtifactFile(
-        name=name,
+        name=str(manifest.get("name", "model")),
         type="model",
-        metadata={"reference": finished["model"], "path": str(place), "scores": _read(place / "metrics.json") or {}}
+        metadata={"reference": finished["model"], "path": where, "scores": _told(where, "metrics.json")}
         | {key: value for key, value in manifest.items() if key != "files"},
         references={},
         texts={} if files else {"manifest.json": json.dumps(manifest, indent=1, sort_keys=True)},
         files=files,
         read=False,
     )
+
+
+def _files(where: str) -> dict[str, str]:
+    """Name -> path on this machine of the files of a published version; {} if its store is away."""
+    from aar_dist.store.registry import resolve  # imports torch
+
+    try:
+        place = resolve(where).path if is_url(where) else Path(where)
+    except AarError as error:
+        log.warning("the model is not sent: %s", one_line(error))
+        return {}
+    return {one.name: str(one) for one in sorted(place.iterdir())}
+
+
+def _told(where: str, name: str) -> dict[str, Any]:
+    """A small file of a published version; {} if its store is away."""
+    if not is_url(where):
+        return _read(Path(where) / name) or {}
+    try:
+        found = json.loads(Remote(where, ASKED).read(name))
+    except (StorageError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _read(path: Path) -> dict[str, Any] | None:
