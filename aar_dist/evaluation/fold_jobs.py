@@ -35,7 +35,7 @@ from aar_dist.training.finetuning import candidate
 from aar_dist.training.finetuning.config import SCHEMA, FinetuneConfig
 from aar_dist.training.finetuning.finetune import finetune
 from aar_dist.training.finetuning.folds import read_folds
-from aar_dist.training.finetuning.predictions import METRICS, write
+from aar_dist.training.finetuning.predictions import METRICS, VALIDATION, file_of, write, write_windows
 from aar_dist.training.finetuning.trained import CHOICE, TRAINED
 from aar_dist.training.ranks import free_port
 from aar_dist.training.run_directory import RunDirectory
@@ -206,8 +206,10 @@ def _baseline(job: FoldJob) -> None:
 
 def _probe(job: FoldJob) -> None:
     kept = Path(str(job.config.split.folds)).with_name(EMBEDDED)
-    made, losses = probe_in_fold(job.method.removesuffix(SUFFIX), job.config, kept)
-    write(made, job.folder, job.fold, {"method": job.method, "seed": job.seed, "validation": losses})
+    made = probe_in_fold(job.method.removesuffix(SUFFIX), job.config, kept)
+    if len(made.validation.table):
+        write_windows(made.validation, file_of(job.folder, VALIDATION, job.fold))
+    write(made.test, job.folder, job.fold, {"method": job.method, "seed": job.seed, "validation": made.chosen})
 
 
 def _launch(job: FoldJob) -> None:

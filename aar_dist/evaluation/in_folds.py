@@ -4,6 +4,7 @@ Windows, WindowTable, Folds -> train on the train and validation subjects, say t
 FinetuneConfig -> embeddings of all windows -> learn from the train side, choose by validation -> Predictions
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +68,19 @@ def baseline_in_fold(
     return Predictions(table.select(test), said.probability)
 
 
-def probe_in_fold(name: str, config: FinetuneConfig, kept: Path) -> tuple[Predictions, dict[str, float]]:
-    """What a probe of the model that a recipe starts from says of the test side of its fold, and how it was chosen.
+@dataclass(frozen=True)
+class Probed:
+    """What a probe says in one fold, and how it was chosen."""
+
+    test: Predictions
+    validation: Predictions
+    """Of the side that chose; maybe no window."""
+    chosen: dict[str, float]
+    """As of :class:`aar_dist.evaluation.probes.Fitted`."""
+
+
+def probe_in_fold(name: str, config: FinetuneConfig, kept: Path) -> Probed:
+    """What a probe of the model that a recipe starts from says of the windows of its fold.
 
     Like a network it learns from the train side alone: the validation subjects choose.
 
@@ -88,7 +100,11 @@ def probe_in_fold(name: str, config: FinetuneConfig, kept: Path) -> tuple[Predic
     n_classes = None if task.classes is None else len(task.classes)
     weight: ClassWeight = "balanced" if config.train.evens_classes else None
     made = probe(name, train, validation, n_classes, class_weight=weight)
-    return Predictions(task.test, made.say(test.vectors)), made.chosen
+    return Probed(
+        Predictions(task.test, made.say(test.vectors)),
+        Predictions(task.validation, made.say(validation.vectors) if len(validation.label) else test.vectors[:0]),
+        made.chosen,
+    )
 
 
 def _check_kind(name: str, table: WindowTable) -> None:

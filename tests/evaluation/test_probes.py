@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import sklearn.metrics as sk
 import torch
@@ -131,6 +132,9 @@ def test_probes_are_jobs_of_the_folds(study):
     assert (told["method"], told["seed"]) == ("linear_probe", 1)
     assert told["accuracy"] > 0.8
     assert told["validation"]["chosen"] in STRENGTHS
+    assert set(pq.read_table(jobs[0].folder / "validation_fold_0.parquet")["subject"].to_pylist()) == set(
+        open_task(jobs[0].config).sides.validation
+    )
     assert len(list((study.out / "embedded").glob("*.npy"))) == 3, "one of the stored model, two of random weights"
     assert not list(study.out.rglob("*.staging*"))
 
@@ -156,14 +160,14 @@ def test_the_embeddings_are_moments_of_the_tokens_and_are_kept(study, monkeypatc
 def test_a_probe_learns_from_its_train_side_alone(study, monkeypatch, tmp_path):
     """Labels of the test side may be anything; so may the vectors, but for what is said of them."""
     job = probing(study)[0]
-    before, _ = probe_in_fold("linear", job.config, tmp_path / "a")
+    before = probe_in_fold("linear", job.config, tmp_path / "a").test
     task = open_task(job.config)
     assert set(before.table.subject.tolist()) == set(task.sides.test)
     real = kept.embedded(job.config, task, tmp_path / "a")
     where = np.isin(study.table.subject, task.sides.test)
     shifted = np.where(where[:, None] & (np.cumsum(where) > 1)[:, None], 1e3, real).astype("f4")
     monkeypatch.setattr("aar_dist.evaluation.in_folds.embedded", lambda *given: shifted)
-    after, _ = probe_in_fold("linear", job.config, tmp_path / "a")
+    after = probe_in_fold("linear", job.config, tmp_path / "a").test
     np.testing.assert_array_equal(after.said[0], before.said[0])
     assert not np.array_equal(after.said[1:], before.said[1:])
 

@@ -3,7 +3,7 @@
 Answers of each run -> temperature and threshold of its validation side -> its test side -> all of them together
 
 Nothing here is chosen on a test window: temperature and threshold are those of the run's own validation subjects. A
-method that selects nothing (baselines, probes) has no such side: its probabilities are taken as they are, without a
+method that selects nothing (a baseline) has no such side: its probabilities are taken as they are, without a
 threshold. The validation side has chosen the weights, too, and may look a little better than the test side for that.
 """
 
