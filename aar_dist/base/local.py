@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from aar_dist.base import storage
-from aar_dist.base.remote import SMALL_BYTES, Missing, Refused, Remote, check_name, is_url
+from aar_dist.base.remote import SMALL_BYTES, Missing, Refused, check_name
 
 
 class Place(Protocol):
@@ -24,11 +24,8 @@ class Place(Protocol):
     def names(self, prefix: str = "") -> list[str]:
         """The files whose names begin so, sorted."""
 
-    def write(self, name: str, data: bytes | Path, *, only_if_new: bool = False) -> bool:
-        """Write a file, which appears whole. False if ``only_if_new`` and another one has the name already."""
-
-    def delete(self, name: str) -> None:
-        """Remove a file; nothing happens if there is none."""
+    def write(self, name: str, data: bytes) -> object:
+        """Write a file, which appears whole, in place of what stood there."""
 
 
 @dataclass(frozen=True)
@@ -64,33 +61,9 @@ class Local:
         names = [path.relative_to(self.root).as_posix() for path in found if not storage.is_staging(path)]
         return sorted(name for name in names if name.startswith(prefix))
 
-    def write(self, name: str, data: bytes | Path, *, only_if_new: bool = False) -> bool:
-        path = self._path(name)
-        content = data if isinstance(data, bytes) else data.read_bytes()
-        if not only_if_new:
-            storage.write_bytes(path, content)
-            return True
-        staging = storage.staging_name(path)
-        with storage.one_line_errors(path, staging):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            staging.write_bytes(content)
-            try:
-                storage.publish(staging, path)
-            except FileExistsError:
-                storage.remove(staging)
-                return path.read_bytes() == content
-        return True
-
-    def delete(self, name: str) -> None:
-        path = self._path(name)
-        with storage.one_line_errors(path):
-            path.unlink(missing_ok=True)
+    def write(self, name: str, data: bytes) -> None:
+        storage.write_bytes(self._path(name), data)
 
     def _path(self, name: str) -> Path:
         check_name(name)
         return self.root / name
-
-
-def place_of(location: Path | str) -> Local | Remote:
-    """The folder at a path or a URL."""
-    return Remote(str(location).rstrip("/")) if is_url(location) else Local(Path(location))

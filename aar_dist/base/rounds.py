@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -115,6 +115,7 @@ class Round(Generic[T, R]):
             self._waiting.append(index)
         if not (self._waiting or self._confined):
             return
+        check_addresses(self._ray.nodes())
         room = room_of(self._ray, self._workers)
         self._release(set(room))
         if self._roomless != (not room):
@@ -193,9 +194,12 @@ def _remote(ray: Any, job: Callable[[T], R], workers: Workers, gpus: float) -> A
     """The job as Ray's: it says first who does it."""
 
     def work(item: T) -> Iterator[Any]:
-        end_with_parent()
+        parent = end_with_parent()
         yield _here(ray)
-        yield job(item)
+        result = job(item)
+        if os.getppid() != parent:  # a run that notices it as well stops, and that is no result
+            os._exit(1)
+        yield result
 
     return ray.remote(max_retries=0, num_cpus=workers.cores, num_gpus=gpus, num_returns="streaming")(work)
 
@@ -209,14 +213,12 @@ def _here(ray: Any) -> Place:
     )
 
 
-def end_with_parent() -> None:
-    """From now on this process ends when the one that started it is gone.
+def end_with_parent() -> int:
+    """From now on this process ends when the one that started it is gone; returns that one's id.
 
     Ray's own process on a machine is its workers' parent. When it is killed, or told that the cluster has given the
     machine up, a busy worker may go on, while another machine does its job.
     """
-    if any(thread.name == end_with_parent.__name__ for thread in threading.enumerate()):
-        return
     parent = os.getppid()
 
     def watch() -> None:
@@ -224,7 +226,9 @@ def end_with_parent() -> None:
             time.sleep(TICK_S)
         os._exit(1)
 
-    threading.Thread(target=watch, daemon=True, name=end_with_parent.__name__).start()
+    if not any(thread.name == end_with_parent.__name__ for thread in threading.enumerate()):
+        threading.Thread(target=watch, daemon=True, name=end_with_parent.__name__).start()
+    return parent
 
 
 def room_of(ray: Any, workers: Workers) -> dict[str, int]:
@@ -237,6 +241,23 @@ def room_of(ray: Any, workers: Workers) -> dict[str, int]:
         if n := int(min(shares) + 1e-6):
             made[name] = n
     return made
+
+
+def check_addresses(nodes: Sequence[Mapping[str, Any]]) -> None:
+    """Raise ``StorageError`` for a machine that others cannot find: jobs would wait for ever to say who does them.
+
+    Where a machine knows its own name as the loopback (Debian's 127.0.1.1) and nothing leads outside, Ray takes that
+    for its address.
+    """
+    alive = [node for node in nodes if node["Alive"]]
+    if len({node.get("NodeManagerHostname") for node in alive}) < 2:
+        return
+    for node in alive:
+        if str(node.get("NodeManagerAddress")).startswith("127."):
+            raise StorageError(
+                f"Ray on {node['NodeManagerHostname']} says that its address is {node['NodeManagerAddress']}, where "
+                "other machines do not find it; start it there with `ray start --node-ip-address ADDRESS`"
+            )
 
 
 def gpus_of_each(ray: Any, workers: Workers) -> float:

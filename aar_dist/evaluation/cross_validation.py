@@ -1,6 +1,6 @@
 """Every fold of every method, then what they say together: what ``launch/folds.py`` does.
 
-Study -> jobs on Ray (done ones are kept, killed ones go on) -> final model -> embeddings -> results.json
+Study -> jobs on Ray (done ones are kept, killed ones go on) -> embeddings -> results.json -> final model
 """
 
 import importlib.metadata
@@ -73,11 +73,11 @@ def cross_validate(argv: Sequence[str], present: Callable[[Path], Path]) -> None
         announce(study)
         jobs = study.jobs()
         failed = run(jobs, study.options, who, study.out / HISTORY)
-        if study.options.final:
-            write_results(study, jobs, failed, argv)  # the card of the final model tells what the folds gave
-            failed += final_model(study, jobs, who)
         map_embeddings(study)
-        results = write_results(study, jobs, failed, argv)
+        results = write_results(study, jobs, failed, argv)  # the card of the final model tells what is in it
+        if study.options.final and (late := final_model(study, jobs, who)):
+            failed += late
+            results = write_results(study, jobs, failed, argv)
     print(headline(results))
     print(f"  the page: {present(study.out)}", flush=True)
     if failed:
@@ -234,6 +234,7 @@ def write_results(study: Study, jobs: Sequence[FoldJob], failed: Sequence[Outcom
         "shards": study.source.identity,
         "init_from": study.config.init_from,
         "n_folds": len(folds),
+        "repeats": folds.repeats,
         "seeds": list(study.options.seeds),
         "windows": settings_of(study),
         "subjects": _subjects(table, folds, seen),

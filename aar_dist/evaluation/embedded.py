@@ -43,7 +43,8 @@ def embedded(config: FinetuneConfig, task: Task, folder: Path) -> NDArray[np.flo
     settled, head = resolved(config, task)
     pooling = "cls" if head.init_args.get("pooling") == "cls" else "moments"
     head = replace(head, init_args={**head.init_args, "pooling": pooling})
-    file = folder / f"{_key(config, task, pooling)}.npy"
+    # Statistics of data sets that the model was not trained with are those of the fold's train side.
+    file = folder / f"{_key(replace(config, data=settled.data), task, pooling)}.npy"
     if file.exists():
         return np.asarray(np.load(file, allow_pickle=False))
     objective = initial_objective(settled, head, source_of(config)).eval()

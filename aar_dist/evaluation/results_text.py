@@ -17,6 +17,7 @@ from aar_dist.evaluation.review.wording import (
     sureness_table,
     table,
     tests_table,
+    verdicts,
     with_interval,
 )
 
@@ -33,7 +34,8 @@ def headline(results: Results) -> str:
         scores = method["scores"]
         said = "  ".join(f"{NAMES[n]} {with_interval(s)}" for n, s in scores.items()) if scores else "not complete"
         lines.append(f"  {method['name']:<{width}}  {said}")
-    return "\n".join(lines)
+    main = next(name for name in MAIN if name in (ERRORS if results["classes"] is None else SCORES))
+    return "\n".join([*lines, *(f"  {line}" for line in verdicts(results, main))])
 
 
 def as_markdown(results: Results) -> str:

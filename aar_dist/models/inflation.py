@@ -92,13 +92,15 @@ def inflate(stored: Tensor, fresh: Tensor, plan: Inflation, *, parameter: str, s
             f"{parameter} is {tuple(stored.shape)} in the stored model, and {tuple(fresh.shape)} is wanted: more than "
             "the channels differ. Set model as in its config.yaml"
         )
-    by_name = dict(zip(plan.stored or (), own, strict=False))
-    made = [by_name.get(name) for name in plan.wanted]
-    start = _mean(own, plan)
-    for k, name in enumerate(plan.wanted):
-        if made[k] is None:
-            made[k] = fresh[k] if plan.how == "random" else start + _noise(start, plan, parameter, name, seed)
-    return torch.stack([weight for weight in made if weight is not None]).to(fresh.dtype)
+    known: dict[str, Tensor] = dict(zip(plan.stored or (), own, strict=False))
+    mean = _mean(own, plan)
+
+    def start(name: str, drawn: Tensor) -> Tensor:
+        if name in known:
+            return known[name]
+        return drawn if plan.how == "random" else mean + _noise(mean, plan, parameter, name, seed)
+
+    return torch.stack([start(*pair) for pair in zip(plan.wanted, fresh, strict=True)]).to(fresh.dtype)
 
 
 def adapted(
@@ -114,8 +116,9 @@ def adapted(
         prefix: Of the backbone's parameters among the weights.
     """
     made = dict(weights)
-    for name, shared in backbone.channel_parameters().items() if plan else ():
-        assert plan is not None
+    if plan is None:
+        return made
+    for name, shared in backbone.channel_parameters().items():
         at = prefix + (shared if plan.stored is None else name)
         if at not in made:
             raise CheckpointError(f"the stored model has no {at}; set model as in its config.yaml")
@@ -131,7 +134,7 @@ def _mean(own: Tensor, plan: Inflation) -> Tensor:
 
 
 def _noise(like: Tensor, plan: Inflation, parameter: str, channel: str, seed: int) -> Tensor:
-    """None where a channel starts as the embedding of all: then the model says at first what the stored one says."""
+    """0 where a channel starts as the embedding of all: then the model says at first what the stored one says."""
     if plan.stored is None:
         return torch.zeros_like(like)
     draws = hash_np(seed, _NOISE, word(parameter), word(channel), np.arange(like.numel()))

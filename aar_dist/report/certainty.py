@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aar_dist.report.charts import Line, Panel, line_panel
-from aar_dist.report.compare import Comparison, Method
+from aar_dist.report.compare import CONSTANT, Comparison, Method
 from aar_dist.report.folders import Folds
 from aar_dist.report.numbers import Measure, interval, known, number
 from aar_dist.report.svg import Scale
@@ -23,6 +23,9 @@ def certainty(of: Comparison) -> dict[str, Any]:
         "reliability": [_reliability(m, of.style(m)) for m in told],
         "calibration_table": [_calibration_line(m, of.style(m)) for m in told],
         "risk_panel": _risk_panel(of),
+        "risk_methods": [
+            {"name": m["name"], "style": of.style(m)} for m in told if m["name"] not in CONSTANT and m.get("abstention")
+        ],
         "abstention_table": [_abstention_line(m, of.style(m)) for m in of.methods if m.get("abstention")],
     }
 
@@ -62,7 +65,7 @@ def _calibration_line(method: Method, style: str) -> dict[str, Any]:
 
 
 def _risk_panel(of: Comparison) -> Panel | None:
-    told = [m for m in of.methods if m.get("abstention") and len(m["abstention"]["curve"]) > 1]
+    told = [m for m in of.methods if m.get("abstention") and m["name"] not in CONSTANT]
     if not told:
         return None
     lines = [Line([tuple(p) for p in m["abstention"]["curve"]], of.style(m), m["name"]) for m in reversed(told)]

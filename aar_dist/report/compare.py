@@ -14,6 +14,8 @@ from aar_dist.report.numbers import Measure, count, known, listed, measures_of, 
 from aar_dist.report.pairs import pairs_of, turned
 
 Method = Mapping[str, Any]
+CONSTANT = ("majority", "mean")
+"""Methods that say the same of every window: beside them, all others look alike in a figure."""
 
 
 @dataclass(frozen=True, kw_only=True)

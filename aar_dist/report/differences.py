@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from aar_dist.report.charts import Mark, Row, Rows, dot_row
-from aar_dist.report.compare import Comparison
+from aar_dist.report.compare import CONSTANT, Comparison
 from aar_dist.report.folders import Folds
 from aar_dist.report.numbers import DASH, Measure, known, number, p_value, signed
 from aar_dist.report.pairs import pairs_of, turned
@@ -15,7 +15,7 @@ from aar_dist.report.svg import Scale
 
 Pair = Mapping[str, Any]
 MOST = 24
-"""Pairs that are drawn; the table has all."""
+"""Pairs that are drawn; the tables have all."""
 
 
 def differences(folds: Folds, of: Comparison) -> dict[str, Any]:
@@ -38,7 +38,9 @@ def _oriented(folds: Folds, of: Comparison, measure: Measure) -> list[dict[str, 
 
 
 def _forest(pairs: list[dict[str, Any]], of: Comparison) -> Rows | None:
-    shown = [p for p in pairs if known(p.get("difference"))][:MOST]
+    told = [p for p in pairs if known(p.get("difference"))]
+    near = [p for p in told if not {p["a"], p["b"]} & {*CONSTANT}]
+    shown = (near or told)[:MOST]
     if not shown:
         return None
     values = [p[key] for p in shown for key in ("difference", "low", "high") if known(p.get(key))]

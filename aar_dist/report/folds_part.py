@@ -52,6 +52,11 @@ def folds_part(folds: Folds) -> dict[str, Any]:
         "wanted": wanted(of),
         "agreement": _agreement(of),
         "few_shot": few_shot(folds, of),
+        "few_methods": [
+            {"name": m["name"], "style": of.style(m)}
+            for m in of.methods
+            if any(row["method"] == m["name"] for row in results.get("few_shot") or [])
+        ],
         **_classes(folds, of),
         "windows_chart": scores.windows_chart(folds),
         "windows_table": scores.windows_table(folds),

@@ -231,8 +231,13 @@ def normalized(x: torch.Tensor, valid: torch.Tensor, normalize: Normalize) -> to
 
 
 def centred(x: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-    """(n, S, A) less the mean over each segment and axis's valid samples; 0 where not valid."""
-    mean = torch.where(valid, x, 0.0).sum(1, keepdim=True) / valid.sum(1, keepdim=True).clamp(min=1)
+    """(n, S, A) less the mean over each segment and axis's valid samples; 0 where not valid.
+
+    The sum is one in float64, exact in any order: what lies far from zero (PPG at -213 that swings by 0.1) is the same
+    whoever adds it up, and an axis that stands still is 0.
+    """
+    total = torch.where(valid, x, 0.0).sum(1, keepdim=True, dtype=torch.float64)
+    mean = (total / valid.sum(1, keepdim=True).clamp(min=1)).to(x.dtype)
     return torch.where(valid, x - mean, 0.0)
 
 

@@ -11,7 +11,7 @@ from scipy import stats
 
 from aar_dist.base.stats import paired
 from aar_dist.base.stats.intervals import CORRELATION, ERROR, PLAIN, SHARE, interval, scale_of
-from aar_dist.base.stats.ordering import orderings
+from aar_dist.base.stats.ordering import auroc, orderings
 from aar_dist.base.stats.tallies import class_tallies, drawn, mean_tallies, target_tallies, times_drawn, without_each
 
 
@@ -214,3 +214,6 @@ def test_auroc_is_that_of_scikit_learn_for_any_draw_of_subjects(seed):
         assert np.isnan(each[[k for k in range(3) if k not in here]]).all()
         assert value == pytest.approx(np.mean(known))
     assert without_each(found)["auroc"].shape == (4,)
+    each = [sk.roc_auc_score(y == k, p[:, k]) for k in range(3) if 0 < (y == k).sum() < 60]
+    assert auroc(y, p) == pytest.approx(np.mean(each))
+    assert auroc(np.zeros(5, int), p[:5]) is None

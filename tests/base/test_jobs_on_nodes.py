@@ -24,6 +24,7 @@ def test_what_ends_badly_on_one_machine_is_done_by_the_other(tmp_path):
         if item == "fails" and n == 1:
             return "failed"
         if item == "dies" and n == 1:
+            time.sleep(2)  # where it is must have been told
             os.kill(os.getpid(), signal.SIGKILL)
         if item.startswith("long"):
             time.sleep(8)

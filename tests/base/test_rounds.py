@@ -159,6 +159,16 @@ def test_ray_is_handed_little_more_than_it_has_room_for():
     assert ray.most <= 1.25 * 2 + rounds.AHEAD + 1
 
 
+def test_a_machine_that_others_cannot_find_is_told_instead_of_waiting_for_ever():
+    def node(host: str, address: str) -> dict:
+        return {"Alive": True, "NodeManagerHostname": host, "NodeManagerAddress": address}
+
+    rounds.check_addresses([node("one", "127.0.0.2"), node("one", "127.0.0.3")])
+    rounds.check_addresses([node("one", "10.0.0.1"), node("two", "10.0.0.2")])
+    with pytest.raises(StorageError, match=r"Ray on one says that its address is 127\.0\.1\.1, .*--node-ip-address"):
+        rounds.check_addresses([node("two", "10.0.0.2"), node("one", "127.0.1.1")])
+
+
 def test_machines_that_go_one_after_the_other_end_it():
     attempts = Attempts()
     assert [attempts.lost() for _ in range(MACHINES)] == [True] * (MACHINES - 1) + [False]

@@ -21,7 +21,7 @@ RAY = Path(sys.executable).with_name("ray")
 FOLDS_PY = [sys.executable, ROOT / "launch" / "folds.py"]
 PORT = 6379
 KEEPALIVE = {f"RAY_grpc_{side}keepalive_{what}_ms": "10000" for side in ("", "client_") for what in ("time", "timeout")}
-LONG = {"baselines": "none", "probes": "none", "final": "false", "strategies": '{"net": {}}', "train.epochs": 60}
+LONG = {"baselines": "none", "probes": "none", "final": "false", "strategies": '{"net": {}}', "train.epochs": 40}
 PATIENCE_S = 900.0
 
 
@@ -43,7 +43,7 @@ def test_a_host_that_is_cut_off_loses_only_its_jobs(hosts: Hosts, tmp_path):
     node(hosts[0], "--head", f"--port={PORT}", "--include-dashboard=false")
     time.sleep(5)
     node(hosts[1], f"--address={head}")
-    more = flags(said | {"ray_address": head, "seeds": "[1, 2]"})
+    more = flags(said | {"ray_address": head})
     folds = hosts[0].start([*FOLDS_PY, *more], cwd=ROOT, env=environment(**SETTINGS, **KEEPALIVE))
     deadline = time.monotonic() + PATIENCE_S
     while not (begun_on(tmp_path / "two", hosts[1]) and list((tmp_path / "two").glob("runs/**/COMPLETE"))):
@@ -58,10 +58,10 @@ def test_a_host_that_is_cut_off_loses_only_its_jobs(hosts: Hosts, tmp_path):
     events = json_lines.read(tmp_path / "two" / "jobs.jsonl")
     print(text, cut_at, *events, sep="\n")
     done = Counter(row["job"] for row in events if row["event"] == "done")
-    assert len(done) == 4
+    assert len(done) == 2
     assert set(done.values()) == {1}
     assert "its machine is gone" in text
-    alone = flags(said | {"out": tmp_path / "one", "store.path": tmp_path / "one" / "store", "seeds": "[1, 2]"})
+    alone = flags(said | {"out": tmp_path / "one", "store.path": tmp_path / "one" / "store"})
     subprocess.run([*FOLDS_PY, *alone], cwd=ROOT, env=environment(), check=True, capture_output=True)
     hashes = [json.loads((tmp_path / name / "results.json").read_text())["hashes"] for name in ("one", "two")]
     assert hashes[0] == hashes[1]

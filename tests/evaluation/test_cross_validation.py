@@ -91,13 +91,16 @@ def test_scores_are_those_of_all_test_windows_together(undisturbed):
     }  # fmt: skip
     best = next(c for c in made["comparisons"] if (c["b"], c["score"]) == ("majority", "accuracy"))
     assert best["low"] > 0, "better than saying one class"
+    assert best["verdict"] == "too few subjects to tell"
+    networks = [method for method in made["methods"] if method["kind"] == "network"]
+    assert all(method["calibration"]["after"] and method["abstention"]["wanted"][0]["chosen"] for method in networks)
 
 
 @pytest.mark.launch
 def test_what_is_left_behind(undisturbed, backbone):
     assert {p.name for p in undisturbed.iterdir()} >= {
         "config.yaml", "folds.json", "runs", "final", "embeddings.parquet", "results.json", "results.md", "store",
-        "report.html",
+        "report.html", "windows.parquet", "results.parquet",
     }  # fmt: skip
     store = Store(undisturbed / "store")
     assert store.names() == sorted(
@@ -154,6 +157,7 @@ def test_killed_and_run_again_it_ends_with_the_same_and_trains_nothing_twice(und
     assert kept >= len({file.parent for file in done}) >= 2, "more if another was finished before its process was gone"
     assert {file: file.stat().st_mtime_ns for file in done} == done
     assert results(out) == results(undisturbed)
+    assert (out / "windows.parquet").read_bytes() == (undisturbed / "windows.parquet").read_bytes()
     assert all(Store(out / "store").versions(name) == [1] for name in Store(out / "store").names())
     code, text = folds(folds_settings(shards, backbone, out))
     assert code == 0

@@ -32,7 +32,7 @@ from aar_dist.store.checkpoint import verified
 from aar_dist.stream.config import DataConfig
 from aar_dist.stream.windows import WindowConfig
 
-QUICK = ("last", "spectral", "conv", "seconds", "statistics", "own")
+QUICK = ("spectral", "conv", "seconds", "statistics", "own")
 """Of the variants below, those that every test run exports."""
 DOCS = Path(__file__).parents[2] / "docs/export.md"
 FAST, SLOW = ExportOptions(rate_hz=50.0, windows=100), ExportOptions(rate_hz=10.0, windows=100)
@@ -144,7 +144,7 @@ def test_published_ppg(shared_data, tmp_path):
     checkpoint, *_ = publish(tmp_path, data, WindowConfig(), regression=True, **model)
     made = export(checkpoint, [str(shards)], tmp_path / "m.onnx", "onnx")
     assert made.parity.windows == 48
-    assert made.parity.error < 1e-4
+    assert made.parity.error < 1e-5, "though they lie at -213 and swing by 0.1"
     assert made.about["units"] == ["arbitrary"]
 
 
@@ -180,11 +180,11 @@ def test_a_file_that_says_something_else_is_not_written(shard_set, tmp_path, mon
         return formats.trace(changed)
 
     monkeypatch.setattr(exporting, "formats", SimpleNamespace(**{**vars(formats), "trace": other}))
-    with pytest.raises(CheckpointError, match=r"m.pt2: says something else than store://m@1: largest difference .*e-0"):
+    with pytest.raises(
+        CheckpointError, match=r"m\.pt2: says something else than store://m@1: largest difference .*e-0"
+    ):
         export(checkpoint, [str(shard_set)], tmp_path / "m.pt2", "torch", options)
     assert [p.name for p in tmp_path.iterdir()] == ["store"]
-    allowed = replace(options, tolerance=0.1)
-    assert export(checkpoint, [str(shard_set)], tmp_path / "m.pt2", "torch", allowed).parity.error > 1e-3
 
 
 def test_a_form_is_chosen_or_an_error_says_how(shard_set, tmp_path, capsys):

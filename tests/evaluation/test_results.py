@@ -9,7 +9,7 @@ import sklearn.metrics as sk
 from aar_dist.base.metrics import SCORES
 from aar_dist.evaluation.fold_jobs import FoldJob
 from aar_dist.evaluation.results import gather
-from aar_dist.evaluation.results_text import as_markdown
+from aar_dist.evaluation.results_text import as_markdown, headline
 from aar_dist.evaluation.review.answers import read_answers, together
 from aar_dist.stream.windows import WindowTable
 from aar_dist.training.finetuning.config import FinetuneConfig
@@ -142,6 +142,17 @@ def test_the_tables_say_what_was_found(jobs):
     assert "(all swaps of 4 subjects; p corrected by Holm's method)" in every
     assert "too few subjects to tell |" in every
     assert "Least good at: good: herd/a, herd/b, herd/c;" in text
+    said = headline(about | found)
+    assert "  good by macro F1: too few subjects to tell from bad (p 0.250), majority (p 0.250)" in said
     assert f"{good['unseen']['accuracy']['value']:.3f} [" in apart
     assert "| herd/d | 0 | yes | 60 |" in apart
     assert "no recording of" not in as_markdown(about | gather(jobs, CLASSES, ()))
+
+
+def test_the_study_s_own_network_stands_first_wherever_it_is_named(tmp_path):
+    names = ("scratch", "frozen", "pretrained")
+    jobs = [job(tmp_path, name, "network", 1, k, 0.5 + 0.1 * k) for name in names for k in (0, 1)]
+    told = [c for c in gather(jobs, CLASSES, ())["comparisons"] if c["score"] == "macro_f1"]
+    assert [(c["a"], c["b"], c["planned"], c["n_pairs"]) for c in told] == [
+        ("scratch", "frozen", False, 3), ("pretrained", "scratch", True, 2), ("pretrained", "frozen", True, 2),
+    ]  # fmt: skip

@@ -101,10 +101,11 @@ def test_scores_of_probabilities_are_those_of_scikit_learn(jobs, made):
     parts = [pq.read_table(file_of(j.folder, "predictions", j.fold)) for j in jobs if j.method == "net"]
     label = np.concatenate([t["y_true"].to_numpy() for t in parts])
     probability = np.concatenate([np.array(t["probability"].to_pylist()) for t in parts])
+    probability /= probability.sum(1, keepdims=True)
     before = made["net"]["calibration"]["before"]
     assert before["nll"]["value"] == pytest.approx(sk.log_loss(label, probability), rel=1e-4)
     assert before["brier"]["value"] == pytest.approx(((probability - np.eye(3)[label]) ** 2).sum(1).mean())
-    auroc = sk.roc_auc_score(label, probability / probability.sum(1, keepdims=True), multi_class="ovr")
+    auroc = sk.roc_auc_score(label, probability, multi_class="ovr")
     assert made["net"]["scores"]["auroc"]["value"] == pytest.approx(auroc)
     one = sk.roc_auc_score(label == 1, probability[:, 1])
     assert made["net"]["per_class"]["walk"]["auroc"] == pytest.approx(one)
@@ -147,6 +148,7 @@ def test_known_values():
     assert curve.risk.tolist() == pytest.approx([0, 0, 1 / 3, 1 / 4])
     assert curve.area == pytest.approx((1 / 3 + 1 / 4) / 4)
     assert (curve.coverage_at(0.75), curve.coverage_at(1.0), curve.threshold_at(0.9)) == (1.0, 0.5, 3.0)
+    assert curve.threshold_at(0.75) == -np.inf, "nothing is to be kept back"
     assert risk_coverage([1, 1], [False, False]).threshold_at(0.9) is None
     many = np.arange(100_000) >= 30_000
     assert best_area(0.3) == pytest.approx(risk_coverage(np.arange(100_000), many).area, abs=1e-4)

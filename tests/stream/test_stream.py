@@ -154,6 +154,16 @@ def test_zscore_leaves_gaps_and_constants_alone():
     assert zscore(x, valid).tolist() == [[[-1.0, 0.0], [1.0, 0.0], [0.0, 0.0]]]
 
 
+@pytest.mark.parametrize("value", [0.1, 9.81, -213.06])
+def test_what_stands_still_is_zero_and_far_from_zero_nothing_is_lost(value):
+    """In float32 the sum of 250 times 0.1 is not 250 times 0.1: the rest would be scaled up to 1."""
+    x = torch.full((1, 250, 1), value)
+    everything = torch.ones_like(x, dtype=torch.bool)
+    assert zscore(x, everything).abs().max() == 0
+    x += 0.1 * torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(zscore(x.flip(1), everything).flip(1), zscore(x, everything), rtol=0, atol=1e-6)
+
+
 def test_centring_takes_the_mean_off_and_leaves_the_scale():
     x = torch.tensor([[[1.0, 5.0], [3.0, 5.0], [9.0, 5.0]]])
     valid = torch.tensor([[[True, True], [True, True], [False, True]]])

@@ -1,10 +1,11 @@
 """Run with and without the launcher by test_staged.py: whole fine-tuning runs in one process, one after the other.
 
-argv: output folder, flags that all share, then runs NAME[<SOURCE@STEP][=FLAGS], with a space between flags. One with a
-source goes on from it as it would be had it been killed after that step. Beside the run NAME, NAME_k.pt holds the fp32
-weights that its k-th engine held before its first step
+argv: output folder, flags that all share, then runs NAME[<SOURCE@STEP[!]][=FLAGS], with a space between flags. One with
+a source goes on from it as it would be had it been killed after that step, or, with ``!``, asked to stop there before
+its validation. Beside the run NAME, NAME_k.pt holds the fp32 weights that its k-th engine held before its first step
 """
 
+import json
 import re
 import shutil
 import sys
@@ -16,6 +17,7 @@ from aar_dist.training import checkpoints, run
 from aar_dist.training.engine import Engine
 from aar_dist.training.finetuning.finetune import finetune
 from aar_dist.training.finetuning.pretrained import load_config
+from aar_dist.training.metrics import read_rows
 from aar_dist.training.progress import Progress
 from aar_dist.training.ranks import barrier, from_main
 
@@ -40,22 +42,27 @@ def look_at(out: Path) -> None:
     run.make_engine = look
 
 
-def killed_after(step: int, source: Path, out: Path) -> None:
-    """What a kill would have left of a run that is finished."""
+def ended_after(step: int, source: Path, out: Path, *, validated: bool) -> None:
+    """What a kill, or a stop, would have left of a run that is finished."""
     shutil.copytree(source, out)
     (out / "finished").unlink()
     for path in checkpoints.complete(out / "checkpoints"):
         if checkpoints.read(path).step > step:
             shutil.rmtree(path)
+        elif checkpoints.read(path).step == step and not validated:
+            checkpoints.learn(path, None)
+            metrics = out / "metrics.jsonl"
+            kept = [row for row in read_rows(metrics) if row["step"] < step or "loss" in row]
+            metrics.write_text("".join(json.dumps(row) + "\n" for row in kept))
 
 
 if __name__ == "__main__":
     folder, *arguments = [a for a in sys.argv[1:] if not a.startswith("--local_rank")]
     shared = [a for a in arguments if a.startswith("--")]
     for text in arguments[len(shared) :]:
-        name, source, step, more = re.fullmatch(r"([^<=]+)(?:<([^@]+)@(\d+))?=?(.*)", text).groups()
+        name, source, step, stopped, more = re.fullmatch(r"([^<=]+)(?:<([^@]+)@(\d+)(!?))?=?(.*)", text).groups()
         out = Path(folder) / name
         if source:
-            killed_after(int(step), Path(folder) / source, out)
+            ended_after(int(step), Path(folder) / source, out, validated=not stopped)
         look_at(out)
         finetune(load_config([*shared, *more.split(), f"--out={out}", f"--store.name={name}"]))

@@ -13,6 +13,7 @@ from launching import ROOT
 
 from aar_dist.base.config import ClassSpec, dump, load
 from aar_dist.base.errors import ConfigError
+from aar_dist.models.inflation import Inflation
 from aar_dist.store.checkpoint import build_objective
 from aar_dist.stream.batch import SegmentBatch
 from aar_dist.stream.config import DataConfig
@@ -27,6 +28,7 @@ from aar_dist.training.engine import by_factor, parameter_shapes
 from aar_dist.training.engines import ended
 from aar_dist.training.finetuning.config import CLASSIFICATION, SCHEMA
 from aar_dist.training.finetuning.freezing import FreezeConfig, policy_of
+from aar_dist.training.finetuning.pretrained import fresh_parameters
 from aar_dist.training.phases import Course, Phase, cut, told
 from aar_dist.training.progress import Progress
 from aar_dist.training.run_directory import RunDirectory
@@ -133,6 +135,15 @@ def test_adapters_begin_at_the_stored_model_and_are_merged_into_it(objective):
     assert names - same == HEAD | {
         f"backbone.layers.{i}.{m}.weight" for i in (0, 1) for m in ("attention.qkv", "feedforward.0")
     }
+
+
+def test_channels_that_the_stored_model_has_not_move_with_the_head():
+    model = ClassSpec(ENCODER, {**ENCODER_ARGUMENTS, "channels": ["acc.x", "ppg"]})
+    backbone = build_objective(model, ClassSpec(CLASSIFICATION, {"n_classes": 3, "n_channels": 2})).backbone
+    added, same = Inflation(("ppg",), ("acc.x", "ppg")), Inflation(("ppg", "acc.x"), ("acc.x", "ppg"))
+    assert fresh_parameters(backbone, None) == fresh_parameters(backbone, same) == set()
+    (name,) = fresh_parameters(backbone, added)
+    assert backbone.get_parameter(name.removeprefix("backbone.")).shape[0] == 2
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def test_a_final_model_tells_what_its_folds_gave(tmp_path):
     assert of_folds(file, "ab") == []
     file.write_text(json.dumps(FOLDS))
     text = "\n".join(of_folds(file, "ab"))
-    assert "4 folds of the same recipe (tuned, 2 seeds, each subject tested once)" in text
+    assert "4 folds of the same recipe (tuned, 2 seeds, every subject tested)" in text
     assert "| macro_f1 | 0.812 | 0.700 to 0.900 |" in text
     assert "| accuracy | 0.900 | - to - |" in text
     assert of_folds(file, "of other shards") == []

@@ -15,7 +15,7 @@ from aar_dist.stream.config import DataConfig
 from aar_dist.stream.windows import WindowConfig
 from aar_dist.training.config import TrackingConfig
 from aar_dist.training.finetuning.config import FinetuneConfig, FinetuneTrainConfig
-from aar_dist.training.finetuning.finetune import initial_objective, make_plan
+from aar_dist.training.finetuning.finetune import adapt, initial_objective, make_plan
 from aar_dist.training.finetuning.split import SplitConfig
 from aar_dist.training.finetuning.task import open_task, resolved
 from aar_dist.training.ranks import Ranks
@@ -67,7 +67,8 @@ def handed_to_training(shards: Path, **train: object) -> dict[str, object]:
     told: dict[str, object] = {"head": head, "statistics": settled.data.statistics, "classes": settled.windows.classes}
     told["sides"], told["missing"] = asdict(task.sides), task.missing
     with ExitStack() as stack:
-        plan = make_plan(settled, task, objective, Ranks(0, 1, 0, 1), stack)
+        phases = adapt(objective, settled, None)
+        plan = make_plan(settled, task, objective, phases, Ranks(0, 1, 0, 1), stack)
         told |= {name: getattr(plan, name) for name in ("val_every", "save_every", "patience")}
         assert plan.val_stream is not None
         batches = [next(plan.train_stream.batches(p, 16, 16)) for p in range(0, 2 * plan.train_stream.n_segments, 16)]

@@ -15,7 +15,7 @@ from launching import DEEPSPEED, ROOT, environment, finish, flags, free_port, lo
 from aar_dist.base.storage import sha256
 from aar_dist.store.checkpoint import WEIGHTS
 from aar_dist.store.registry import resolve
-from aar_dist.training.checkpoints import complete, read
+from aar_dist.training.checkpoints import complete, name_of, read
 from aar_dist.training.metrics import read_rows
 from aar_dist.training.resharding.source import Source
 
@@ -36,6 +36,7 @@ STAGED = (
     }
 )
 """An epoch of the head, two of the last layer, one of everything."""
+PATIENCE_S = 900
 EPOCH = 15  # steps: 480 windows of four subjects
 HEAD = {"head.linear.weight", "head.linear.bias"}
 STAGES = ["head only", "head and last block", "all layers"]
@@ -54,7 +55,7 @@ def carry_out(out: Path, settings: dict, *runs: str, ranks: int = 1) -> None:
     command = [*(launcher if ranks > 1 else [sys.executable]), str(SCRIPT), str(out), *flags(settings), *runs]
     path = f"{ROOT}:{ROOT / 'tests'}"
     done = subprocess.run(
-        command, env=environment(PYTHONPATH=path), cwd=ROOT, capture_output=True, text=True, timeout=500
+        command, env=environment(PYTHONPATH=path), cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -89,10 +90,11 @@ def check_what_moved(out: Path, settings: dict) -> None:
 @pytest.fixture(scope="module")
 def resumed(settings, tmp_path_factory) -> Path:
     """``whole`` is a run; ``middle`` and ``border`` went on from its checkpoints in the middle and at the end of its
-    second phase; all in one process."""
+    second phase, ``stopped`` from that end before it was validated; all in one process."""
     out = tmp_path_factory.mktemp("resumed")
     more = settings | {"train.keep_every": EPOCH, "deepspeed.zero_stage": 2, "deepspeed.precision": "bf16"}
-    carry_out(out, more, "whole", f"middle<whole@{2 * EPOCH}", f"border<whole@{3 * EPOCH}")
+    border = 3 * EPOCH
+    carry_out(out, more, "whole", f"middle<whole@{2 * EPOCH}", f"border<whole@{border}", f"stopped<whole@{border}!")
     return out
 
 
@@ -104,8 +106,9 @@ def test_what_moves_in_each_stage(resumed, settings):
 def test_a_run_goes_on_in_the_phase_where_it_stood(resumed, settings):
     assert len(list(resumed.glob("middle_*.pt"))) == 2, "the rest of the second phase, and the third"
     assert len(list(resumed.glob("border_*.pt"))) == 1, "the third phase alone"
-    versions = {name: resumed_weights(settings, name) for name in ("whole", "middle", "border")}
-    for name in ("middle", "border"):
+    assert read(resumed / "stopped" / "checkpoints" / name_of(3 * EPOCH)).val_loss is not None
+    versions = {name: resumed_weights(settings, name) for name in ("whole", "middle", "border", "stopped")}
+    for name in ("middle", "border", "stopped"):
         assert losses(resumed / name) == losses(resumed / "whole")
         assert validations(resumed / name) == validations(resumed / "whole")
         assert versions[name] == versions["whole"]
@@ -146,14 +149,14 @@ def test_what_moves_at_every_zero_stage_on_two_ranks(settings, tmp_path, precisi
 def test_killed_in_the_middle_of_the_second_stage_and_resumed(settings, tmp_path, stage):
     settings |= {"deepspeed.zero_stage": stage, "train.epochs": 9, "head_only_epochs": 3}
     whole, broken = tmp_path / f"whole{stage}", tmp_path / f"broken{stage}"
-    code, said = finish(launch(whole, settings))
+    code, said = finish(launch(whole, settings), PATIENCE_S)
     assert code == 0, said
     first, second, _ = borders(whole)
     process = launch(broken, settings)
     signal_at_step(process, broken, (first + second) // 2 + 1, rank=1, number=signal.SIGKILL)
-    assert finish(process)[0] != 0
+    assert finish(process, PATIENCE_S)[0] != 0
     assert not (broken / "finished").exists()
-    code, said = finish(launch(broken, settings))
+    code, said = finish(launch(broken, settings), PATIENCE_S)
     assert code == 0, said
     assert "goes on from step" in said
     assert losses(broken) == losses(whole)

@@ -38,9 +38,12 @@ class RiskCoverage:
         return float(self.coverage[enough].max(initial=0.0))
 
     def threshold_at(self, accuracy: float) -> float | None:
-        """The least confidence to answer at, for so many to be right; None if no threshold reaches that."""
+        """The least confidence to answer at, for so many to be right: minus infinity if they are of all windows, None
+        if no threshold reaches that."""
         enough = np.flatnonzero(self.risk <= 1 - accuracy + 1e-12)
-        return float(self.threshold[enough[-1]]) if len(enough) else None
+        if not len(enough):
+            return None
+        return -np.inf if enough[-1] == len(self.risk) - 1 else float(self.threshold[enough[-1]])
 
 
 def best_area(risk: float) -> float:

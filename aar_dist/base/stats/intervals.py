@@ -7,7 +7,7 @@ themselves vary less than S subjects drawn from all, and Student's t with S - 1 
 an estimate. A share is taken on the logit scale, an error on the logarithmic one, a correlation on Fisher's: so the
 interval holds the value, leans towards where there is room, and ends before 0 and 1. The quantiles of the draws
 themselves, with or without a correction for bias and skewness (BCa), are too narrow for ten subjects; what was measured
-is in benchmarks/coverage.py.
+is in benchmarks/interval_coverage.py.
 """
 
 from collections.abc import Callable

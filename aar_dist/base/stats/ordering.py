@@ -46,6 +46,13 @@ class Orderings:
         return found
 
 
+def auroc(y_true: NDArray[Any], probability: NDArray[Any]) -> float | None:
+    """Of n windows: the mean over classes, None where no class has windows inside and outside of it."""
+    alone = orderings(np.zeros(len(y_true), np.int64), y_true, probability)
+    value = float(alone.weighted(np.ones(1))[AUROC]) if len(y_true) else np.nan
+    return value if np.isfinite(value) else None
+
+
 def orderings(subject: NDArray[Any], y_true: NDArray[Any], probability: NDArray[Any]) -> Orderings:
     """Count the pairs of n windows; see the module."""
     names, of = np.unique(np.asarray(subject), return_inverse=True)

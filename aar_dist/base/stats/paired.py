@@ -68,7 +68,7 @@ def _ways(n: int, seed: int) -> tuple[NDArray[np.int8], int, str]:
     """(m, n) signs to try, how many more there are (what was found itself, where they are sampled), and in words."""
     if n <= EXACT:
         return _all_signs(n), 0, f"all swaps of {n} subjects"
-    return _some_signs(n, SAMPLED, seed), 1, f"{SAMPLED} swaps of {n} subjects"
+    return _some_signs(n, SAMPLED, seed), 1, f"{SAMPLED:,} swaps of {n} subjects"
 
 
 def _differences(one: Floats, other: Floats, signs: NDArray[np.int8], of: Tallies) -> dict[str, Floats]:

@@ -33,14 +33,14 @@ def comparisons(
         runs: Method -> scores of its single folds.
         repeats: Deals of the subjects; the folds of several are compared, too.
     """
-    names = [name for name in kinds if name in whole]
+    names, main = [name for name in kinds if name in whole], main_of([(n, k == "network") for n, k in kinds.items()])
     made: list[dict[str, Any]] = []
     for k, a in enumerate(names):
         for b in names[k + 1 :]:
-            pair = (b, a) if kinds[a] == "baseline" else (a, b)
+            pair = (b, a) if b == main or (kinds[a] == "baseline" and a != main) else (a, b)
             if kinds[pair[0]] != "baseline":
                 made += _pair(*pair, whole, runs, repeats)
-    return _corrected(made, main_of([(name, kind == "network") for name, kind in kinds.items()]))
+    return _corrected(made, main)
 
 
 def main_of(methods: Sequence[tuple[str, bool]]) -> str:
@@ -143,5 +143,5 @@ def _verdict(row: Mapping[str, Any], score: str) -> str | None:
     if difference is None or p is None:
         return None
     if p > 1 - LEVEL:
-        return FEW if paired.too_few(row["n_subjects"], row["n_pairs"]) else SAME
+        return FEW if difference and paired.too_few(row["n_subjects"], row["n_pairs"]) else SAME
     return "better" if (difference < 0) == (score in LOWER_IS_BETTER) else "worse"

@@ -51,7 +51,7 @@ def per_class(of: Predicted, support: Mapping[str, int]) -> dict[str, dict[str, 
 
 
 def worst(subjects: Mapping[str, Mapping[str, Any]], score: str, most: int = 3, *, lower_is_better: bool) -> list[str]:
-    """Those that a method is least good at, the worst first."""
+    """Those that a method is least good at, the worst first; none that it is best at."""
     known = [(plain(np.nan if of[score] is None else of[score]), name) for name, of in subjects.items()]
     ranked = sorted((value if not lower_is_better else -value, name) for value, name in known if value is not None)
-    return [name for _, name in ranked[:most]]
+    return [name for value, name in ranked[:most] if value < ranked[-1][0]]

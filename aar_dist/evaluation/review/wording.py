@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aar_dist.base.stats.ordering import AUROC
+from aar_dist.evaluation.review.comparing import FEW, SAME
 
 NAMES = {
     "accuracy": "accuracy",
@@ -37,6 +38,17 @@ def tests_table(pairs: Sequence[Mapping[str, Any]], main: str) -> list[str]:
     heads = ["", f"difference in {NAMES[main]}", "p", "corrected", "better on", "so the first is"]
     title = f"Compared on the same subjects ({told[0]['test']}; p corrected by Holm's method):"
     return ["", title, "", *table(heads, rows)]
+
+
+def verdicts(results: Mapping[str, Any], main: str) -> list[str]:
+    """What may be said of the study's own network, a line for each verdict."""
+    planned = [pair for pair in results["comparisons"] if pair.get("planned") and pair["score"] == main]
+    told: dict[str, list[str]] = {}
+    for pair in planned:
+        if pair["verdict"]:
+            told.setdefault(pair["verdict"], []).append(f"{pair['b']} (p {p_text(pair['p_corrected'])})")
+    links = {"better": "better than", "worse": "worse than", SAME: f"{SAME} from", FEW: f"{FEW} from"}
+    return [f"{planned[0]['a']} by {NAMES[main]}: {links[word]} {', '.join(of)}" for word, of in told.items()]
 
 
 def few_shot_table(results: Mapping[str, Any], names: Sequence[str]) -> list[str]:

@@ -27,7 +27,7 @@ def of_folds(results: Path, shards: str) -> list[str]:
         seeds = len(method["seeds"])
         lines = [
             "", f"This model has no test of its own: every subject trained. {told['n_folds']} folds of the same recipe "
-            f"({method['name']}, {seeds} {'seed' if seeds == 1 else 'seeds'}, each subject tested once) gave:", "",
+            f"({method['name']}, {seeds} {'seed' if seeds == 1 else 'seeds'}, every subject tested) gave:", "",
             "| score | value | 95 % interval over subjects |", "|---|---|---|",
         ]  # fmt: skip
         return [*lines, *(_row(name, of) for name, of in method["scores"].items()), *per_class(method)]

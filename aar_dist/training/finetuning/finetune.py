@@ -98,7 +98,7 @@ def initial_objective(config: FinetuneConfig, head: ClassSpec, source: Checkpoin
 
 def adapt(objective: Objective, config: FinetuneConfig, source: Checkpoint | None) -> tuple[Phase, ...]:
     """What is going to move of the initial model, which is made ready for it. Raises ``ConfigError``."""
-    fresh = fresh_parameters(objective.backbone, config.model, None if config.from_scratch else source)
+    fresh = fresh_parameters(objective.backbone, inflation(config, source))
     policy = policy_of(config.freeze, config.adapt)
     torch.manual_seed(hash_int(config.train.seed, ADAPTERS))
     policy.prepare(objective)

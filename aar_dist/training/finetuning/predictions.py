@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from aar_dist.base import storage
 from aar_dist.base.metrics import classification_scores, regression_scores
+from aar_dist.base.stats.ordering import AUROC, auroc
 from aar_dist.stream.batch import SegmentBatch
 from aar_dist.stream.loader import SegmentStream
 from aar_dist.stream.windows import WindowTable
@@ -53,7 +54,8 @@ class Predictions:
         """Plain values, ready for JSON."""
         if self.table.classes is None:
             return regression_scores(self.table.label, self.predicted)
-        return classification_scores(self.table.label, self.predicted, self.table.classes)
+        found = classification_scores(self.table.label, self.predicted, self.table.classes)
+        return found | ({AUROC: auroc(self.table.label, self.said)} if self.graded else {})
 
 
 def predict(

@@ -125,16 +125,10 @@ def load_backbone(
     load_weights(backbone, adapted(weights, backbone, channels, seed=seed), source.where)
 
 
-def fresh_parameters(backbone: Backbone, model: ClassSpec, source: Checkpoint | None) -> set[str]:
+def fresh_parameters(backbone: Backbone, channels: Inflation | None) -> set[str]:
     """Parameters of the objective's backbone that the stored model does not have so: those with channels of its own.
-    All that random weights begin with is alike: none of it is fresh."""
-    if source is None:
-        return set()
-    channels = inflation_of(specs(source.config())[0].init_args, model.init_args)
-    stored = {name: weight.shape for name, weight in source.weights().items()}
-    named = {f"{OWNER}{name}": parameter.shape for name, parameter in backbone.named_parameters()}
-    inflated = {f"{OWNER}{name}" for name in backbone.channel_parameters()} if channels and channels.new else set()
-    return inflated | {name for name, shape in named.items() if stored.get(name) != shape}
+    Channels have their weights in one parameter, so those that were transferred are among them."""
+    return {f"{OWNER}{name}" for name in backbone.channel_parameters()} if channels and channels.new else set()
 
 
 def _defaults(source: Checkpoint) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """How often a 95 % interval over subjects holds the truth, by the way it is made.
 
-    python benchmarks/coverage.py                       # some minutes; prints a Markdown table
-    python benchmarks/coverage.py --herds 2000 --json coverage.json
+    python benchmarks/interval_coverage.py              # some minutes; prints a Markdown table
+    python benchmarks/interval_coverage.py --herds 2000 --json coverage.json
 
 Herds are simulated whose truth is known from 200,000 subjects: subjects of unlike skill, of like or unlike size,
 classes that some hardly show. From each, a few subjects are tested; the interval that they give holds the truth or not.
