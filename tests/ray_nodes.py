@@ -1,4 +1,4 @@
-"""Ray clusters of several nodes on this machine, each of which can be killed, cut off or left without its head.
+"""Ray clusters of several nodes on this machine, each of which can be killed, or left without its head.
 
 with ray_cluster("127.0.5.2", "127.0.5.3") as nodes:
     folds.py --ray_address {nodes[0].head}
@@ -6,7 +6,6 @@ with ray_cluster("127.0.5.2", "127.0.5.3") as nodes:
 """
 
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -76,14 +75,6 @@ class Node:
             one.kill()
         self.process.wait()
         return workers
-
-    def stop(self) -> None:
-        """Ray's own process there answers no more, its workers go on."""
-        self.raylet.send_signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """It answers again."""
-        self.raylet.send_signal(signal.SIGCONT)
 
 
 @contextmanager

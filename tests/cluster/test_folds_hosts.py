@@ -22,7 +22,7 @@ FOLDS_PY = [sys.executable, ROOT / "launch" / "folds.py"]
 PORT = 6379
 KEEPALIVE = {f"RAY_grpc_{side}keepalive_{what}_ms": "10000" for side in ("", "client_") for what in ("time", "timeout")}
 LONG = {"baselines": "none", "probes": "none", "final": "false", "strategies": '{"net": {}}', "train.epochs": 40}
-PATIENCE_S = 900.0
+PATIENCE_S = 1800.0
 
 
 def node(host: Host, *words: str) -> subprocess.Popen:
