@@ -15,12 +15,13 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression, RidgeClassifierCV, RidgeCV
+from sklearn.linear_model import RidgeClassifierCV, RidgeCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from aar_dist.base.errors import ConfigError
 from aar_dist.evaluation.arrays import Windows
+from aar_dist.evaluation.penalty import PLAIN, chosen_strength, logistic_model
 from aar_dist.evaluation.statistics import features
 
 ClassWeight = Literal["balanced"] | None
@@ -50,7 +51,13 @@ def majority(train: Windows, test: Windows, n_classes: int, **ignored: Any) -> P
 
 
 def logistic(
-    train: Windows, test: Windows, n_classes: int, *, class_weight: ClassWeight = None, seed: int = 578
+    train: Windows,
+    test: Windows,
+    n_classes: int,
+    *,
+    class_weight: ClassWeight = None,
+    seed: int = 578,
+    subject: NDArray[np.str_] | None = None,
 ) -> Predicted:
     """Logistic regression on standardised statistics of each channel.
 
@@ -60,13 +67,14 @@ def logistic(
         n_classes: K; classes that the train side lacks get probability 0.
         class_weight: ``balanced`` gives every class the same share of the loss.
         seed: Of the solver; the default one draws nothing.
+        subject: Whose each window of the train side is: its subjects, left out in turn, choose the penalty. None for
+            scikit-learn's own.
     """
     if len(np.unique(train.label)) < 2:
         return majority(train, test, n_classes)
-    model = make_pipeline(
-        StandardScaler(), LogisticRegression(max_iter=2000, class_weight=class_weight, random_state=seed)
-    )
-    model.fit(features(train.values, train.valid, train.rate_hz), train.label)
+    x = features(train.values, train.valid, train.rate_hz)
+    strength = PLAIN if subject is None else chosen_strength(x, train.label, subject, class_weight, seed)
+    model = logistic_model(strength, class_weight, seed).fit(x, train.label)
     probability = np.zeros((len(test), n_classes), np.float32)
     probability[:, model.classes_] = model.predict_proba(features(test.values, test.valid, test.rate_hz))
     return Predicted(label=probability.argmax(1), probability=probability)
@@ -117,6 +125,8 @@ def ridge(train: Windows, test: Windows, n_classes: int, **ignored: Any) -> Pred
 OF_CLASSES: Mapping[str, Baseline] = {"majority": majority, "logistic": logistic, "minirocket": minirocket}
 OF_TARGETS: Mapping[str, Baseline] = {"mean": mean, "ridge": ridge}
 BASELINES = {**OF_CLASSES, **OF_TARGETS}
+BY_SUBJECT = ("logistic",)
+"""Those that choose a setting by leaving subjects of the train side out."""
 DRAWS = ("minirocket",)
 """Those whose answer depends on the seed."""
 

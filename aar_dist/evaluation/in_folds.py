@@ -12,7 +12,7 @@ import numpy as np
 
 from aar_dist.base.errors import ConfigError
 from aar_dist.evaluation.arrays import Windows
-from aar_dist.evaluation.baselines import BASELINES, OF_TARGETS, ClassWeight, baseline
+from aar_dist.evaluation.baselines import BASELINES, BY_SUBJECT, OF_TARGETS, ClassWeight, baseline
 from aar_dist.evaluation.embedded import embedded
 from aar_dist.evaluation.probes import Side, probe
 from aar_dist.stream.windows import WindowTable, open_windows
@@ -60,6 +60,7 @@ def baseline_in_fold(
     if not train.any() or not test.any():
         raise ConfigError(f"fold {number} has no window on its {'test' if train.any() else 'train'} side")
     sides, n_classes = (windows.select(train), windows.select(test)), len(table.classes or ())
+    more |= {"subject": table.subject[train]} if name in BY_SUBJECT else {}
     said = baseline(name)(*sides, n_classes, class_weight=class_weight, seed=seed, **more)
     if table.classes is None:
         return Predictions(table.select(test), said.label)

@@ -11,6 +11,7 @@ import pytest
 from aar_dist.base.errors import ConfigError
 from aar_dist.evaluation.arrays import Windows, batches_once, window_arrays
 from aar_dist.evaluation.baselines import available, baseline, logistic, majority, minirocket
+from aar_dist.evaluation.penalty import chosen_strength
 from aar_dist.evaluation.statistics import NAMES, features
 from aar_dist.stream.config import DataConfig
 from aar_dist.stream.windows import WindowConfig, open_windows, window_stream
@@ -161,6 +162,18 @@ def test_class_weights_help_the_rare_class():
     train = train.select(np.r_[np.flatnonzero(train.label == 0), np.flatnonzero(train.label == 1)[:20]])
     said = [(logistic(train, test, 2, class_weight=w).label == 1).mean() for w in (None, "balanced")]
     assert said[1] > said[0] + 0.1
+
+
+def test_the_penalty_is_chosen_by_subjects_left_out():
+    """Each subject has a sign of its own beside what all have in common: only a strong penalty passes it over."""
+    rng = np.random.default_rng(0)
+    label, subject = np.tile([0, 1], 120), np.repeat(np.arange(6), 40)
+    own = rng.normal(size=(6, 2, 40))[subject, label]
+    common = 0.4 * (2 * label[:, None] - 1) + rng.normal(size=(240, 1))
+    x = np.c_[common, own + 0.1 * rng.normal(size=own.shape)].astype("f4")
+    assert chosen_strength(x, label, subject.astype(str), None, 1) < 0.1
+    assert chosen_strength(common.astype("f4") * 9, label, subject.astype(str), "balanced", 1) > 0.0001
+    assert chosen_strength(x, label, np.full(240, "alone"), None, 1) == 1.0
 
 
 def test_what_cannot_be_done_is_told(monkeypatch):

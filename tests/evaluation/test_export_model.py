@@ -154,8 +154,8 @@ def test_published_ppg(shared_data, tmp_path):
 @pytest.mark.parametrize("variant", ["last", "conv", "seconds", "faithful", "statistics", "embedding"])
 def test_published_cattle(cattle, tmp_path, variant, format):
     settings, arguments, options = VARIANTS[variant]
-    data = DataConfig(shards=[str(cattle)], segment_duration=5.0, max_window_length=80, **settings)
-    checkpoint, *_ = publish(tmp_path, data, WindowConfig(), **{**arguments, "max_window_length": 80})
+    data = DataConfig(shards=[str(cattle)], segment_duration=5.0, max_window_length=100, **settings)
+    checkpoint, *_ = publish(tmp_path, data, WindowConfig(), **{**arguments, "max_window_length": 100})
     options = replace(options, rate_hz=None, statistics_of=None, windows=512)
     made = export(checkpoint, [str(cattle)], tmp_path / f"m{exporting.SUFFIX[format]}", format, options)
     assert made.parity.windows == 512

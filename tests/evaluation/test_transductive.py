@@ -1,6 +1,7 @@
 """Whom pretraining has seen: by samples where its shard set is here, by names where it is not, or not known."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -9,6 +10,7 @@ from finetune_toys import folds_settings, make_shards, publish_backbone
 from launching import flags
 
 from aar_dist.evaluation.audit_command import main as audit
+from aar_dist.evaluation.audit_kept import with_pretraining
 from aar_dist.evaluation.cross_validation import announce
 from aar_dist.evaluation.study import open_study
 from aar_dist.evaluation.tracks import tracks_of_shards
@@ -69,15 +71,17 @@ def test_a_recording_is_found_in_another_shard_set_though_it_was_packed(pretrain
 def test_a_study_tells_it_and_reads_the_samples_once(pretrained, tmp_path, capsys, monkeypatch):
     shards, tested = pretrained
     checkpoint = model(tmp_path, shards)
-    said = flags(folds_settings(tested, str(checkpoint.path), tmp_path / "f"))
-    study = open_study(said)
+    study = open_study(flags(folds_settings(tested, str(checkpoint.path), tmp_path / "f")))
     study.write()
     announce(study)
     assert "transductive: pretraining saw signals, never labels, of 1 of 6 subjects, toy/s3" in capsys.readouterr().out
     monkeypatch.setattr("aar_dist.evaluation.audit_kept.seen_by", None)
-    again = open_study(said)
-    assert again.audit.seen == study.audit.seen
-    assert again.pretrained_on() == {f"toy/s{k}": k == 3 for k in range(6)}
+    start = (study.checkpoint, None)
+    again = with_pretraining(
+        replace(study.audit, seen=None), start, study.source, list(study.pretrained_on()), study.out
+    )
+    assert again == study.audit
+    assert study.pretrained_on() == {f"toy/s{k}": k == 3 for k in range(6)}
     assert study.audit.seen.as_json()["transductive"] == ["toy/s3"]
 
 

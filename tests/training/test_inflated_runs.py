@@ -26,11 +26,16 @@ from aar_dist.training.run_directory import RunDirectory
 pytestmark = pytest.mark.launch
 
 FEW = ["--tracking.mode=disabled", "--train.max_steps=1", "--train.batch_size=8"]
-FINETUNE_EACH = """
+EACH = """
 import json, sys
+from aar_dist.base.config import load
+from aar_dist.training.config import SCHEMA
 from aar_dist.training.finetuning.finetune import finetune
 from aar_dist.training.finetuning.pretrained import load_config
-for flags in json.loads(sys.argv[1]):
+from aar_dist.training.pretrain import pretrain
+first, *others = json.loads(sys.argv[1])
+pretrain(load(SCHEMA, first))
+for flags in others:
     finetune(load_config(flags))
 """
 
@@ -49,31 +54,39 @@ def shards(tmp_path_factory) -> dict[str, Path]:
     }
 
 
+def settings(recipe: str, shards: dict[str, Path], root: Path, out: Path, kind: str = "finetune") -> list[str]:
+    where = [f"--data.shards={shards[recipe]}", f"--store.path={root / 'store'}", f"--out={out}"]
+    return [f"--config={ROOT}/configs/{kind}/{recipe}.yaml", *where]
+
+
 @pytest.fixture(scope="module")
-def store(shards, tmp_path_factory) -> Path:
-    """Holds troika@1, pretrained for a step at ZeRO-3 by two ranks, whose segments now and then lack the ECG: all of
-    an embedding is gathered however few of its channels are there."""
-    root = tmp_path_factory.mktemp("pretrained")
-    launcher = [DEEPSPEED, "--master_port", str(free_port()), "--num_accelerators", "2"]
-    recipe = [str(ROOT / "launch/pretrain.py"), f"--config={ROOT}/configs/pretrain/troika.yaml", *FEW]
-    where = [f"--data.shards={shards['troika']}", f"--out={root / 'run'}", f"--store.path={root / 'store'}"]
-    said_by([*launcher, *recipe, *where, "--zero_stage=3", "--embedding_type=conv"])
+def root(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def said(shards, root) -> str:
+    """What a step of each recipe prints, one after the other in one process; ``store`` holds their models."""
+    pretraining = [*settings("troika", shards, root, root / "run", "pretrain"), *FEW, "--embedding_type=conv"]
+    others = [[*settings(of, shards, root, root / of), f"--split.test={of}/01", *FEW] for of in ("troika", "but_ppg")]
+    return said_by([sys.executable, "-c", EACH, json.dumps([pretraining, *others])])
+
+
+@pytest.fixture(scope="module")
+def store(said, root) -> Path:
+    """Holds troika@1, troika-heart-rate@1 and but-ppg-quality@1."""
     return root / "store"
 
 
-def settings(recipe: str, shards: dict[str, Path], store: Path, out: Path) -> list[str]:
-    where = [f"--data.shards={shards[recipe]}", f"--store.path={store}", f"--out={out}"]
-    return [f"--config={ROOT}/configs/finetune/{recipe}.yaml", *where]
-
-
-@pytest.fixture(scope="module")
-def said(shards, store, tmp_path_factory) -> str:
-    """What both recipes print, in one process."""
-    root = tmp_path_factory.mktemp("finetuned")
-    flags = [
-        [*settings(name, shards, store, root / name), f"--split.test={name}/01", *FEW] for name in ("troika", "but_ppg")
-    ]
-    return said_by([sys.executable, "-c", FINETUNE_EACH, json.dumps(flags)])
+@pytest.mark.slow
+def test_two_ranks_gather_all_channels(shards, tmp_path):
+    """At ZeRO-3, with segments that now and then lack the ECG: an embedding is gathered whole, however few of its
+    channels are there, or the ranks would wait for each other for ever."""
+    launcher = [DEEPSPEED, "--master_port", str(free_port()), "--num_accelerators", "2"]
+    flags = [*settings("troika", shards, tmp_path, tmp_path / "run", "pretrain"), *FEW, "--train.max_steps=3"]
+    program = str(ROOT / "launch/pretrain.py")
+    said_by([*launcher, program, *flags, "--batch_size=2", "--zero_stage=3", "--embedding_type=conv"])
+    assert (tmp_path / "run" / "finished").is_file()
 
 
 def test_pretraining_names_its_channels(store):
@@ -115,11 +128,11 @@ def test_two_channels_may_become_one(said, store):
     assert made.objective().backbone.channels == ("ppg",)
 
 
-def test_how_channels_start(shards, store, tmp_path):
+def test_how_channels_start(shards, store, root, tmp_path):
     """Before the first step: transferred, near the mean, as random ones, and from scratch nothing of the stored."""
 
     def start(*flags: str):
-        config = load_config([*settings("troika", shards, store, tmp_path / "run"), "--split.test=troika/01", *flags])
+        config = load_config([*settings("troika", shards, root, tmp_path / "run"), "--split.test=troika/01", *flags])
         source = source_of(config)
         check_architecture(config, source)
         config, head = resolved(config, open_task(config))
@@ -158,6 +171,6 @@ def test_pretraining_goes_on_with_further_channels(store, tmp_path):
 
 
 @pytest.mark.parametrize("recipe", ["troika", "but_ppg"])
-def test_the_folds_of_a_recipe_are_understood(recipe, shards, store, tmp_path):
-    study = open_study([*settings(recipe, shards, store, tmp_path / "folds"), "--n_folds=2"])
+def test_the_folds_of_a_recipe_are_understood(recipe, shards, store, root, tmp_path):
+    study = open_study([*settings(recipe, shards, root, tmp_path / "folds"), "--n_folds=2"])
     assert {job.kind for job in study.jobs()} >= {"network", "baseline"}
