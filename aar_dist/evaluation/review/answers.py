@@ -101,7 +101,7 @@ class Answers:
 
 
 def read_answers(jobs: Sequence[FoldJob], classes: Classes, repeats: int = 1) -> list[Answers]:
-    """Of finished runs, in their order.
+    """Of those runs that are finished, in their order.
 
     Args:
         jobs: All folds of all repeats, with one seed or several.
@@ -117,6 +117,7 @@ def read_answers(jobs: Sequence[FoldJob], classes: Classes, repeats: int = 1) ->
             read_predicted(side, classes) if (side := file_of(job.folder, VALIDATION, job.fold)).exists() else None,
         )
         for job in jobs
+        if job.done
     ]
 
 
