@@ -101,10 +101,10 @@ class Answers:
 
 
 def read_answers(jobs: Sequence[FoldJob], classes: Classes, repeats: int = 1) -> list[Answers]:
-    """Of those runs that are finished, in their order.
+    """Of the runs that are done, in their order.
 
     Args:
-        jobs: All folds of all repeats, with one seed or several.
+        jobs: All folds of all repeats, with one seed or several, done or not.
         classes: Names; None for a target.
         repeats: Deals of the subjects; folds are numbered through them.
     """
