@@ -101,10 +101,10 @@ class Answers:
 
 
 def read_answers(jobs: Sequence[FoldJob], classes: Classes, repeats: int = 1) -> list[Answers]:
-    """Of finished runs, in their order.
+    """Of those that are done, in their order.
 
     Args:
-        jobs: All folds of all repeats, with one seed or several.
+        jobs: All folds of all repeats, with one seed or several, done or not.
         classes: Names; None for a target.
         repeats: Deals of the subjects; folds are numbered through them.
     """
@@ -117,6 +117,7 @@ def read_answers(jobs: Sequence[FoldJob], classes: Classes, repeats: int = 1) ->
             read_predicted(side, classes) if (side := file_of(job.folder, VALIDATION, job.fold)).exists() else None,
         )
         for job in jobs
+        if job.done
     ]
 
 

@@ -41,7 +41,7 @@ def write_tables(out: Path, jobs: Sequence[FoldJob], classes: Classes, repeats: 
         classes: Names; None for a target.
         repeats: Deals of the subjects.
     """
-    answers = [one for of in _methods(jobs) for one in read_answers(of, classes, repeats) if one.job.done]
+    answers = [one for of in _methods(jobs) for one in read_answers(of, classes, repeats)]
     _write(out / WINDOWS, windows_schema(classes), (_windows(one, classes) for one in answers))
     _write(out / RESULTS, SCORES, (_scores(one) for one in answers))
 
