@@ -170,8 +170,8 @@ def test_a_strategy_starts_where_it_says(shards, tmp_path):
 
 
 def test_who_trains_and_on_what():
-    def made(gpus: int, **options: object) -> tuple[int, int, float]:
-        who = workers(CrossValidationConfig(**options), gpus)
+    def made(there: int, **options: object) -> tuple[int, int, float]:
+        who = workers(CrossValidationConfig(**options), there)
         return who.count, who.cores, who.gpus
 
     assert made(4) == (4, 1, 1)
