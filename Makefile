@@ -39,12 +39,12 @@ format: $(VENV)/dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench-peers: $(PEERS)/made      ## other loaders and models, for benchmarks/stream.py, build.py and train.py
+bench-peers: $(PEERS)/loaders/made $(PEERS)/models/made   ## other loaders and models, for benchmarks/stream.py, build.py and train.py
 
-$(PEERS)/made: benchmarks/peers/requirements.txt
-	$(PYTHON) -m venv $(PEERS)
-	$(PEERS)/bin/pip install --quiet torch==2.13.0
-	$(PEERS)/bin/pip install --quiet --requirement benchmarks/peers/requirements.txt
+$(PEERS)/%/made: benchmarks/peers/%.txt
+	$(PYTHON) -m venv $(PEERS)/$*
+	$(PEERS)/$*/bin/pip install --quiet torch==2.13.0
+	$(PEERS)/$*/bin/pip install --quiet --requirement $<
 	touch $@
 
 # Made once; a change of the pins makes them again. torch goes first: the pin is met by whichever build the index offers.

@@ -32,7 +32,7 @@ from aar_dist.recordings.write import SensorData, dataset_to_hdf5
 from aar_dist.shards.build import BuildOptions, build_in
 
 HERE = Path(__file__).parent
-PEERS = HERE.parent / ".venv-peers" / "bin" / "python"
+PEERS = HERE.parent / ".venv-peers" / "loaders" / "bin" / "python"
 RATE_HZ, RECORDINGS, FRAME_BYTES = 100.0, 40, 12
 OPTIONS = BuildOptions(datasets=("noise",))
 WARM_JOBS, WARM_S = 8, 0.2

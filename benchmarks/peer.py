@@ -1,4 +1,4 @@
-"""Peers in processes of their own, in an environment of their own (make bench-peers)."""
+"""Peers in processes of their own, in environments of their own (make bench-peers)."""
 
 import json
 import os
@@ -11,13 +11,13 @@ from types import TracebackType
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-PYTHON = ROOT / ".venv-peers" / "bin" / "python"
+LOADERS, MODELS = (ROOT / ".venv-peers" / name / "bin" / "python" for name in ("loaders", "models"))
 PEERS = ("torch", "webdataset", "litdata", "mosaic")
 
 
 def available() -> bool:
     """True where `make bench-peers` has run."""
-    return PYTHON.is_file()
+    return LOADERS.is_file() and MODELS.is_file()
 
 
 class Peer:
@@ -28,7 +28,7 @@ class Peer:
         module: str,
         settings: dict[str, Any],
         *,
-        python: Path | str = PYTHON,
+        python: Path | str = LOADERS,
         env: Mapping[str, str] | None = None,
     ) -> None:
         """

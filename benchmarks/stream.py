@@ -3,7 +3,7 @@
     python benchmarks/stream.py --json stream.json          # 200 MB of float32, 100 MB of int16: four minutes
     python benchmarks/stream.py --json stream.json --small  # a few MB: seconds; shows that it works, measures nothing
     python benchmarks/stream.py --page docs/performance.md --picture docs/stream.png
-    make bench-peers                                        # beforehand: the other loaders, in .venv-peers
+    make bench-peers                                        # beforehand: the other loaders, in .venv-peers/loaders
 
 Batches are 512 segments of 1000 samples of 3 axes, at uniform starts, out of 40 recordings. Readers take turns in
 rounds; told are medians of segments per CPU-second (of all threads and worker processes of a reader), for prefetch

@@ -3,7 +3,7 @@
     python benchmarks/train.py --json train.json           # four minutes; both cores should be free
     python benchmarks/train.py --json train.json --small   # a toy: shows that it works, measures nothing
     python benchmarks/train.py --page docs/performance.md
-    make bench-peers                                       # beforehand: Hugging Face's PatchTST, in .venv-peers
+    make bench-peers                                       # beforehand: Hugging Face's PatchTST, in .venv-peers/models
 
 One model (d 128, 4 layers, 3 axes of 40 patches of 25 samples) and the same segments of 10 s for everybody: at 100 Hz,
 half at 25 Hz, all at 25 Hz. Plain: torch's encoder over arrays in memory, each segment padded to 1000 samples. Ours:
@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from peer import PYTHON, ROOT, Peer, available
+from peer import MODELS, ROOT, Peer, available
 from telling import keep, put, say
 from train_report import DATA, Rates, like, ratios, table
 
@@ -124,7 +124,7 @@ def measure(settings: dict[str, Any], sizes: Sizes, stack: ExitStack, *, peers: 
     here = {"python": sys.executable, "env": {"PYTHONPATH": str(ROOT), "CORE": str(CORE), "DS_ACCELERATOR": "cpu"}}
     sides = [Peer("train_plain", settings, **here), Peer("train_ours", settings | {"role": "alone"}, **here)]
     if peers:
-        sides.append(Peer("train_patchtst", settings, python=PYTHON, env={"CORE": str(CORE)}))
+        sides.append(Peer("train_patchtst", settings, python=MODELS, env={"CORE": str(CORE)}))
     port = free_port()
     team = [rank(settings, number, port) for number in range(N_RANKS)]
     for process in (*sides, *team):

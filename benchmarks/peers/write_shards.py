@@ -1,7 +1,7 @@
 """Recordings written by a peer's own writer, in the environment of the peers. Prints the seconds it took.
 
-    .venv-peers/bin/python benchmarks/peers/write_shards.py mds FOLDER OUT
-    .venv-peers/bin/python benchmarks/peers/write_shards.py litdata FOLDER OUT
+    .venv-peers/loaders/bin/python benchmarks/peers/write_shards.py mds FOLDER OUT
+    .venv-peers/loaders/bin/python benchmarks/peers/write_shards.py litdata FOLDER OUT
 
 Both keep fixed windows, cut beforehand (10 s of 3 axes, uncompressed); mosaicml-streaming hashes them with sha256, as
 we do, litdata hashes nothing. What is imported and warmed up is not counted.

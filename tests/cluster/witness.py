@@ -23,10 +23,14 @@ class Reader(threading.Thread):
         self.broken: list[str] = []
 
     def run(self) -> None:
-        while not self._over.wait(0.05):
-            self.looks += 1
-            self._checkpoint()
-            self._model()
+        try:
+            while not self._over.wait(0.05):
+                self.looks += 1
+                self._checkpoint()
+                self._model()
+        except Exception as error:  # a reader that is gone has seen nothing
+            self.broken.append(f"the reader itself ended: {error!r}")
+            raise
 
     def stop(self) -> None:
         self._over.set()
@@ -44,10 +48,10 @@ class Reader(threading.Thread):
             self.seen.add(path.name)
 
     def _model(self) -> None:
-        store = Store(self._run / "store")
-        for number in store.versions("aar"):
+        models = self._run / "store" / "models" / "aar"
+        for number in Store(self._run / "store").versions("aar"):
             try:
-                verified(store.folder("aar") / str(number))
+                verified(models / str(number))
             except (AarError, OSError) as error:
                 self.broken.append(str(error))
             self.seen.add(f"model {number}")

@@ -101,7 +101,7 @@ class Answers:
 
 
 def read_answers(jobs: Sequence[FoldJob], classes: Classes, repeats: int = 1) -> list[Answers]:
-    """Of those that are done, in their order.
+    """Of the runs that are done, in their order.
 
     Args:
         jobs: All folds of all repeats, with one seed or several, done or not.
