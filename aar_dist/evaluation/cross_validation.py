@@ -112,7 +112,7 @@ def announce(study: Study) -> None:
 def seen_lines(study: Study) -> list[str]:
     """What pretraining has seen of those who are tested."""
     seen = study.audit.seen
-    return seen.lines() if seen and study.checkpoint else []
+    return seen.lines() if seen and seen.models else []
 
 
 def run(jobs: Sequence[FoldJob], options: CrossValidationConfig, who: Workers, history: Path) -> list[Outcome]:
