@@ -16,6 +16,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import NoReturn, ParamSpec, TypeVar
 
+from aar_dist.base.addresses import without_secrets
 from aar_dist.base.interrupts import Terminated
 from aar_dist.base.last_word import LastWord
 
@@ -68,8 +69,8 @@ class PassingError(AarError):
 
 
 def one_line(error: BaseException) -> str:
-    """The message of an error on a single line."""
-    return " ".join(str(error).split()) or type(error).__name__
+    """The message of an error on a single line, its URLs without secrets."""
+    return without_secrets(" ".join(str(error).split())) or type(error).__name__
 
 
 def user_entry(main: Callable[P, R]) -> Callable[P, R]:

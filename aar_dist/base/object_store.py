@@ -15,7 +15,8 @@ from typing import Any
 from urllib.parse import SplitResult, unquote
 
 from aar_dist.base import transport
-from aar_dist.base.transport import PIECE_BYTES, Body, Exists, Missing, Refused, Restart, Trouble, gist, shown
+from aar_dist.base.addresses import shown
+from aar_dist.base.transport import PIECE_BYTES, Body, Exists, Missing, Refused, Restart, Trouble, gist
 
 WEB = ("http", "https")
 SCHEMES = (*WEB, "s3", "s3a", "gs", "az", "azure", "abfs", "abfss", "adl")

@@ -21,11 +21,12 @@ from typing import Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from aar_dist.base import storage
+from aar_dist.base.addresses import shown
 from aar_dist.base.any_store import AnyStore
 from aar_dist.base.cli import human_bytes
 from aar_dist.base.errors import StorageError
 from aar_dist.base.object_store import SCHEMES, ObjectStore
-from aar_dist.base.transport import Exists, Missing, Refused, Restart, Transport, Trouble, shown
+from aar_dist.base.transport import Exists, Missing, Refused, Restart, Transport, Trouble
 
 __all__ = ["Missing", "Patience", "Refused", "Remote", "as_location", "is_url"]
 
@@ -117,13 +118,15 @@ class Remote:
 
     def write(self, name: str, data: bytes | Path, *, only_if_new: bool = False) -> bool:
         """Write a file, which appears whole. False if ``only_if_new`` and another one has the name already."""
-        try:
-            self._patiently(name, lambda t: t.put(name, data, only_if_new=only_if_new), self.patience.fetch_s)
-        except Exists:
-            # An attempt whose answer was lost may have been ours.
-            ours = data if isinstance(data, bytes) else data.read_bytes()
-            return self.size(name) == len(ours) and self.read(name, len(ours)) == ours
-        return True
+
+        def attempt(transport: Transport) -> bool:
+            try:
+                transport.put(name, data, only_if_new=only_if_new)
+            except Exists:
+                return _holds(transport, name, data if isinstance(data, bytes) else data.read_bytes())
+            return True
+
+        return self._patiently(name, attempt, self.patience.fetch_s)
 
     def delete(self, name: str) -> None:
         """Remove a file; nothing happens if there is none."""
@@ -153,6 +156,19 @@ class Remote:
                 clock.wait(trouble, moved=progress() > before)
             except (Missing, Refused) as error:
                 raise type(error)(f"{self.at(name)}: {_hint(self.url, error)}") from None
+
+
+def _holds(transport: Transport, name: str, ours: bytes) -> bool:
+    """Whether what has the name is ours: an attempt whose answer was lost may have written it."""
+    try:
+        if transport.size(name) != len(ours):
+            return False
+        held = b"".join(transport.open(name, 0).pieces)
+    except Missing:  # S3 answers 409, which is taken for "it exists", while another writes it
+        raise Trouble("another one was writing it") from None
+    if len(held) < len(ours):
+        raise Trouble(f"{len(held)} of {len(ours)} bytes came")
+    return held == ours
 
 
 def check_name(name: str) -> None:

@@ -23,7 +23,8 @@ R = TypeVar("R")
 
 TICK_S = 1.0
 REST_S = 1.0
-"""A job that failed waits so long: what it met may pass."""
+"""A job that ended badly waits so long: what it met may pass. And Ray looks for room for what it holds back when it is
+handed something, which must not be before it has heard that a dead process takes none any more."""
 AHEAD = 2
 """Jobs more than there is room for, and a quarter more, are with Ray, that no worker waits. The others are ours to put
 in order: what is tried again, or was made possible, comes next."""
@@ -160,7 +161,7 @@ class Round(Generic[T, R]):
         attempts, item = self._attempts[index], self._items[index]
         if attempts.lost() if lost else attempts.crashed(place):
             self._calls.on_again(item, place, lost or crashed)
-            self._waiting.appendleft(index)
+            self._resting[index] = time.monotonic() + REST_S
         elif self._calls.on_crash is None:
             raise StorageError(f"a job was given up: {attempts.told}; {lost or crashed}")
         else:

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import SplitResult
 
 from aar_dist.base.errors import StorageError
 
@@ -59,12 +58,6 @@ class Transport(Protocol):
     def put(self, name: str, data: bytes | Path, *, only_if_new: bool) -> None: ...
     def delete(self, name: str) -> None: ...
     def names(self, prefix: str) -> list[str]: ...
-
-
-def shown(parts: SplitResult) -> str:
-    """The URL without what may be secret: user, password, query. (An abfs URL has its container before the ``@``.)"""
-    place = parts.netloc if parts.scheme in ("abfs", "abfss") else parts.netloc.rpartition("@")[2]
-    return f"{parts.scheme}://{place}{parts.path}".rstrip("/")
 
 
 def gist(error: BaseException) -> str:

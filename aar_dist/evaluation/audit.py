@@ -22,7 +22,7 @@ from aar_dist.evaluation.tracks import Track
 from aar_dist.training.finetuning.folds import Folds
 
 SAMPLES, TIME, NAME = "the same samples", "the same time", "the same name"
-VERSION = 2
+VERSION = 3
 """Of the way pairs are found: one that finds other pairs is another version."""
 Namesakes = Literal["ask", "differ"]
 """Whether subjects of one name in data sets of one family may be one, or have been said to differ."""

@@ -6,7 +6,7 @@ audited_shards(...) -> Folds with their audit, Kept -> audit.json, which holds f
 
 import hashlib
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ FILE = "audit.json"
 
 @dataclass(frozen=True)
 class Kept:
-    """The pairs of these recordings, whatever the folds are, and what the model to start from has seen of them."""
+    """The pairs of these recordings, whatever the folds are, and what the models to start from have seen of them."""
 
     key: str
     shared: tuple[Shared, ...]
@@ -59,18 +59,20 @@ def audited_shards(
 
 
 def with_pretraining(
-    kept: Kept, start: tuple[Checkpoint | None, str | None], source: Source, subjects: Collection[str], folder: Path
+    kept: Kept, start: tuple[Sequence[Checkpoint], str | None], source: Source, subjects: Collection[str], folder: Path
 ) -> Kept:
-    """The same with what the model to start from has seen of these subjects. Samples are read if ``folder`` does not
+    """The same with what the models to start from have seen of these subjects. Samples are read if ``folder`` does not
     tell.
 
     Args:
-        start: The model, and the store that those it came from are looked up in.
+        start: The models, and the store that those they came from are looked up in.
     """
-    checkpoint, store = start
-    if checkpoint is None:
+    models, store = start
+    if not models:
         return replace(kept, seen=nothing_seen(subjects))
-    made, remarks = pretrainings(checkpoint, store)
+    told = [pretrainings(model, store) for model in models]
+    made = list(dict.fromkeys(one for of, _ in told for one in of))
+    remarks = list(dict.fromkeys(remark for _, of in told for remark in of))
     key = key_of(made, remarks, source.identity, subjects)
     seen = _read_seen(folder / FILE, key)
     if seen is None:

@@ -21,6 +21,7 @@ import torch
 import yaml
 
 from aar_dist.base import storage
+from aar_dist.base.addresses import without_secrets
 from aar_dist.base.errors import AarError, ConfigError
 from aar_dist.base.jobs import Workers, available_cores, run_jobs
 from aar_dist.evaluation.embed import embed
@@ -112,7 +113,7 @@ def announce(study: Study) -> None:
 def seen_lines(study: Study) -> list[str]:
     """What pretraining has seen of those who are tested."""
     seen = study.audit.seen
-    return seen.lines() if seen and study.checkpoint else []
+    return seen.lines() if seen and seen.models else []
 
 
 def run(jobs: Sequence[FoldJob], options: CrossValidationConfig, who: Workers, history: Path) -> list[Outcome]:
@@ -232,7 +233,7 @@ def write_results(study: Study, jobs: Sequence[FoldJob], failed: Sequence[Outcom
         "simulated": study.simulated(),
         "classes": classes,
         "shards": study.source.identity,
-        "init_from": study.config.init_from,
+        "init_from": without_secrets(study.config.init_from or "") or None,  # others read it
         "n_folds": len(folds),
         "repeats": folds.repeats,
         "seeds": list(study.options.seeds),
@@ -251,7 +252,7 @@ def write_results(study: Study, jobs: Sequence[FoldJob], failed: Sequence[Outcom
         ],
         "audit": folds.audit,
         "pretraining": study.audit.seen.as_json() if study.audit.seen else None,
-        "command": shlex.join(["python", "launch/folds.py", *argv]),
+        "command": without_secrets(shlex.join(["python", "launch/folds.py", *argv])),
         "versions": _versions(),
         "hashes": _hashes(study.out, jobs),
     }

@@ -77,7 +77,8 @@ def _key(config: FinetuneConfig, task: Task, pooling: str) -> str:
         "windows": asdict(replace(config.windows, classes=list(task.classes or ()))),
         "shards": task.source.identity,
         "model": config.init_from,
-        "random": config.train.seed if config.from_scratch else None,
+        "scratch": config.from_scratch,
+        "seed": config.train.seed,  # of random weights, and of channels that the model does not have
         "pooling": pooling,
     }
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]

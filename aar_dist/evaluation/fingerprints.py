@@ -146,7 +146,12 @@ def grown(tracks: Sequence[Track], meets: Ints, same: Same, shortest: int) -> li
 
 def is_lively(track: Track, start: int, n: int) -> bool:
     """Whether a stretch holds more than the few values of a sensor at rest."""
-    return len(np.unique(_words(track.read(start, start + min(n, GROW))))) >= FEW_VALUES
+    seen = np.zeros(0, np.uint64)
+    for at in range(start, start + n, GROW):  # a copy may begin with hours of rest
+        seen = np.union1d(seen, _words(track.read(at, min(at + GROW, start + n))))
+        if len(seen) >= FEW_VALUES:
+            return True
+    return False
 
 
 def same_bytes(first: Track, i: int, second: Track, j: int, n: int) -> Flags:

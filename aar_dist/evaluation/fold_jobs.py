@@ -36,6 +36,7 @@ from aar_dist.training.finetuning.config import SCHEMA, FinetuneConfig
 from aar_dist.training.finetuning.finetune import finetune
 from aar_dist.training.finetuning.folds import read_folds
 from aar_dist.training.finetuning.predictions import METRICS, VALIDATION, file_of, write, write_windows
+from aar_dist.training.finetuning.task import open_task
 from aar_dist.training.finetuning.trained import CHOICE, TRAINED
 from aar_dist.training.ranks import free_port
 from aar_dist.training.run_directory import RunDirectory
@@ -142,7 +143,8 @@ def _timed(job: FoldJob) -> None:
         return
     if job.kind != "network":
         with RunDirectory.of(job.config.out).lock():
-            (_baseline if job.kind == "baseline" else _probe)(job)
+            if not job.done:  # by who held the folder a moment ago
+                (_baseline if job.kind == "baseline" else _probe)(job)
     elif job.ranks > 1:
         _launch(job)
     else:
@@ -190,6 +192,8 @@ def tidy(job: FoldJob) -> None:
 def _baseline(job: FoldJob) -> None:
     config = job.config
     source, table = open_windows(config.data, config.windows)
+    if config.data.normalize == "dataset":  # the same rows, scaled by those who train
+        source = open_task(config).source
     made = baseline_in_fold(
         job.method,
         window_arrays(source, table, config.data),

@@ -4,19 +4,23 @@ flags, FinetuneConfig -> FinetuneConfig of each strategy, checked
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from operator import attrgetter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from aar_dist.base.errors import ConfigError
+from aar_dist.base.remote import is_url
 from aar_dist.evaluation.baselines import BASELINES
 from aar_dist.evaluation.fold_plan import Candidate
 from aar_dist.evaluation.nested.grid import grid, told
 from aar_dist.evaluation.probes import PROBES, SUFFIX
+from aar_dist.evaluation.transductive import Seen
 from aar_dist.store.checkpoint import Checkpoint
+from aar_dist.store.registry import SCHEME
 from aar_dist.stream.windows import WindowTable
 from aar_dist.training.finetuning.config import FinetuneConfig
 from aar_dist.training.finetuning.finetune import adapt, initial_objective
@@ -119,7 +123,12 @@ def _start(where: str, laid_over: FinetuneConfig, plain: FinetuneConfig, config:
         raise ConfigError(
             f"{where}: {laid_over.init_from} may become another model on the way; give its version's number"
         )
-    return laid_over.init_from
+    return placed(laid_over.init_from)
+
+
+def placed(start: str | None) -> str | None:
+    """A folder by its whole path: whoever trains, wherever it was started, finds the same one."""
+    return start if not start or start.startswith(SCHEME) or is_url(start) else str(Path(start).resolve())
 
 
 def _flags(settings: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -133,21 +142,16 @@ def _flags(settings: Mapping[str, Any], prefix: str = "") -> list[str]:
     return flags
 
 
-def check(
-    name: str, config: FinetuneConfig, folds: Folds, table: WindowTable, *, ranks: int, allow_leaks: bool
-) -> None:
+def check(name: str, config: FinetuneConfig, folds: Folds, table: WindowTable, *, ranks: int) -> None:
     """What a fold would refuse, before any has begun.
 
     Args:
         table: The windows that all are tested on.
         ranks: Processes of a fold.
-        allow_leaks: Go on though the model to start from has learned the labels of a subject that is tested.
     """
     source = source_of(config)
     if source:
         check_architecture(config, source)
-    if source and not (config.from_scratch or allow_leaks):
-        check_start(source, folds)
     config.train.micro_batches(ranks)
     for fold in folds.folds:
         train, validation, test = (list(getattr(fold, side)) for side in SIDES)
@@ -167,13 +171,30 @@ def check(
     adapt(objective, settled, source)
 
 
-def check_start(source: Checkpoint, folds: Folds) -> None:
-    """Refuse a start that has seen labels of the test side: a fine-tuned model names its subjects."""
-    told = source.manifest.get("split") or {}
-    taught = {subject for side in ("train", "validation") for subject in told.get(side, ())}
+def starts(
+    config: FinetuneConfig, checkpoint: Checkpoint | None, recipes: Iterable[FinetuneConfig], *, probing: bool
+) -> list[Checkpoint]:
+    """The models that anything that is tested starts from.
+
+    Args:
+        config: What the recipes were laid over.
+        checkpoint: What that starts from.
+        recipes: All that are trained.
+        probing: Whether the model of ``config`` is probed as well.
+    """
+    told: dict[str | None, FinetuneConfig] = {
+        one.init_from: one for one in recipes if one.init_from and not one.from_scratch
+    }
+    told |= {config.init_from: config} if probing else {}
+    found = [checkpoint if name == config.init_from else source_of(one) for name, one in told.items()]
+    return [model for model in found if model]
+
+
+def check_untaught(seen: Seen, folds: Folds) -> None:
+    """Refuse a start that has learned labels of a test side, itself or one that it came from."""
     for number, fold in enumerate(folds.folds):
-        if both := sorted(taught & {*fold.test}):
+        if both := sorted(seen.taught.keys() & {*fold.test}):
             raise ConfigError(
-                f"fold {number} tests {both[0]}, whose labels init_from {source.reference} has learned from; start "
-                "from a model that saw none, or allow it (--allow_leaks)"
+                f"fold {number} tests {both[0]}, whose labels {seen.taught[both[0]]} has learned from; start from a "
+                "model that saw none, or allow it (--allow_leaks)"
             )

@@ -5,6 +5,7 @@ FinetuneConfig -> windows, classes with enough data -> folds by subject, audited
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,9 @@ from aar_dist.evaluation.fold_plan import Candidate, Frame, baseline_jobs, netwo
 from aar_dist.evaluation.folds import carried_classes, folds_of, require_classes, usable_classes
 from aar_dist.evaluation.grouping import groups_of
 from aar_dist.evaluation.same_study import check_same
-from aar_dist.evaluation.strategies import candidates, check, check_start, named, recipes
+from aar_dist.evaluation.strategies import candidates, check, check_untaught, named, placed, recipes, starts
 from aar_dist.shards.format import read_info, read_manifest
 from aar_dist.store.checkpoint import Checkpoint
-from aar_dist.store.registry import SCHEME
 from aar_dist.stream.source import Source
 from aar_dist.stream.windows import WindowConfig, WindowTable, open_windows
 from aar_dist.training.finetuning.config import SCHEMA, CrossValidationConfig, FinetuneConfig
@@ -120,16 +120,18 @@ def open_study(argv: Sequence[str]) -> Study:
     config, source, table, left_out = _windows(config)
     allowed: dict[str, Any] = {"allow_leaks": options.allow_leaks, "namesakes": options.namesakes}
     folds, audit = audited_shards(source, _folds(config, source, table), Path(config.out), **allowed)
-    subjects = np.unique(table.subject).tolist()
-    audit = with_pretraining(audit, (checkpoint, config.store.path), source, subjects, Path(config.out))
     lacking = require_classes(folds, allow_missing=config.train.allow_missing_classes)
     probing = probes.chosen(options.probes, pretrained=checkpoint is not None)
-    if checkpoint and probing and not options.allow_leaks:
-        check_start(checkpoint, folds)
     made, choices = recipes(argv, plain, config), candidates(argv, plain, config)
-    for name, recipe in made.items():
-        for each in [one.config for one in choices.get(name, ())] or [recipe]:
-            check(name, each, folds, table, ranks=options.ranks, allow_leaks=options.allow_leaks)
+    tried = {name: [one.config for one in choices.get(name, ())] or [recipe] for name, recipe in made.items()}
+    models = starts(config, checkpoint, chain(*tried.values()), probing=bool(probing))
+    subjects = np.unique(table.subject).tolist()
+    audit = with_pretraining(audit, (models, config.store.path), source, subjects, Path(config.out))
+    if audit.seen and not options.allow_leaks:
+        check_untaught(audit.seen, folds)
+    for name, configs in tried.items():
+        for each in configs:
+            check(name, each, folds, table, ranks=options.ranks)
     return Study(
         config=config,
         checkpoint=checkpoint,
@@ -172,11 +174,8 @@ def _placed(config: FinetuneConfig) -> FinetuneConfig:
     shards = [name if is_url(name) else str(Path(name).resolve()) for name in config.data.shards]
     store = config.store.path or str(Path(config.out) / "store")
     store = store if is_url(store) else str(Path(store).resolve())
-    start = config.init_from
-    if start and not (start.startswith(SCHEME) or is_url(start)):
-        start = str(Path(start).resolve())
-    data, placed = replace(config.data, shards=shards), replace(config.store, path=store)
-    return replace(config, data=data, store=placed, init_from=start)
+    data, where = replace(config.data, shards=shards), replace(config.store, path=store)
+    return replace(config, data=data, store=where, init_from=placed(config.init_from))
 
 
 def _folds(config: FinetuneConfig, source: Source, table: WindowTable) -> Folds:

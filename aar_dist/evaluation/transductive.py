@@ -6,19 +6,21 @@
 That is no leak, since pretraining knows no labels; but a score over such subjects is not one of animals that are new
 (transductive), and says so. Recordings are compared by their samples and subjects by their names; where a shard set of
 the pretraining is out of reach, names alone are left, and what they do not tell is unknown.
+
+A model on the way that was fine-tuned has learned labels, which is a leak: of whom is told by samples and whole names.
 """
 
 import hashlib
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from aar_dist.base.errors import AarError
 from aar_dist.base.remote import is_url
 from aar_dist.base.wording import some
-from aar_dist.evaluation.audit import VERSION, Place, Shared, family_of, find_shared
+from aar_dist.evaluation.audit import NAME, VERSION, Place, Shared, family_of, find_shared
 from aar_dist.evaluation.tracks import Track, tracks_of_shards
 from aar_dist.shards.format import read_info, read_manifest
 from aar_dist.store.checkpoint import Checkpoint
@@ -27,6 +29,8 @@ from aar_dist.store.registry import resolve
 How = Literal["random weights", "samples", "names"]
 LARGEST = 500_000_000
 """Samples of a pretraining beyond which its recordings are compared by name alone."""
+THEIRS = "\0"
+"""Behind the name of a recording of a pretraining, while it is compared: another subject of ours may bear the same."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +47,8 @@ class Seen:
     (``said``)."""
     remarks: tuple[str, ...] = ()
     """What could not be compared, and why."""
+    taught: dict[str, str] = field(default_factory=dict)
+    """Subject -> the model that has learned its labels."""
 
     @property
     def transductive(self) -> list[str]:
@@ -57,11 +63,11 @@ class Seen:
     def lines(self) -> list[str]:
         """In words."""
         n, names = len(self.of), f", {some(self.transductive)}" if self.transductive else ""
-        said = (
-            f"transductive: pretraining saw signals, never labels, of {len(self.transductive)} of {n} subjects{names}"
-        )
-        unknown = [f"whether pretraining saw {some(self.unknown)} is not known"] if self.unknown else []
-        return [*self.remarks, said, *unknown]
+        what = "signals" if self.taught else "signals, never labels,"
+        said = [f"transductive: pretraining saw {what} of {len(self.transductive)} of {n} subjects{names}"]
+        said += [f"labels, too, of {some(sorted(self.taught))}"] if self.taught else []
+        said += [f"whether pretraining saw {some(self.unknown)} is not known"] if self.unknown else []
+        return [*self.remarks, *said]
 
     def as_json(self) -> dict[str, Any]:
         """For results.json."""
@@ -71,7 +77,7 @@ class Seen:
     def from_json(cls, told: Mapping[str, Any]) -> "Seen":
         """Back from :meth:`as_json`."""
         lists = {name: tuple(told[name]) for name in ("models", "pairs", "remarks")}
-        return cls(of=told["of"], compared=told["compared"], **lists)
+        return cls(of=told["of"], compared=told["compared"], taught=told["taught"], **lists)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +93,8 @@ class Pretraining:
     identity: str
     remark: str
     """Why they cannot."""
+    labels: bool = False
+    """Whether it learned their labels."""
 
     def tracks(self) -> list[Track]:
         """Its recordings."""
@@ -136,6 +144,7 @@ def seen_by(
     """What :func:`pretrainings` had of these subjects, whose recordings are ``tracks``."""
     answers: list[dict[str, bool | None]] = []
     pairs: dict[tuple[Place, Place], Shared] = {}
+    taught: dict[str, str] = {}
     told = list(remarks)
     for one in made:
         theirs = one.tracks()
@@ -144,6 +153,11 @@ def seen_by(
         met = {name for pair in found for name in (pair.first.subject, pair.second.subject)}
         answers.append({name: name in met or one.answer(name, by_name=bool(remark)) for name in subjects})
         pairs |= {pair.places: pair for pair in found}
+        if one.labels:
+            sure = {name for pair in found if pair.what != NAME for name in pair.subjects} | (
+                one.subjects or frozenset()
+            )
+            taught |= {name: one.model for name in subjects if name in sure and name not in taught}
         told += [f"{one.model}: {remark}; names were compared"] if remark else []
     return Seen(
         of={name: _any([answer[name] for answer in answers], more=bool(remarks)) for name in sorted(subjects)},
@@ -151,6 +165,7 @@ def seen_by(
         models=tuple(one.model for one in made),
         pairs=tuple({"said": str(pairs[places]), **pairs[places].as_json()} for places in sorted(pairs)),
         remarks=tuple(told),
+        taught=dict(sorted(taught.items())),
     )
 
 
@@ -181,9 +196,16 @@ def _between(ours: Sequence[Track], theirs: Sequence[Track]) -> list[Shared]:
     enough."""
     mine = {(t.dataset, t.recording): t.subject for t in ours}
     others = [t for t in theirs if mine.get((t.dataset, t.recording)) != t.subject]
-    its = {(t.dataset, t.recording) for t in others}
-    found = find_shared([*ours, *others]) if others else []
-    return [pair for pair in found if sum(place in its for place in pair.places) == 1]
+    found = find_shared([*ours, *(replace(t, recording=t.recording + THEIRS) for t in others)]) if others else []
+    return [
+        replace(pair, first=_named(pair.first), second=_named(pair.second))
+        for pair in found
+        if sum(name.endswith(THEIRS) for _, name in pair.places) == 1
+    ]
+
+
+def _named(track: Track) -> Track:
+    return replace(track, recording=track.recording.removesuffix(THEIRS))
 
 
 def _taught(model: Checkpoint) -> Pretraining:
@@ -200,6 +222,7 @@ def _taught(model: Checkpoint) -> Pretraining:
         folders=() if problem else tuple(folders),
         identity=identity,
         remark=problem,
+        labels=bool(told),
     )
 
 

@@ -174,7 +174,9 @@ def _unseen(folds: Folds, of: Comparison) -> list[str]:
     seen = [s for s, about in subjects.items() if about.get("pretrained_on")]
     if not seen:
         return []
-    text = f"Pretraining has seen recordings of {len(seen)} of {count(len(subjects), 'subject')}, without their labels."
+    taught = {*((folds.results.get("pretraining") or {}).get("taught") or {})} & {*subjects}
+    labels = f"and learned the labels of {len(taught)}" if taught else "without their labels"
+    text = f"Pretraining has seen recordings of {len(seen)} of {count(len(subjects), 'subject')}, {labels}."
     rest = (of.ours.get("unseen") or {}).get(of.measure.key)
     if rest:
         text += f" On the others alone, {of.measure.name} is {with_interval(rest)}."

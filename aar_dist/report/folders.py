@@ -8,7 +8,6 @@ anything else                           -> ConfigError
 """
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any, Literal
 
 import yaml
 
+from aar_dist.base.addresses import without_secrets
 from aar_dist.base.errors import ConfigError
 from aar_dist.base.wording import some
 from aar_dist.training.metrics import Row, read_rows
@@ -128,7 +128,7 @@ def _found(path: Path) -> str:
 
 def _config(path: Path) -> dict[str, Any]:
     file = path / CONFIG
-    text = without_credentials(file.read_text(errors="replace")) if file.is_file() else ""
+    text = without_secrets(file.read_text(errors="replace")) if file.is_file() else ""
     try:
         config = yaml.safe_load(text) or {}
     except yaml.YAMLError as error:
@@ -136,11 +136,6 @@ def _config(path: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise ConfigError(f"{file}: found {type(config).__name__}, expected the resolved configuration of a run")
     return {"config_text": text, "config": config}
-
-
-def without_credentials(text: str) -> str:
-    """User, password and token of a URL are nobody's business. A reference to a store, ``store://name@1``, is none."""
-    return re.sub(r"""(\w+://)(?<!\bstore://)[^/\s@"']+@""", r"\1…@", text)
 
 
 def _results(file: Path) -> dict[str, Any]:
@@ -161,7 +156,7 @@ def read_json(file: Path) -> dict[str, Any] | None:
     if not file.is_file():
         return None
     try:
-        told = json.loads(without_credentials(file.read_text(errors="replace")))
+        told = json.loads(without_secrets(file.read_text(errors="replace")))
     except ValueError as error:
         raise ConfigError(f"{file}: not JSON ({error}); run again what wrote it") from None
     if not isinstance(told, dict):

@@ -17,8 +17,10 @@ COLUMNS = ("subject", "recording", "start_s", "stop_s", "y_true", "y_pred")
 
 
 def predictions(folds: Folds, method: Mapping[str, Any], seed: Any) -> Table | None:
-    """All test windows of a method and seed as columns; None if no fold left its file."""
-    runs = [run for run in method["runs"] if run["seed"] == seed]
+    """All test windows of a method and seed as columns, each once: those of the first repeat; None if no fold left its
+    file."""
+    first = folds.results["n_folds"] // (folds.results.get("repeats") or 1)
+    runs = [run for run in method["runs"] if run["seed"] == seed and run["fold"] < first]
     files = [folds.run(method["name"], seed, run["fold"]) / f"predictions_fold_{run['fold']}.parquet" for run in runs]
     return read_predictions([file for file in files if file.is_file()])
 

@@ -158,6 +158,8 @@ class WebShelf(BucketShelf):
         newest = index.newest(self.place, name)
         if not self._taken(name, newest):
             newest = 0  # set forward by hand, or removed by hand
+        if self._taken(name, newest + 1):
+            self._refuse_yes_to_all(name)
         while self._taken(name, newest + 1):
             newest += 1
         return self._told(list(range(1, newest + 1)))
@@ -172,6 +174,12 @@ class WebShelf(BucketShelf):
     def _taken(self, name: str, number: int) -> bool:
         base = folder_of(name, number)
         return number > 0 and any(self._exists(f"{base}/{file}") for file in (MANIFEST, CLAIM))
+
+    def _refuse_yes_to_all(self, name: str) -> None:
+        """A page that asks to log in, or one that stands for every address, would have versions without end."""
+        never = f"{folder_of(name)}/0/{MANIFEST}"
+        if self._exists(never):
+            raise Refused(f"{self.place.at(never)}: answered, though no store has it; is {self.place} a store's URL?")
 
     def _exists(self, key: str) -> bool:
         try:

@@ -75,14 +75,12 @@ class Checkpoint:
             raise CheckpointError(f"{self.path / WEIGHTS} cannot be read: {one_line(error)}") from None
 
     def config(self) -> dict[str, Any]:
-        """The configuration it was trained with."""
-        settings: dict[str, Any] = yaml.safe_load((self.path / CONFIG).read_text())
-        return settings
+        """The configuration it was trained with. Raises ``CheckpointError`` for what is none."""
+        return _object(self.path / CONFIG, yaml.safe_load)
 
     def metrics(self) -> dict[str, Any]:
-        """The last validation."""
-        values: dict[str, Any] = json.loads((self.path / METRICS).read_text())
-        return values
+        """The last validation. Raises ``CheckpointError`` for what is none."""
+        return _object(self.path / METRICS, json.loads)
 
     def objective(self) -> Objective:
         """The trained module, in eval mode on the CPU. Raises ``CheckpointError`` if the weights do not fit it."""
@@ -92,13 +90,17 @@ class Checkpoint:
 
 
 def specs(config: Mapping[str, Any]) -> tuple[ClassSpec, ClassSpec]:
-    """Model and objective of a resolved configuration; the model's longest window is the stream's."""
-    model, task = config["model"], config["objective"]
-    linked = {"max_window_length": config["data"]["max_window_length"]}
-    return (
-        ClassSpec(model["class_path"], {**linked, **model.get("init_args", {})}),
-        ClassSpec(task["class_path"], task.get("init_args", {})),
-    )
+    """Model and objective of a resolved configuration; the model's longest window is the stream's. Raises
+    ``CheckpointError`` where it has none."""
+    try:
+        model, task = config["model"], config["objective"]
+        linked = {"max_window_length": config["data"]["max_window_length"]}
+        return (
+            ClassSpec(model["class_path"], {**linked, **model.get("init_args", {})}),
+            ClassSpec(task["class_path"], task.get("init_args", {})),
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{CONFIG} of the model names no model, objective and data: {one_line(error)}") from None
 
 
 def build_objective(model: ClassSpec, objective: ClassSpec) -> Objective:
@@ -141,6 +143,17 @@ def check_files(path: Path, files: Mapping[str, str]) -> None:
     problem = f"{path / large} has more than {MOST_TEXT} bytes" if large else storage.damage(path, dict(files))
     if problem := problem or _problem_of_weights(path / WEIGHTS):
         raise CheckpointError(f"{problem}. Publish the model again, or use another version")
+
+
+def _object(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
+    """What a small file of a version says, whoever wrote it."""
+    try:
+        told = parse(path.read_text())
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise CheckpointError(f"{path} cannot be read: {one_line(error)}") from None
+    if not isinstance(told, dict):
+        raise CheckpointError(f"{path} holds a {type(told).__name__}, expected names and values")
+    return told
 
 
 def _size(path: Path) -> int:

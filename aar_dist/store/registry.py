@@ -93,7 +93,7 @@ class Store:
             raise CheckpointError(f"{self.shelf.place.at(key)} is missing. Publish the model again") from None
         if sha256(data).hexdigest() != manifest["files"][file]:
             raise CheckpointError(f"{self.shelf.place.at(key)} is damaged. Publish the model again")
-        return data.decode()
+        return data.decode(errors="replace")
 
     def publish(
         self,

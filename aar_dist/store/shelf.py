@@ -101,13 +101,14 @@ class FolderShelf:
             yield staged
 
     def add(self, name: str, staged: Path, manifest: ManifestOf) -> int:
+        number = max(self.numbers(name), default=0)
         while True:
-            number = max(self.numbers(name), default=0) + 1
+            number += 1
             (staged / MANIFEST).write_bytes(manifest(number))
             try:
                 storage.publish(staged, self._folder(name) / str(number))
             except FileExistsError:
-                continue  # another writer was first
+                continue  # another writer was first; NFS may list its version late
             index.announce(self.place, name, number, self.names)
             return number
 

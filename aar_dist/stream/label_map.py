@@ -45,9 +45,9 @@ class LabelMap:
         return [run for run in renamed if run["class"] is not None]
 
     def check(self, runs: Sequence[Run]) -> None:
-        """Raise ``ConfigError`` if a class is named that no recording carries, or if the labels are targets."""
-        there = {(run["dataset"], run["class"]) for run in runs}
-        if any(name is None for _, name in there):
+        """Raise ``ConfigError`` if a class is named that no recording carries, or if all labels are targets."""
+        there = {(run["dataset"], run["class"]) for run in runs if run["class"] is not None}
+        if runs and not there:
             raise ConfigError(f"{KEY} names classes, but the labels are targets; leave it out")
         names = {name for _, name in there} | {f"{dataset}/{name}" for dataset, name in there}
         for old in self.to:

@@ -89,8 +89,9 @@ class Engine:
         objective.to(device)
         given = {name: p.detach().clone() for name, p in objective.named_parameters()} if self.bf16 else {}
         # DeepSpeed's export leaves frozen weights out at stage 1, and rounds them in bf16.
-        frozen = {n: p.detach().cpu().clone() for n, p in objective.named_parameters() if not p.requires_grad}
-        self._kept = dict(frozen if kept is None else kept)
+        if kept is None:
+            kept = {n: p.detach().cpu().clone() for n, p in objective.named_parameters() if not p.requires_grad}
+        self._kept = dict(kept)
         groups = by_factor(objective, factors or {})
         self._factors = list(groups)
         optimizer = torch.optim.AdamW(

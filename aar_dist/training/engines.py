@@ -5,6 +5,7 @@ what was saved, metrics.jsonl -> the phase that goes on, or the next one -> Engi
 
 from contextlib import ExitStack
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -40,7 +41,8 @@ def make_engine(
     factors = course.now(at).factors
     engine = Engine(objective, config.deepspeed, config.train, config.optim, ranks, device, factors, kept)
     engines.callback(engine.close)
-    return engine, saving.restore(engine, saved, source, new_phase=new_phase) if saved else start
+    progress = saving.restore(engine, saved, source, new_phase=new_phase) if saved else start
+    return engine, replace(progress, phase_name=course.now(progress).name)
 
 
 def ended(plan: Plan, progress: Progress, directory: RunDirectory) -> bool:

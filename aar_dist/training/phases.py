@@ -13,6 +13,7 @@ from math import prod
 
 from torch import Tensor
 
+from aar_dist.base.errors import CheckpointError
 from aar_dist.base.wording import many
 from aar_dist.objectives.base import Objective
 from aar_dist.training.config import LoopConfig
@@ -63,6 +64,17 @@ class Course:
     n_segments: int
     """Of one epoch."""
     val_every: int
+
+    def check_continues(self, saved: Progress, where: object) -> None:
+        """Raise ``CheckpointError`` unless the phase in which a checkpoint was written is one of these, in its place:
+        in another one other parameters move."""
+        names = [phase.name for phase in self.phases]
+        if saved.phase >= len(names) or saved.phase_name not in ("", names[saved.phase]):
+            told = f", {saved.phase_name}" if saved.phase_name else ""
+            raise CheckpointError(
+                f"{where} was written in phase {saved.phase + 1}{told}; now the phases are {', '.join(names)}. Resume "
+                "with train.epochs and train.stop_after as they were, or start a new run in another --out"
+            )
 
     def last(self, progress: Progress) -> bool:
         """True if no phase follows the one that the run is in."""

@@ -47,11 +47,12 @@ def pretrain(config: PretrainConfig) -> None:
     if tells_finished(directory, ranks):
         return
     config = begun(config)
+    source = start_of(config, directory)
     with ExitStack() as stack:
         streams = [stack.enter_context(closing(stream)) for stream in open_streams(config.data, ranks)]
         channels = dict.fromkeys(name for stream in streams for name in stream.channels)
         config = replace(config, model=with_channels(config.model, tuple(channels), strict=True))
-        objective = initial_objective(config, directory)
+        objective = initial_objective(config, source)
         objective.backbone.check_duration(max(stream.longest_s for stream in streams))
         carry_out(plan(config, objective, streams), ranks, directory, finish)
 
@@ -62,13 +63,19 @@ def open_streams(data: DataConfig, ranks: Ranks) -> list[SegmentStream]:
     return [first, open_stream(data, "val", ranks.rank, ranks.world_size)] if has_split(data, "val") else [first]
 
 
-def initial_objective(config: PretrainConfig, directory: RunDirectory) -> Objective:
-    """The model before its first step: weights from train.seed, or from ``init_from``. A run that has checkpoints
-    takes its weights from there, later."""
+def start_of(config: PretrainConfig, directory: RunDirectory) -> Checkpoint | None:
+    """The stored model of ``init_from``; None without, and for a run that has checkpoints: it takes its weights from
+    there. Raises ``CheckpointError`` if there is none, or if it is damaged."""
+    if not config.init_from or checkpoints.complete(directory.checkpoints):
+        return None
+    return opened(config.init_from, config)
+
+
+def initial_objective(config: PretrainConfig, source: Checkpoint | None) -> Objective:
+    """The model before its first step: weights from train.seed, or those of a stored model."""
     torch.manual_seed(hash_int(config.train.seed, WEIGHTS))
     objective = build_objective(config.model, config.objective)
-    if config.init_from and not checkpoints.complete(directory.checkpoints):
-        source = opened(config.init_from, config)
+    if source:
         channels = inflation_of(specs(source.config())[0].init_args, config.model.init_args)
         weights = adapted(source.weights(), objective.backbone, channels, seed=config.train.seed, prefix=OWNER)
         load_weights(objective, weights, source.where)

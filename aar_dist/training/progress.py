@@ -13,7 +13,7 @@ from aar_dist.stream.tape import TAPE_VERSION
 # What does not change which segment stands where, nor what is in it.
 FREE_DATA_KEYS = ("shards", "reader_threads", "prefetch_batches", "resident", "resident_limit", "cache", "cache_limit",
                   "downloads")  # fmt: skip
-MOVING = ("position", "step", "skipped", "run_id", "phase", "phase_step", "phase_position")
+MOVING = ("position", "step", "skipped", "run_id", "phase", "phase_step", "phase_position", "phase_name")
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,8 @@ class Progress:
     """Steps that had been taken when it began."""
     phase_position: int = 0
     """Position at which it began."""
+    phase_name: str = ""
+    """What it is called; empty in checkpoints of earlier versions."""
 
     @classmethod
     def start(cls, shards: str, data: DataConfig, seed: int, recipe: Mapping[str, Any] | None = None) -> "Progress":

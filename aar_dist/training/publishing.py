@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
+from aar_dist.base.addresses import without_secrets
 from aar_dist.base.cache import Cache
 from aar_dist.base.remote import is_url
 from aar_dist.store.checkpoint import Checkpoint
@@ -15,7 +16,6 @@ from aar_dist.training.config import RunConfig
 from aar_dist.training.metrics import Row, read_rows
 from aar_dist.training.progress import Progress
 from aar_dist.training.run_directory import RunDirectory
-from aar_dist.training.tracking.privacy import without_secrets
 
 
 def store_of(config: RunConfig, directory: RunDirectory) -> Store:

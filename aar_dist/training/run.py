@@ -94,6 +94,7 @@ def compose(
     found = saving.find(directory)
     if found.saved:
         saving.check_continues(found.saved, progress, plan.objective)
+        plan.course.check_continues(found.saved.progress, found.saved.path)
     from_main(lambda: publishing.prepare_store(config, directory))
     directory.open_log(ranks)
     watch = stack.enter_context(watched(ranks, directory.log, config.health))

@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from aar_dist.base.errors import ConfigError, user_entry
+from aar_dist.base.addresses import without_secrets
+from aar_dist.base.errors import ConfigError, one_line, user_entry
 
 DOOR = """
 import atexit, sys, time
@@ -72,3 +73,21 @@ def test_in_a_process_that_goes_on_it_is_an_exception():
     with pytest.raises(SystemExit) as left:
         main()
     assert left.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("s3://me:secret@bucket/x: not there", "s3://bucket/x: not there"),
+        ("(https://ghp_secret@host/x, https://host/y?sig=secret)", "(https://host/x, https://host/y)"),
+        ("a: [https://host/x?sig=secret, b]", "a: [https://host/x, b]"),
+        (r'{"a": "--shards [\"https://host/x?sig=secret\"]"}', r'{"a": "--shards [\"https://host/x\"]"}'),
+        ("store://herd@1 of https://host:80/models/", "store://herd@1 of https://host:80/models"),
+        ('{"a":"s3://bucket","m":"me@home"}', '{"a":"s3://bucket","m":"me@home"}'),
+        ("https://me:secret@[", "(hidden)"),
+        ("abfs://herd@account.dfs.core.windows.net/x", "abfs://herd@account.dfs.core.windows.net/x"),
+    ],
+)
+def test_no_error_tells_a_secret(text, shown):
+    assert without_secrets(text) == shown
+    assert one_line(ConfigError(text)) == shown

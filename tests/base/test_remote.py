@@ -190,6 +190,33 @@ def test_a_store_of_objects(bucket, tmp_path, scheme):
     remote.delete(".build/plan")
 
 
+class Busy:
+    """Another's write of ``claim`` is at work, then done: S3 answers 409 meanwhile, which is told as ``Exists``."""
+
+    def __init__(self):
+        self.asked = 0
+
+    def put(self, name, data, *, only_if_new):
+        raise transport.Exists(name)
+
+    def size(self, name):
+        self.asked += 1
+        if self.asked < 3:
+            raise Missing("not there")
+        return 3
+
+    def open(self, name, start):
+        return transport.Body(size=3, tag=None, pieces=iter([b"one"]))
+
+
+@pytest.mark.parametrize(("data", "ours"), [(b"one", True), (b"two", False), (b"longer", False)])
+def test_a_name_that_another_is_writing_is_asked_for_again(monkeypatch, data, ours):
+    busy = Busy()
+    monkeypatch.setattr("aar_dist.base.remote._transport", lambda url, pid: busy)
+    assert Remote("s3://bucket/x").write("claim", data, only_if_new=True) is ours
+    assert busy.asked == 3
+
+
 def test_a_bucket_that_is_not_there(bucket):
     for act in (Remote("s3://nowhere/x").names, lambda: Remote("s3://nowhere/x").write("a", b"x")):
         with pytest.raises(Refused, match=r"s3://nowhere/x.*: there is no such bucket"):

@@ -29,7 +29,7 @@ from aar_dist.training.config import ENCODER, MASKED, SCHEMA, PretrainConfig
 from aar_dist.training.finetuning.config import RESOLVED
 from aar_dist.training.finetuning.pretrained import load_config
 from aar_dist.training.finetuning.task import open_task, resolved
-from aar_dist.training.pretrain import initial_objective, open_streams, plan
+from aar_dist.training.pretrain import initial_objective, open_streams, plan, start_of
 from aar_dist.training.ranks import Ranks
 from aar_dist.training.run_directory import RunDirectory
 
@@ -162,7 +162,7 @@ def test_pretraining_writes_down_what_it_measured(toys, tmp_path):
     model = ClassSpec(ENCODER, {"d_embedding": 64, "n_layers": 1, "patch_size": 5, "max_window_length": 20})
     config = PretrainConfig(out=str(tmp_path / "r"), data=data, model=model, objective=ClassSpec(MASKED))
     streams = open_streams(data, Ranks(0, 1, 0, 1))
-    made = plan(config, initial_objective(config, RunDirectory.of(config.out)), streams)
+    made = plan(config, initial_objective(config, start_of(config, RunDirectory.of(config.out))), streams)
     for stream in streams:
         stream.close()
     told = yaml.safe_load(made.text)["data"]["statistics"]

@@ -24,7 +24,7 @@ from aar_dist.evaluation.exporting.form import Form, merged
 from aar_dist.evaluation.exporting.model import export
 from aar_dist.evaluation.exporting.parity import SIZES, in_turn, largest_difference
 from aar_dist.evaluation.exporting.prepare import ExportOptions, prepare
-from aar_dist.evaluation.exporting.windows import with_holes
+from aar_dist.evaluation.exporting.windows import Known, with_holes
 from aar_dist.recordings.convert import CONVERTERS, convert
 from aar_dist.recordings.converter import Options
 from aar_dist.shards.build import BuildOptions, build
@@ -272,6 +272,19 @@ def test_holes_are_of_all_kinds_and_the_same_every_time():
     assert (missing.all(1).any(1) & ~missing.all((1, 2))).any(), "a channel"
     assert missing[-1].all()
     assert (missing[:, -1].all(1) & ~missing[:, 0].any(1)).any(), "the end"
+
+
+def test_few_windows_are_asked_about_in_batches_of_every_size():
+    values = np.ones((2, 5, 1), np.float32)
+    asked = []
+
+    def wrong_in_large_batches(some):
+        asked.append(len(some))
+        return np.full(len(some), float(len(some) == SIZES[-1]), np.float32)
+
+    made = parity.compare(wrong_in_large_batches, lambda some: torch.zeros(len(some)), Known(values, np.zeros(2)))
+    assert asked == [*SIZES, *SIZES]
+    assert (made.recorded, made.holed, made.windows) == (1, 1, 2)
 
 
 def test_answers_are_compared_in_batches_of_every_size():

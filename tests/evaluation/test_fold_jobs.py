@@ -7,11 +7,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
+from finetune_toys import folds_settings
+from launching import flags
 
 from aar_dist.base.errors import ConfigError, StorageError
 from aar_dist.evaluation import fold_jobs
+from aar_dist.evaluation.arrays import window_arrays
 from aar_dist.evaluation.fold_jobs import FoldJob, carry_out
+from aar_dist.evaluation.study import open_study
+from aar_dist.stream.windows import open_windows
 from aar_dist.training.finetuning.config import FinetuneConfig
+from aar_dist.training.finetuning.task import open_task
 from aar_dist.training.run_directory import RunDirectory
 
 HOLDER = """
@@ -94,3 +100,19 @@ def test_the_launcher_is_left_with_the_gpus_that_ray_chose(job, monkeypatch):
         carry_out(replace(job, ranks=2))
     assert "--num_accelerators" not in commands[0]
     assert commands[1][1:3] == ["--num_accelerators", "2"]
+
+
+def test_a_baseline_is_given_windows_that_are_scaled_by_those_who_train(shards, backbone, tmp_path, monkeypatch):
+    study = open_study(flags(folds_settings(shards, backbone, tmp_path / "f", **{"data.normalize": "dataset"})))
+    study.write()
+    job = next(job for job in study.jobs() if job.method == "majority")
+    given = []
+
+    def arrays(source, *rest):
+        given.append(source.statistics)
+        return window_arrays(source, *rest)
+
+    monkeypatch.setattr(fold_jobs, "window_arrays", arrays)
+    assert carry_out(job).failed is None
+    assert given == [open_task(job.config).source.statistics]
+    assert given != [open_windows(job.config.data, job.config.windows)[0].statistics]

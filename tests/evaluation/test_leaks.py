@@ -46,6 +46,12 @@ def test_a_copy_is_found_wherever_it_stands(n, first, second, dtype):
     assert (copy.first_start, copy.second_start, copy.n) == (first, second, n)
 
 
+def test_a_copy_that_begins_with_a_long_rest_is_one():
+    same = np.concatenate([np.zeros((6000, 3), "<f4"), noise(300)])
+    (copy,) = find_copies([track(same, "a"), track(same.copy(), "b")])
+    assert copy.n == 6300
+
+
 def test_two_shifts_of_one_pair_are_two_copies():
     a, b = noise(1000), noise(1000)
     b[100:200], b[600:900] = a[300:400], a[500:800]

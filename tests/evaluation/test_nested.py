@@ -94,6 +94,7 @@ def test_the_last_model_takes_what_was_best_over_all_folds():
 
     assert best_of_all([fold(0.1, 0.3), fold(0.9, 0.3)]) == 1
     assert best_of_all([fold(0.1, 0.2), fold(None, 0.9)]) == 1, "one that diverged anywhere is none for all"
+    assert best_of_all([fold(float("nan"), 0.2)]) == 1
 
 
 def test_what_was_chosen_is_told():

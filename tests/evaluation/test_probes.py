@@ -179,5 +179,5 @@ def test_a_model_that_learned_labels_of_a_tested_animal_is_refused(shards, tmp_p
     (path / "manifest.json").write_text(json.dumps(manifest))
     said = folds_settings(shards, str(path), tmp_path / "f", strategies='{"scratch": {"from_scratch": true}}')
     open_study(flags(said))
-    with pytest.raises(ConfigError, match="tests toy/s0, whose labels init_from"):
+    with pytest.raises(ConfigError, match="tests toy/s0, whose labels store://toy@1 has"):
         open_study(flags(said | {"probes": "linear"}))

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -217,6 +218,14 @@ def test_tables_hold_every_window_and_every_score(jobs, tmp_path):
     first = (tmp_path / "windows.parquet").read_bytes()
     write_tables(tmp_path, jobs, CLASSES)
     assert (tmp_path / "windows.parquet").read_bytes() == first
+
+
+def test_a_run_that_failed_is_missing_from_the_tables_and_the_others_are_there(jobs, tmp_path):
+    lost = replace(jobs[1], config=FinetuneConfig(out=str(tmp_path / "lost")))
+    write_tables(tmp_path, [jobs[0], lost, *jobs[2:]], CLASSES)
+    windows = pd.read_parquet(tmp_path / "windows.parquet")
+    assert len(windows) == (3 * 6 - 2) * N
+    assert set(windows[windows.method == "net"].fold) == {0, 2}
 
 
 def test_the_example_of_the_documentation_runs(jobs, tmp_path, monkeypatch, capsys):

@@ -147,7 +147,7 @@ def test_a_start_that_has_learned_the_labels_of_a_test_subject_is_a_leak(shards,
     config = (plain.path / "config.yaml").read_text()
     tuned = store.publish("tuned", plain.weights(), config=config, card="", metrics={}, about=about)
     said = folds_settings(shards, tuned.path, tmp_path / "f")
-    with pytest.raises(ConfigError, match=r"tests toy/s., whose labels init_from store://tuned@1 has learned from"):
+    with pytest.raises(ConfigError, match=r"tests toy/s., whose labels store://tuned@1 has learned from"):
         open_study(flags(said))
     study = open_study(flags(said | {"allow_leaks": "true"}))
     assert study.pretrained_on() == {f"toy/s{k}": k < 3 for k in range(6)}

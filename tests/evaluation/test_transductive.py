@@ -5,16 +5,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import h5py
+import numpy as np
 import pytest
 from finetune_toys import folds_settings, make_shards, publish_backbone
 from launching import flags
 
+from aar_dist.base.errors import ConfigError
 from aar_dist.evaluation.audit_command import main as audit
 from aar_dist.evaluation.audit_kept import with_pretraining
 from aar_dist.evaluation.cross_validation import announce
 from aar_dist.evaluation.study import open_study
-from aar_dist.evaluation.tracks import tracks_of_shards
-from aar_dist.evaluation.transductive import pretrainings, seen_by
+from aar_dist.evaluation.tracks import Track, tracks_of_shards
+from aar_dist.evaluation.transductive import _between, pretrainings, seen_by
 from aar_dist.shards.build import BuildOptions, build
 from aar_dist.shards.format import read_info
 from aar_dist.store.checkpoint import Checkpoint
@@ -76,7 +78,7 @@ def test_a_study_tells_it_and_reads_the_samples_once(pretrained, tmp_path, capsy
     announce(study)
     assert "transductive: pretraining saw signals, never labels, of 1 of 6 subjects, toy/s3" in capsys.readouterr().out
     monkeypatch.setattr("aar_dist.evaluation.audit_kept.seen_by", None)
-    start = (study.checkpoint, None)
+    start = ([study.checkpoint], None)
     again = with_pretraining(
         replace(study.audit, seen=None), start, study.source, list(study.pretrained_on()), study.out
     )
@@ -120,3 +122,38 @@ def test_the_models_that_it_came_from_are_asked_as_well(pretrained, tmp_path):
     made, remarks = pretrainings(third, str(tmp_path))
     assert remarks == ["store://pre@3 started from store://nowhere@1, which cannot be read"]
     assert set(seen_by(made, remarks, {"toy/s0"}, tracks_of_shards([tested])).of.values()) == {None}
+
+
+def started_from(first: Checkpoint, shards: Path, store: Path) -> Checkpoint:
+    """A model that came from another, and was trained on something else."""
+    text = (first.path / "config.yaml").read_text().replace("init_from: null", f"init_from: {first.path}")
+    text = text.replace(f"shards:\n  - {shards}", "shards: []").replace(f"shards: [{shards}]", "shards: []")
+    about = {"datasets": ["moon"], "subjects": ["moon/x"], "shards": "none"}
+    return Store(store).publish("next", first.weights(), config=text, card="", metrics={}, about=about)
+
+
+def test_labels_that_were_learned_on_the_way_are_a_leak(pretrained, backbone, tmp_path):
+    """Under another name, by a model that another one came from, and by the start of one strategy alone."""
+    shards, tested = pretrained
+    tuned = model(tmp_path, shards, split={"train": ["wild/b"], "validation": ["wild/a"], "test": []})
+    later = started_from(tuned, shards, tmp_path)
+    tracks = tracks_of_shards([tested])
+    seen = seen_by(*pretrainings(later), {f"toy/s{k}" for k in range(6)}, tracks)
+    assert seen.taught == {"toy/s3": "store://pre@1"}
+    assert "labels, too, of toy/s3" in seen.lines()
+    for start, more in ((later.path, {}), (backbone, {"strategies": f'{{"own": {{"init_from": "{later.path}"}}}}'})):
+        said = folds_settings(tested, str(start), tmp_path / "f", **more)
+        with pytest.raises(ConfigError, match=r"tests toy/s3, whose labels store://pre@1 has learned from"):
+            open_study(flags(said))
+    assert open_study(flags(said | {"allow_leaks": "true"})).pretrained_on()["toy/s3"]
+
+
+def test_a_place_of_another_subject_is_compared():
+    values = np.random.default_rng(0).normal(size=(500, 3)).astype("<f4")
+    ours, theirs = (
+        Track("herd", f"herd/{who}", "r", "acc", 10.0, 500, None, lambda a, b: values[a:b], "r")
+        for who in ("1", "cow1")
+    )
+    (pair,) = _between([ours], [theirs])
+    assert pair.subjects == ("herd/1", "herd/cow1")
+    assert {name for _, name in pair.places} == {"r"}

@@ -12,7 +12,6 @@ from test_page import copy, results_of, text_of
 
 from aar_dist.report.animals import animals, closed_up
 from aar_dist.report.command import main
-from aar_dist.report.folders import without_credentials
 from aar_dist.report.page import page
 from aar_dist.shards.format import read_info
 
@@ -99,25 +98,12 @@ def test_a_run_may_be_given_as_a_dot(tmp_path, monkeypatch):
     assert "--config my_run/config.yaml" in words
 
 
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("s3://me:secret@bucket/x", "s3://…@bucket/x"),
-        ("https://ghp_secret@host/x", "https://…@host/x"),
-        ("store://herd@1", "store://herd@1"),
-        ('{"a":"s3://bucket","m":"me@home"}', '{"a":"s3://bucket","m":"me@home"}'),
-    ],
-)
-def test_credentials_are_cut_out(text, shown):
-    assert without_credentials(text) == shown
-
-
 def test_no_secret_comes_from_the_results(folds, tmp_path):
-    url = "https://me:secret@host/store"
+    url = "https://me:secret@host/store?sig=secret"
     changes = {"failed": [{**made.FAILED, "reason": f"{url}: gone"}], "init_from": url, "command": f"x --store {url}"}
     html = page([copy(folds, tmp_path / "folds", **changes)])
     assert "secret" not in html
-    assert html.count("https://…@host/store") == 3
+    assert html.count("https://host/store") == 3
 
 
 def table(recording, start, stop):

@@ -114,6 +114,25 @@ def test_weights_that_are_no_plain_numbers(version, tmp_path, monkeypatch, kind)
     assert not (tmp_path / "harm").exists()
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[1]", "holds a list"),
+        ("a: [", "cannot be read"),
+        ("[" * 5000, "cannot be read"),
+        ("a: 1", "names no model"),
+        ("model: 1\nobjective: {}\ndata: {max_window_length: 1}", "names no model"),
+    ],
+)
+def test_a_configuration_that_is_none(version, text, words):
+    file = version / "config.yaml"
+    file.write_text(text)
+    forge(version, files={"config.yaml": sha256(file)})
+    with pytest.raises(CheckpointError, match=words) as caught:
+        verified(version).objective()
+    assert len(str(caught.value).splitlines()) == 1
+
+
 def test_a_server_that_sends_without_end(store, version):
     with faulty(store) as server:
         server.always["models/aar/1/manifest.json"] = "huge"

@@ -15,6 +15,7 @@ from aar_dist.models.transformer import AAREncoder
 from aar_dist.objectives.masked import MaskedReconstruction
 from aar_dist.store.checkpoint import load_weights
 from aar_dist.store.registry import Store, resolve
+from aar_dist.store.shelf import FolderShelf
 
 CONFIG = """
 data: {max_window_length: 50}
@@ -117,6 +118,14 @@ def test_two_writers_never_share_a_number(tmp_path):
         writer.join()
     assert sorted(made) == [1, 2, 3, 4, 5, 6]
     assert Store(tmp_path / "s").versions("aar") == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_folder_that_lists_versions_late_does_not_hold_up_a_publisher(tmp_path, monkeypatch):
+    """NFS tells of another host's folder after a while."""
+    for _ in range(2):
+        publish(tmp_path)
+    monkeypatch.setattr(FolderShelf, "numbers", lambda self, name: [])
+    assert publish(tmp_path).version == 3
 
 
 def test_a_failed_publication_leaves_nothing(tmp_path):

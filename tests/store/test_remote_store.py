@@ -226,6 +226,22 @@ def test_a_web_server_that_refuses_says_so(served):
             act()
 
 
+class Portal(dict):
+    """Faults of a server that answers whatever it is asked for: a page that wants a login."""
+
+    def __contains__(self, name):
+        return True
+
+    def __getitem__(self, name):
+        return "200"
+
+
+def test_a_web_server_that_has_everything_is_no_store(served):
+    served.always = Portal()
+    with pytest.raises(StorageError, match=r"/models/aar/0/manifest\.json: answered, though no store has it"):
+        Store(served.url).get("aar")
+
+
 def test_passwords_in_the_address_of_a_store_are_never_shown(served):
     secret = f"http://me:s3cret@127.0.0.1:{served.port}"
     said = [str(Store(secret)), resolve("store://aar@1", secret).where]

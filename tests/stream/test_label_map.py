@@ -9,6 +9,7 @@ from aar_dist.base.errors import ConfigError
 from aar_dist.recordings.write import SensorData, dataset_to_hdf5
 from aar_dist.shards.build import BuildOptions, build
 from aar_dist.stream.config import DataConfig
+from aar_dist.stream.label_map import LabelMap
 from aar_dist.stream.windows import WindowConfig, WindowTable, open_windows
 
 FINE = ("WALKING", "UPSTAIRS", "SITTING", "LAYING")
@@ -86,6 +87,15 @@ def test_a_map_that_cannot_be_is_one_line(data, of, message):
     with pytest.raises(ConfigError, match=rf"^windows\.map: {message}") as caught:
         open_windows(data, WindowConfig(map=of))
     assert "\n" not in str(caught.value)
+
+
+def test_targets_may_stand_beside_the_classes_that_a_map_names():
+    """windows.datasets chooses between them; targets alone have no classes to be named."""
+    target = {"dataset": "troika", "class": None, "value": 71.0}
+    renaming = LabelMap.of({"W": ["WALKING"]}, "drop")
+    renaming.check([{"dataset": "flat", "class": "WALKING"}, target])
+    with pytest.raises(ConfigError, match="names classes, but the labels are targets"):
+        renaming.check([target])
 
 
 def test_classes_are_chosen_from_the_new_names(data):

@@ -61,7 +61,7 @@ def made_of(shape: str, shards: str, directory: RunDirectory) -> tuple[PretrainC
     if "b" in stage:
         settings |= {"model.embedding_type": "conv", "model.faithful": True, "model.patch_size": 25}
     config = load(SCHEMA, flags(settings))
-    objective = initial_objective(config, directory)
+    objective = initial_objective(config, None)
     if "f" in stage:
         Unlocked(blocks=1).phases(objective, 1)[0].apply(objective)
     if "t" in stage:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from launching import ROOT
 
 from aar_dist.base.config import ClassSpec, dump, load
-from aar_dist.base.errors import ConfigError
+from aar_dist.base.errors import CheckpointError, ConfigError
 from aar_dist.models.inflation import Inflation
 from aar_dist.store.checkpoint import build_objective
 from aar_dist.stream.batch import SegmentBatch
@@ -307,6 +307,19 @@ def test_a_phase_that_ended_early_gives_the_next_its_own_epochs():
 def test_a_state_from_before_there_were_phases_is_understood():
     state = {k: v for k, v in start().state().items() if not k.startswith("phase")}
     assert start().resumed(state) == start()
+
+
+def test_a_run_goes_on_in_its_own_phase_alone():
+    """Other epochs may leave the phase where it stood out, or put another one in its place."""
+    stood = replace(start(), step=20, phase=1, phase_name="1")
+    course(2, 9, 3).check_continues(stood, "there")
+    course(2, 9).check_continues(replace(stood, phase_name=""), "there")
+    with pytest.raises(CheckpointError, match=r"there was written in phase 2, 1; now the phases are 0\. Resume with"):
+        course(2).check_continues(stood, "there")
+    without = course(2, 9, 3)
+    without = replace(without, phases=(without.phases[0], without.phases[2]))
+    with pytest.raises(CheckpointError, match=r"in phase 2, 1; now the phases are 0, 2\. Resume"):
+        without.check_continues(stood, "there")
 
 
 def test_the_history_has_a_number_for_each_epoch():

@@ -11,6 +11,7 @@ import pytest
 import torch
 from finetune_toys import QUICK, make_shards, publish_backbone
 from launching import DEEPSPEED, ROOT, environment, finish, flags, free_port, losses, signal_at_step, validations
+from staged_script import ended_after
 
 from aar_dist.base.storage import sha256
 from aar_dist.store.checkpoint import WEIGHTS
@@ -113,6 +114,18 @@ def test_a_run_goes_on_in_the_phase_where_it_stood(resumed, settings):
         assert validations(resumed / name) == validations(resumed / "whole")
         assert versions[name] == versions["whole"]
         assert np.array_equal(*(np.load(resumed / n / "y_prob_fold_0.npy") for n in (name, "whole")))
+
+
+def test_a_run_does_not_go_on_in_another_phase(resumed, settings, tmp_path):
+    """It stood in the second of three: with one epoch there is no such phase, and all layers would take its place."""
+    ended_after(2 * EPOCH, resumed / "whole", tmp_path / "run", validated=True)
+    more = {"deepspeed.zero_stage": 2, "deepspeed.precision": "bf16", "train.epochs": 1, "train.keep_every": EPOCH}
+    command = [sys.executable, str(ROOT / "launch" / "finetune.py"), "--out", str(tmp_path / "run")]
+    command += flags(settings | more | {"store.name": "whole"})
+    done = subprocess.run(command, env=environment(), cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "in phase 2, head and last block; now the phases are head only, all layers. Resume" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 def resumed_weights(settings: dict, name: str) -> str:

@@ -101,10 +101,10 @@ def drawn(of: Weighs, n: int = DRAWS, seed: int = SEED) -> Scores:
 
 def times_drawn(n_subjects: int, n: int, seed: int) -> NDArray[np.int64]:
     """(n, subjects) how often each is drawn."""
-    place = np.arange(n_subjects)
-    chosen = below_np(hash_np(seed, word("bootstrap"), np.arange(n)[:, None], place), n_subjects)
-    times: NDArray[np.int64] = (chosen[:, :, None] == place).sum(1)
-    return times
+    draw = np.arange(n)[:, None]
+    chosen = below_np(hash_np(seed, word("bootstrap"), draw, np.arange(n_subjects)), n_subjects)
+    times: NDArray[np.int64] = np.bincount((draw * n_subjects + chosen).ravel(), minlength=n * n_subjects)
+    return times.reshape(n, n_subjects)
 
 
 def without_each(of: Weighs) -> Scores:

@@ -54,11 +54,17 @@ def compare(ask: Ask, model: WindowModel, known: Known) -> Parity:
     with torch.inference_mode():
         said = model(torch.from_numpy(holed)).numpy()
     return Parity(
-        largest_difference(in_turn(ask, known.values), known.said),
-        largest_difference(in_turn(ask, holed), said),
+        _difference(ask, known.values, known.said),
+        _difference(ask, holed, said),
         len(known.values),
         len(holed),
     )
+
+
+def _difference(ask: Ask, values: Floats, said: Floats) -> float:
+    """The largest difference, every size of batch asked: few windows are asked about again."""
+    which = np.resize(np.arange(len(values)), max(len(values), sum(SIZES)))
+    return largest_difference(in_turn(ask, values[which]), said[which])
 
 
 def in_turn(ask: Ask, values: Floats) -> Floats:

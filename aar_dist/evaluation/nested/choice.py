@@ -65,4 +65,5 @@ def best_of_all(choices: Sequence[Mapping[str, Any]]) -> int:
 
 
 def _loss(trained: Mapping[str, Any]) -> float:
-    return math.inf if trained["val_loss"] is None else float(trained["val_loss"])
+    value = math.inf if trained["val_loss"] is None else float(trained["val_loss"])
+    return value if math.isfinite(value) else math.inf  # what is no number is the worst, wherever it stands

@@ -65,7 +65,7 @@ def _pair(
         values = one.scores[score], other.scores[score]
         difference = None if None in values else values[0] - values[1]
         apart = one.drawn[score] - other.drawn[score]
-        test = swapped[score] if score in swapped else _sign_flips(one, other, score)
+        test = swapped[score] if score in swapped else _sign_flips(one, other, score, difference)
         made.append(
             {
                 "a": a,
@@ -98,15 +98,14 @@ def _by_subject(one: Predicted, other: Predicted, score: str) -> dict[str, Any]:
     }
 
 
-def _sign_flips(one: Predicted, other: Predicted, score: str) -> paired.Swapped:
+def _sign_flips(one: Predicted, other: Predicted, score: str, difference: float | None) -> paired.Swapped:
     """For a score of pairs of windows, which two methods cannot share: each subject's part in the difference, told by
     what is lost without it, is taken with either sign."""
     assert one.ordered is not None
     assert other.ordered is not None
     n = len(one.subjects)
     lost = without_each(one.ordered)[score] - without_each(other.ordered)[score]
-    parts = n * (one.scores[score] or np.nan) - n * (other.scores[score] or np.nan) - (n - 1) * lost
-    return paired.sign_flips(parts)
+    return paired.sign_flips(n * (np.nan if difference is None else difference) - (n - 1) * lost)
 
 
 def _by_fold(a: Sequence[Run], b: Sequence[Run], score: str, repeats: int) -> dict[str, float] | None:

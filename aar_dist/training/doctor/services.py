@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
+from aar_dist.base.addresses import without_secrets
 from aar_dist.base.code import SHORT
 from aar_dist.base.errors import AarError, one_line
 from aar_dist.training.doctor.finding import Finding, Wanted, ok, problem, warning
@@ -86,4 +87,4 @@ def shard_set(name: str) -> Finding:
         info = read_info(name)
     except (AarError, OSError) as error:
         return problem("shards", one_line(error)[:200], "give every host the same shard set")
-    return ok("shards", f"{name} is {info['identity'][:SHORT]}")
+    return ok("shards", f"{without_secrets(name)} is {info['identity'][:SHORT]}")

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from aar_dist.base.addresses import without_secrets
 from aar_dist.base.config import ClassSpec, arguments, dump
 from aar_dist.base.errors import ConfigError, run_door, user_entry
 from aar_dist.base.hashing import hash_int, word
@@ -48,7 +49,6 @@ from aar_dist.training.plan import Plan
 from aar_dist.training.progress import Progress
 from aar_dist.training.ranks import Ranks, from_main
 from aar_dist.training.run import WEIGHTS, carry_out, place_of, tells_finished
-from aar_dist.training.tracking.privacy import without_secrets
 
 ADAPTERS = word("adapters")
 

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import yaml
 
+from aar_dist.base.addresses import without_secrets
 from aar_dist.base.cache import Cache
 from aar_dist.base.config import ClassSpec, load
 from aar_dist.base.errors import ConfigError, one_line
@@ -22,7 +23,6 @@ from aar_dist.store.registry import SCHEME, Store, named, resolve, store_of
 from aar_dist.training.config import RunConfig
 from aar_dist.training.finetuning.config import SCHEMA, FinetuneConfig
 from aar_dist.training.meeting.meeting import attend
-from aar_dist.training.tracking.privacy import without_secrets
 
 FOLLOWED = ("segment_duration", "max_window_length", "normalize", "statistics", "sensors", "kinds")
 """What the stream hands on follows the pretraining's, unless the user says otherwise."""

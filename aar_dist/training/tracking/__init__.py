@@ -19,12 +19,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
+from aar_dist.base.addresses import without_secrets
 from aar_dist.base.code import PACKAGE, code_version
 from aar_dist.base.errors import one_line
 from aar_dist.base.ssh import python_path
 from aar_dist.training.supervision.leftovers import MARK
 from aar_dist.training.tracking.config import TrackingConfig, mode_of
-from aar_dist.training.tracking.privacy import environment, scrubbed, without_secrets
+from aar_dist.training.tracking.privacy import environment, scrubbed
 from aar_dist.training.tracking.record import Attempt, End, Level, Record
 
 __all__ = ["Level", "NoTracker", "Run", "Tracker", "begin", "run_id", "start"]

@@ -16,11 +16,12 @@ from typing import Any
 
 import yaml
 
+from aar_dist.base.addresses import without_secrets
 from aar_dist.base.errors import AarError, StorageError, one_line
 from aar_dist.base.remote import Patience, Remote, is_url
 from aar_dist.training.tracking.config import TrackingConfig
 from aar_dist.training.tracking.mirror import ArtifactFile, Identity, Mirror
-from aar_dist.training.tracking.privacy import scrubbed, without_secrets
+from aar_dist.training.tracking.privacy import scrubbed
 from aar_dist.training.tracking.record import Attempt, Record
 from aar_dist.training.tracking.rows import Steps
 
