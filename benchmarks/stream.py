@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from cold import Cold
 from corpus import AXES, DTYPES, Corpus, make_corpus
-from peer import PEERS, Peer, available
+from peer import LOADERS, PEERS, Peer, available
 from readers import Reader, our_readers, plain_readers, threaded_readers
 from stream_report import Figures, picture, ratios, table
 from telling import keep, put, say
@@ -119,7 +119,7 @@ def arguments() -> argparse.Namespace:
     small = args.small
     args.recordings, args.frames, args.window, args.batch = (4, 20_000, 100, 64) if small else (40, 416_700, 1000, 512)
     args.slice, args.peer_slice, args.cold = (0.01, 0.01, 128) if small else (SLICE_S, PEER_SLICE_S, COLD_SEGMENTS)
-    args.peers = PEERS if available() and not args.no_peers else ()
+    args.peers = PEERS if available(LOADERS) and not args.no_peers else ()
     return args
 
 

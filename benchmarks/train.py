@@ -64,7 +64,7 @@ def main() -> None:
     """Measure, print, write."""
     args = arguments()
     sizes = SMALL if args.small else Sizes()
-    peers = available() and not args.no_peers
+    peers = available(MODELS) and not args.no_peers
     if not peers:
         say("without PatchTST" + ("" if args.no_peers else " (make bench-peers installs it)"))
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
