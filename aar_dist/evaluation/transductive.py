@@ -209,8 +209,8 @@ def _named(track: Track) -> Track:
 
 
 def _taught(model: Checkpoint) -> Pretraining:
-    told, identity = model.manifest.get("split"), model.manifest.get("shards", "")
-    names = [*told["train"], *told["validation"]] if told else model.manifest.get("subjects")
+    identity = model.manifest.get("shards", "")
+    names = model.taught or model.manifest.get("subjects")
     folders = [str(name) for name in model.config().get("data", {}).get("shards", ())]
     problem = _out_of_reach(folders, identity)
     if names is None and not problem:
@@ -222,7 +222,7 @@ def _taught(model: Checkpoint) -> Pretraining:
         folders=() if problem else tuple(folders),
         identity=identity,
         remark=problem,
-        labels=bool(told),
+        labels=bool(model.taught),
     )
 
 

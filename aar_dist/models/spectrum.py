@@ -6,6 +6,7 @@ A matrix says where in its swing a patch begins; averaged over the patches of a 
 and what is left is the posture. Magnitudes do not cancel.
 """
 
+from contextlib import AbstractContextManager, nullcontext
 from math import pi
 
 import torch
@@ -21,6 +22,13 @@ def n_frequencies(patch_size: int) -> int:
     return patch_size // 2 + 1
 
 
+def _in_float32(device: str) -> AbstractContextManager[object]:
+    """Keeps autocast away, which computes products in bf16: of a large mean too much would leak into all frequencies.
+    Where there is none, nothing is entered, so that a program that is traced has nothing of it."""
+    on = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    return torch.autocast(device, enabled=False) if on else nullcontext()
+
+
 def log_spectrum(patches: Tensor) -> Tensor:
     """``log(1 + power / FLOOR²) / 2`` of the orthonormal Fourier transform, in float32; 0 of a patch of zeros.
 
@@ -31,5 +39,6 @@ def log_spectrum(patches: Tensor) -> Tensor:
     # Turns are counted modulo one in integers: exact, whatever the product.
     turns = (torch.arange(n_frequencies(size), device=x.device)[:, None] * place) % size
     angle = turns.float() * (2 * pi / size)
-    real, imaginary = x @ angle.cos().T, x @ angle.sin().T
+    with _in_float32(x.device.type):
+        real, imaginary = x @ angle.cos().T, x @ angle.sin().T
     return torch.log1p((real.square() + imaginary.square()) / (size * FLOOR**2)) / 2

@@ -82,6 +82,12 @@ class Checkpoint:
         """The last validation. Raises ``CheckpointError`` for what is none."""
         return _object(self.path / METRICS, json.loads)
 
+    @property
+    def taught(self) -> frozenset[str]:
+        """Subjects whose labels it has learned; what it started from may have learned those of others."""
+        split = self.manifest.get("split") or {}
+        return frozenset((*split.get("train", ()), *split.get("validation", ())))
+
     def objective(self) -> Objective:
         """The trained module, in eval mode on the CPU. Raises ``CheckpointError`` if the weights do not fit it."""
         module = build_objective(*specs(self.config()))

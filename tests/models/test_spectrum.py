@@ -19,6 +19,14 @@ def test_it_is_that_of_an_fft(size):
     np.testing.assert_allclose(found.numpy(), np.log1p(power / FLOOR**2) / 2, rtol=1e-4, atol=1e-4)
 
 
+def test_it_is_in_float32_under_autocast_and_where_nothing_is_computed():
+    patches = 9.81 + 0.01 * torch.randn(4, 25)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = log_spectrum(patches)
+    assert torch.equal(found, log_spectrum(patches))
+    assert log_spectrum(patches.to("meta")).shape == (4, 13)
+
+
 def test_a_hidden_patch_is_nothing_and_half_precision_will_do():
     assert not log_spectrum(torch.zeros(2, 25)).any()
     embedding = SpectralEmbedding(25, 64)

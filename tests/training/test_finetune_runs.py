@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from aar_dist.stream.config import DataConfig
 from aar_dist.stream.windows import WindowConfig, open_windows, window_stream
 from aar_dist.training.checkpoints import best, read
 from aar_dist.training.finetuning.finetune import main
+from aar_dist.training.finetuning.pretrained import load_config, taught
 
 pytestmark = pytest.mark.launch
 
@@ -147,6 +149,10 @@ def test_the_stored_model_says_what_the_fold_said(two_folds, shards, store):
     ):
         assert words in card
     assert [pin.folder for pin in pins(Local(store), "toy", 1)] == [str(two_folds)], "one pin for all runs of the folds"
+    assert stored.taught == {*SUBJECTS[2:]}
+    second = load_config(["--init_from", said["model"], "--store.path", str(store), "--split.test", "toy/s0"])
+    assert taught(second, stored, SUBJECTS[:3]) == ("toy/s2",)
+    assert taught(replace(second, from_scratch=True), stored, SUBJECTS[:3]) == ()
     model = stored.objective()
     data = DataConfig(shards=[str(shards)], segment_duration=1.0, max_window_length=20)
     source, table = open_windows(data, WindowConfig(classes=stored.manifest["classes"]))

@@ -21,7 +21,6 @@ from aar_dist.training.config import PretrainConfig, StoreConfig
 from aar_dist.training.finetuning.finetune import initial_objective
 from aar_dist.training.finetuning.pretrained import check_architecture, inflation, load_config, source_of
 from aar_dist.training.finetuning.task import open_task, resolved
-from aar_dist.training.run_directory import RunDirectory
 
 pytestmark = pytest.mark.launch
 
@@ -154,7 +153,7 @@ def test_how_channels_start(shards, store, root, tmp_path):
     assert not torch.equal(scratch["embedding.patch.0_weight"][3:], stored["embedding.patch.0_weight"])
 
 
-def test_pretraining_goes_on_with_further_channels(store, tmp_path):
+def test_pretraining_goes_on_with_further_channels(store):
     """The head of the reconstruction stays; without labels a model learns a sensor more."""
     source = resolve("store://troika@1", store)
     stored = specs(source.config())
@@ -162,7 +161,7 @@ def test_pretraining_goes_on_with_further_channels(store, tmp_path):
     model = ClassSpec(stored[0].class_path, {**stored[0].init_args, "channels": channels})
     where = {"init_from": source.reference, "store": StoreConfig(path=str(store))}
     config = PretrainConfig(model=model, objective=stored[1], **where)
-    made = pretrain.initial_objective(config, RunDirectory.of(str(tmp_path))).state_dict()
+    made = pretrain.initial_objective(config, source).state_dict()
     weights = source.weights()
     inflated = "backbone.embedding.patch.3_weight"
     assert torch.equal(made[inflated][[0, 2]], weights[inflated])

@@ -20,7 +20,7 @@ from aar_dist.base.wording import some
 from aar_dist.store.commands.options import opened, parser, version_of
 from aar_dist.store.manifest import CARD, METRICS, WEIGHTS
 from aar_dist.store.pins import Pin, pins
-from aar_dist.store.registry import Store
+from aar_dist.store.registry import SCHEME, Store
 
 AT_ONCE = 16
 """Models asked for at one time."""
@@ -65,7 +65,7 @@ def show(argv: Sequence[str]) -> None:
     with suppress(StorageError):  # a web server lists nothing
         held = pins(store.shelf.place, name, number)
     if args.json:
-        metrics = json.loads(store.text(name, number, manifest, METRICS))
+        metrics = _metrics(store, name, number, manifest)
         print(
             json.dumps(
                 manifest | {"metrics": metrics, "pins": None if held is None else list(map(asdict, held))}, indent=1
@@ -74,6 +74,13 @@ def show(argv: Sequence[str]) -> None:
         return
     print(store.text(name, number, manifest, CARD).rstrip())
     print(f"\n{_facts(store, number, manifest, held)}")
+
+
+def _metrics(store: Store, name: str, number: int, manifest: Mapping[str, Any]) -> Any:
+    try:
+        return json.loads(store.text(name, number, manifest, METRICS))
+    except ValueError as error:
+        raise CheckpointError(f"{SCHEME}{name}@{number}: {METRICS}: no JSON ({one_line(error)})") from None
 
 
 def _newest(store: Store, name: str) -> dict[str, Any] | None:

@@ -17,6 +17,7 @@ from aar_dist.base.config import ClassSpec, arguments, dump
 from aar_dist.base.errors import ConfigError, run_door, user_entry
 from aar_dist.base.hashing import hash_int, word
 from aar_dist.base.interrupts import resumes
+from aar_dist.base.wording import some
 from aar_dist.objectives.base import Objective
 from aar_dist.store.checkpoint import Checkpoint, build_objective, load_weights
 from aar_dist.stream.loader import SegmentStream
@@ -38,6 +39,7 @@ from aar_dist.training.finetuning.pretrained import (
     load_config,
     pinned,
     source_of,
+    taught,
 )
 from aar_dist.training.finetuning.task import Task, open_task, resolved, seen_by
 from aar_dist.training.finetuning.trained import choice_in
@@ -76,7 +78,7 @@ def finetune(config: FinetuneConfig, end: Callable[..., None] | None = None) -> 
         check_architecture(config, source)
     task = open_task(config)
     config, head = resolved(pinned(config, source), task)
-    task = replace(task, channels=inflation(config, source))
+    task = replace(task, channels=inflation(config, source), taught=taught(config, source, task.sides.test))
     objective = initial_objective(config, head, source)
     phases = adapt(objective, config, source)
     objective.backbone.check_duration(config.data.segment_duration)
@@ -150,6 +152,12 @@ def make_plan(
 def _warnings(config: FinetuneConfig, task: Task, objective: Objective, phases: Sequence[Phase]) -> Iterator[str]:
     if task.missing:
         yield f"no window to train on has the class {', '.join(task.missing)}"
+    if task.taught:
+        start = without_secrets(config.init_from or "")
+        yield (
+            f"{start} has learned the labels of {some(task.taught)}, who will be tested: what the test says is no "
+            "measure of how it does on others"
+        )
     stays = any(not phases[-1].moves(name, parameter) for name, parameter in objective.named_parameters())
     if stays and (config.from_scratch or not config.init_from):
         yield (
@@ -238,6 +246,7 @@ def _made(
         "trained_on": {**task.amount(config.split.train_share), "windows_of_an_epoch": epoch},
         "init_from": None if config.from_scratch else without_secrets(config.init_from or "") or None,
         **({"inflation": task.channels.told()} if task.channels else {}),
+        **({"taught_before": list(task.taught)} if task.taught else {}),
     }
 
 

@@ -71,6 +71,12 @@ def _numbered(config: RunConfig) -> str | None:
     return _begun_with(config) or f"{SCHEME}{name}@{Store(store_of(config.store.path, reference)).look(name)[0]}"
 
 
+def taught(config: FinetuneConfig, source: Checkpoint | None, subjects: Sequence[str]) -> tuple[str, ...]:
+    """Those of some subjects whose labels the stored model has learned that a run starts from."""
+    known = source.taught if source and not config.from_scratch else frozenset()
+    return tuple(sorted(known & {*subjects}))
+
+
 def pinned(config: FinetuneConfig, source: Checkpoint | None) -> FinetuneConfig:
     """The configuration with the version's number in place of ``latest``."""
     if source and str(config.init_from).startswith(SCHEME):

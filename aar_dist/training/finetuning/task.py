@@ -35,6 +35,8 @@ class Task:
     """Empty without a test."""
     missing: tuple[str, ...]
     """Classes without a window on the train side."""
+    taught: tuple[str, ...] = ()
+    """Subjects that are tested, and whose labels the model that it starts from has learned."""
     channels: Inflation | None = None
     """What becomes of the channels of the model that it starts from; None where nothing does."""
 
