@@ -1,9 +1,11 @@
 """Masked reconstruction: hide patches, predict their samples.
 
 patches (B, C, P, S) -> some patches zeroed -> backbone -> (B, C, P, d) -> head -> prediction (B, C, P, S)
+                                                               (B, C, P, d) -> second head -> spectrum (B, C, P, F)
 """
 
 from dataclasses import dataclass
+from math import inf
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +14,7 @@ from aar_dist.base.errors import ConfigError
 from aar_dist.base.hashing import hash_torch, word
 from aar_dist.models.backbone import PatchBackbone, Patches
 from aar_dist.models.cost import Cost
+from aar_dist.models.spectrum import log_spectrum, n_frequencies
 from aar_dist.objectives.base import Metrics, Objective, told
 from aar_dist.objectives.references import interpolate
 from aar_dist.stream.batch import SegmentBatch
@@ -36,7 +39,8 @@ class Reconstruction:
 
 
 class MaskedReconstruction(Objective):
-    """Mean squared error of hidden patches, plus ``unmasked_loss_weight`` times that of the visible ones.
+    """Mean squared error of hidden patches, plus ``unmasked_loss_weight`` times that of the visible ones; with a
+    ``spectral_loss_weight``, that much of the same of their spectra (:func:`log_spectrum`).
 
     Of the n patches of a (segment, axis) that hold anything, int(n * (1 - masking_ratio)) stay visible, at least
     one. Which ones follows from the segment's key alone: neither the batch, its padding nor the cluster matters.
@@ -46,13 +50,20 @@ class MaskedReconstruction(Objective):
     backbone: PatchBackbone
 
     def __init__(
-        self, backbone: PatchBackbone, *, masking_ratio: float = 0.5, unmasked_loss_weight: float = 0.0
+        self,
+        backbone: PatchBackbone,
+        *,
+        masking_ratio: float = 0.5,
+        unmasked_loss_weight: float = 0.0,
+        spectral_loss_weight: float = 0.0,
     ) -> None:
         """
         Args:
             backbone: Encoder of patches; its ``input_mode`` says whether a segment is one sample or each axis is.
             masking_ratio: Share of patches hidden.
             unmasked_loss_weight: Weight of the visible patches' error in the loss.
+            spectral_loss_weight: Weight of the error in how strong each frequency of a patch is, which a second head
+                predicts. How a hidden second swings can hardly be told from its neighbours, how strongly it does can.
 
         Raises:
             ConfigError: a value out of range, by its key.
@@ -62,30 +73,45 @@ class MaskedReconstruction(Objective):
             raise ConfigError(f"objective.masking_ratio must lie between 0 and 1, got {masking_ratio}")
         if not unmasked_loss_weight >= 0:
             raise ConfigError(f"objective.unmasked_loss_weight must be 0 or more, got {unmasked_loss_weight}")
+        if not 0 <= spectral_loss_weight < inf:
+            raise ConfigError(f"objective.spectral_loss_weight must be 0 or more, got {spectral_loss_weight}")
         self.backbone = backbone
         self.masking_ratio = masking_ratio
         self.unmasked_loss_weight = unmasked_loss_weight
+        self.spectral_loss_weight = spectral_loss_weight
         self.head = nn.Linear(backbone.d_embedding, backbone.patch_size, bias=False)
+        self.spectral_head = (
+            nn.Linear(backbone.d_embedding, n_frequencies(backbone.patch_size)) if spectral_loss_weight else None
+        )
 
     def costs(self) -> list[Cost]:
-        """Those of the backbone, and the head at every token."""
-        head = Cost(self.head, 2.0 * self.backbone.d_embedding * self.backbone.patch_size)
+        """Those of the backbone, and the heads at every token."""
+        d, size = self.backbone.d_embedding, self.backbone.patch_size
+        heads = [Cost(self.head, 2.0 * d * size)]
+        if self.spectral_head:
+            n = n_frequencies(size)
+            heads.append(Cost(self.spectral_head, 2.0 * d * n, once=4.0 * size * n))
         costs = super().costs()
-        return [*costs, head] if costs else []
+        return [*costs, *heads] if costs else []
 
     def forward(self, batch: SegmentBatch) -> tuple[Tensor, Metrics]:
-        """Loss and metrics ``loss``, ``masked_mse``, ``unmasked_mse``; in eval mode the references too."""
+        """Loss and metrics ``loss``, ``masked_mse``, ``unmasked_mse``, of a second head ``spectral_mse``; in eval mode
+        the references too."""
         patches = self.backbone.patches(batch)
         masked = self.mask(batch, patches.present)
-        error, count = _of_patches(self._predict(patches, masked), patches)
-        mse, scored = self._mean(error, count, masked)
-        visible_mse, seen = self._mean(error, count, ~masked)
+        tokens = self._tokens(patches, masked)
+        error = _of_patches(self._samples(tokens), patches)
+        mse, scored = self._mean(*error, masked)
+        visible_mse, seen = self._mean(*error, ~masked)
         losses = (mse + self.unmasked_loss_weight * visible_mse) * scored
-        metrics = {
-            "loss": _per_segment(losses, scored),
-            "masked_mse": _per_segment(mse, scored),
-            "unmasked_mse": _per_segment(visible_mse, seen),
-        }
+        metrics = {"masked_mse": _per_segment(mse, scored), "unmasked_mse": _per_segment(visible_mse, seen)}
+        if self.spectral_head:
+            error = _of_spectra(self.spectral_head(tokens).float(), patches)
+            mse, whole = self._mean(*error, masked)
+            visible_mse, _ = self._mean(*error, ~masked)
+            losses = losses + self.spectral_loss_weight * (mse + self.unmasked_loss_weight * visible_mse) * whole
+            metrics["spectral_mse"] = _per_segment(mse, whole)
+        metrics = {"loss": _per_segment(losses, scored), **metrics}
         return losses.mean(), metrics if self.training else metrics | self._references(patches, masked)
 
     def references(self, batch: SegmentBatch) -> Metrics:
@@ -99,7 +125,12 @@ class MaskedReconstruction(Objective):
         """The batch with the model's prediction, for pictures."""
         patches = self.backbone.patches(batch)
         masked = self.mask(batch, patches.present)
-        tensors = (patches.values, self._predict(patches, masked), masked[..., None] & patches.valid, patches.valid)
+        tensors = (
+            patches.values,
+            self._samples(self._tokens(patches, masked)),
+            masked[..., None] & patches.valid,
+            patches.valid,
+        )
         length = batch.values.shape[1] if self.backbone.patching.seconds is None else None
         values, prediction, hidden, valid = (x.flatten(2).transpose(1, 2)[:, :length] for x in tensors)
         return Reconstruction(values, prediction, hidden, valid, self.backbone.patching.rate_hz(batch))
@@ -115,10 +146,13 @@ class MaskedReconstruction(Objective):
         n_visible = (present.sum(2, dtype=torch.float64) * (1 - self.masking_ratio)).long().clamp(min=1)
         return present & (rank >= n_visible[..., None])
 
-    def _predict(self, patches: Patches, masked: Tensor) -> Tensor:
-        """(B, C, P, S) float32."""
+    def _tokens(self, patches: Patches, masked: Tensor) -> Tensor:
+        """(B, C, P, d), of what is visible."""
         visible = patches.values.masked_fill(masked[..., None], 0.0)
-        tokens = self.backbone.encode_patches(visible, patches.present, patches.counts, patches.channel)
+        return self.backbone.encode_patches(visible, patches.present, patches.counts, patches.channel)
+
+    def _samples(self, tokens: Tensor) -> Tensor:
+        """(B, C, P, S) float32."""
         prediction: Tensor = self.head(tokens)
         return prediction.float()
 
@@ -142,6 +176,13 @@ def _of_patches(prediction: Tensor, patches: Patches) -> tuple[Tensor, Tensor]:
     """Squared error, summed over the valid samples of each patch, and their number: (B, C, P) float32 each."""
     valid = patches.valid.float()  # once: sums over booleans are slow
     return ((prediction - patches.values).square() * valid).sum(3), valid.sum(3)
+
+
+def _of_spectra(prediction: Tensor, patches: Patches) -> tuple[Tensor, Tensor]:
+    """The same over the frequencies of each patch whose samples are all valid."""
+    whole = patches.valid.all(3).float()
+    error = (prediction - log_spectrum(patches.values)).square().sum(3)
+    return error * whole, prediction.shape[3] * whole
 
 
 def _per_segment(score: Tensor, defined: Tensor) -> Tensor:

@@ -18,12 +18,13 @@ ENCODERS = (
 )
 
 
+@pytest.mark.parametrize("spectral", [0.0, 1.0])
 @pytest.mark.parametrize("encoder", ENCODERS, ids=str)
 @pytest.mark.parametrize("trained_from", [0, 1, 2])
-def test_the_formula_is_what_torch_counts(encoder, trained_from):
+def test_the_formula_is_what_torch_counts(encoder, trained_from, spectral):
     """Also where the first blocks are frozen: they need no backward at all."""
     with torch.device("meta"):
-        objective = MaskedReconstruction(AAREncoder(**encoder))
+        objective = MaskedReconstruction(AAREncoder(**encoder), spectral_loss_weight=spectral)
     for block in objective.backbone.blocks()[:trained_from]:
         block.requires_grad_(False)
     costs = objective.costs()

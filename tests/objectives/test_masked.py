@@ -12,10 +12,13 @@ from aar_dist.models.transformer import AAREncoder
 from aar_dist.objectives.masked import MaskedReconstruction
 
 
-def objective(*, masking_ratio=0.5, unmasked_loss_weight=0.0, **encoder):
+def objective(*, masking_ratio=0.5, unmasked_loss_weight=0.0, spectral_loss_weight=0.0, **encoder):
     encoder = {"d_embedding": 64, "n_layers": 2, "transformer_dropout": 0.0} | encoder
     return MaskedReconstruction(
-        AAREncoder(**encoder), masking_ratio=masking_ratio, unmasked_loss_weight=unmasked_loss_weight
+        AAREncoder(**encoder),
+        masking_ratio=masking_ratio,
+        unmasked_loss_weight=unmasked_loss_weight,
+        spectral_loss_weight=spectral_loss_weight,
     )
 
 
@@ -56,9 +59,10 @@ def test_every_patch_is_hidden_equally_often(segments):
     assert (share - 0.5).abs().max() < 0.06  # five standard deviations of 1800 draws
 
 
+@pytest.mark.parametrize("spectral", [0.0, 0.5])
 @pytest.mark.parametrize("mode", ["multi", "single"])
-def test_the_loss_does_not_depend_on_the_batch(segments, mode):
-    model = objective(input_mode=mode, unmasked_loss_weight=0.1)
+def test_the_loss_does_not_depend_on_the_batch(segments, mode, spectral):
+    model = objective(input_mode=mode, unmasked_loss_weight=0.1, spectral_loss_weight=spectral)
     batch = segments(250, 1000, 500, 250)
     loss, metrics = model(batch)
     parts = [model(rows(batch, [0, 3], 250)), model(rows(batch, [2, 1]))]
@@ -69,8 +73,9 @@ def test_the_loss_does_not_depend_on_the_batch(segments, mode):
     assert not metrics["loss"].requires_grad
 
 
-def test_samples_that_are_not_valid_count_for_nothing(segments):
-    model = objective().eval()
+@pytest.mark.parametrize("spectral", [0.0, 0.5])
+def test_samples_that_are_not_valid_count_for_nothing(segments, spectral):
+    model = objective(spectral_loss_weight=spectral).eval()
     batch = segments(500, 500)
     valid = batch.valid.clone()
     valid[0, :, 1], valid[1, 110:130] = False, False
@@ -105,6 +110,31 @@ def test_segments_with_nothing_to_score(segments, mode):
     assert nothing == 0
     nothing.backward()
     assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+
+
+def test_the_spectra_of_whole_hidden_patches_are_scored(segments):
+    model = objective(unmasked_loss_weight=0.25, spectral_loss_weight=2.0)
+    batch = segments(500, 25)
+    valid = batch.valid.clone()
+    valid[0, 60, 1] = False
+    batch = replace(batch, valid=valid)
+    patches, masked = model.backbone.patches(batch), hidden(model, batch)
+    loss, metrics = model(batch)
+    tokens = model.backbone.encode_patches(
+        patches.values.masked_fill(masked[..., None], 0.0), patches.present, patches.counts
+    )
+    power = torch.fft.rfft(patches.values[0], norm="ortho").abs().square()
+    error = (model.spectral_head(tokens)[0] - (1 + power / 0.1**2).log() / 2).square()
+    whole = patches.valid[0].all(-1)
+    assert not whole[1, 2]
+    assert whole.sum() == 59
+    spectral, visible = error[whole & masked[0]].mean(), error[whole & ~masked[0]].mean()
+    torch.testing.assert_close(metrics["spectral_mse"][0], spectral.detach(), atol=1e-5, rtol=1e-4)
+    assert metrics["spectral_mse"][1].isnan()  # a segment of one patch has nothing hidden
+    samples = metrics["masked_mse"][0] + 0.25 * metrics["unmasked_mse"][0]
+    torch.testing.assert_close(loss, (samples + 2 * (spectral + 0.25 * visible)) / 2, atol=1e-5, rtol=1e-4)
+    loss.backward()
+    assert model.spectral_head.weight.grad.abs().sum() > 0
 
 
 def test_single_mode_weighs_axes_alike(segments):
@@ -261,6 +291,8 @@ def test_learns_a_sine_better_than_a_line_does(segments):
         ({"masking_ratio": float("nan")}, "objective.masking_ratio"),
         ({"unmasked_loss_weight": -1.0}, "objective.unmasked_loss_weight"),
         ({"unmasked_loss_weight": float("nan")}, "objective.unmasked_loss_weight"),
+        ({"spectral_loss_weight": -1.0}, "objective.spectral_loss_weight"),
+        ({"spectral_loss_weight": float("inf")}, "objective.spectral_loss_weight"),
     ],
 )
 def test_a_value_out_of_range_is_named(arguments, key):
