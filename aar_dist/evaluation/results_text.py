@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aar_dist.base.metrics import ERRORS, MAIN, SCORES
+from aar_dist.base.stats.ordering import AUROC
 from aar_dist.evaluation.nested.wording import choices_table
 from aar_dist.evaluation.review.wording import (
     DASH,
@@ -74,8 +75,9 @@ def _head(results: Results) -> list[str]:
 
 
 def _scores(results: Results, names: Sequence[str], main: str) -> list[str]:
-    heads = ["method", *(NAMES[n] for n in names), f"{NAMES[main]} over folds", "over seeds"]
-    rows = [_method_row(m, names, main) for m in results["methods"]]
+    shown = _with_ordering(names, [m["scores"] for m in results["methods"]])
+    heads = ["method", *(NAMES[n] for n in shown), f"{NAMES[main]} over folds", "over seeds"]
+    rows = [_method_row(m, shown, main) for m in results["methods"]]
     return ["", "All test windows of all folds together, with 95 % intervals over subjects:", "", *table(heads, rows)]
 
 
@@ -83,12 +85,13 @@ def _unseen(results: Results, names: Sequence[str]) -> list[str]:
     methods = [m for m in results["methods"] if m.get("unseen")]
     if not methods:
         return []
-    rows = [[m["name"], *(with_interval(m["unseen"][n]) for n in names)] for m in methods]
+    shown = _with_ordering(names, [m["unseen"] for m in methods])
+    rows = [[m["name"], *_cells(m["unseen"], shown)] for m in methods]
     return [
         "",
         "Of the subjects that pretraining had no recording of:",
         "",
-        *table(["method", *(NAMES[n] for n in names)], rows),
+        *table(["method", *(NAMES[n] for n in shown)], rows),
         *_differences(results["comparisons_unseen"], names, "Differences over these subjects:"),
     ]
 
@@ -99,7 +102,16 @@ def _method_row(method: Mapping[str, Any], names: Sequence[str], main: str) -> l
         return [method["name"], *(["not complete"] * len(names)), DASH, DASH]
     of = scores[main]
     spread = f"{number(of['folds_mean'])} ± {number(of['folds_sd'])}"
-    return [method["name"], *(with_interval(scores[n]) for n in names), spread, f"± {number(of['seeds_sd'])}"]
+    return [method["name"], *_cells(scores, names), spread, f"± {number(of['seeds_sd'])}"]
+
+
+def _with_ordering(names: Sequence[str], told: Sequence[Mapping[str, Any] | None]) -> tuple[str, ...]:
+    """The scores, and AUROC where a method has it."""
+    return (*names, AUROC) if any(AUROC in (scores or {}) for scores in told) else tuple(names)
+
+
+def _cells(scores: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+    return [with_interval(scores[name]) if name in scores else DASH for name in names]
 
 
 def _differences(pairs: Sequence[Mapping[str, Any]], names: Sequence[str], title: str) -> list[str]:

@@ -147,6 +147,12 @@ def test_the_tables_say_what_was_found(jobs):
     assert f"{good['unseen']['accuracy']['value']:.3f} [" in apart
     assert "| herd/d | 0 | yes | 60 |" in apart
     assert "no recording of" not in as_markdown(about | gather(jobs, CLASSES, ()))
+    del found["methods"][1]["scores"]["auroc"]
+    heads = ("| method |", "| good |", "| bad |")
+    rows = [line.split(" | ") for line in as_markdown(about | found).splitlines() if line.startswith(heads)]
+    auroc = good["scores"]["auroc"]
+    said = f"{auroc['value']:.3f} [{auroc['low']:.3f}, {auroc['high']:.3f}]"
+    assert [row[4] for row in rows[:3]] == ["AUROC", said, "–"]
 
 
 def test_the_study_s_own_network_stands_first_wherever_it_is_named(tmp_path):
