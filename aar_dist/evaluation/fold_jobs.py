@@ -133,9 +133,12 @@ def carry_out(job: FoldJob) -> Outcome:
 
 
 def _timed(job: FoldJob) -> None:
-    before = time.monotonic()
+    before, spent = time.monotonic(), 0.0
     if job.candidates:
+        tried = [job] if (job.folder / CHOICE).exists() else job.candidates
+        spent = sum(_seconds(of.folder) for of in tried)
         job = chosen(job)
+        storage.write_json(job.folder / TIMING, {"seconds": spent})
     with storage.one_line_errors(job.folder):
         job.folder.mkdir(parents=True, exist_ok=True)
     wait_for_turn(job)
@@ -151,8 +154,14 @@ def _timed(job: FoldJob) -> None:
         with open(job.log, "a") as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
             (finetune if job.settings is None else candidate.train_candidate)(job.config)
     if job.done:
-        storage.write_json(job.folder / TIMING, {"seconds": round(time.monotonic() - before, 1)})
+        storage.write_json(job.folder / TIMING, {"seconds": round(spent + time.monotonic() - before, 1)})
         tidy(job)
+
+
+def _seconds(folder: Path) -> float:
+    """What was done there took; of a choice, all that was tried."""
+    file = folder / TIMING
+    return float(storage.read_json(file)["seconds"]) if file.exists() else 0.0
 
 
 def wait_for_turn(job: FoldJob) -> None:

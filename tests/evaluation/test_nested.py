@@ -10,7 +10,7 @@ from launching import flags
 
 from aar_dist.base import storage
 from aar_dist.base.errors import ConfigError
-from aar_dist.evaluation.fold_jobs import FoldJob, carry_out
+from aar_dist.evaluation.fold_jobs import TIMING, FoldJob, carry_out
 from aar_dist.evaluation.fold_plan import Candidate, Frame, Left, baseline_jobs, network_jobs, probe_jobs
 from aar_dist.evaluation.nested.choice import best_of_all, choose
 from aar_dist.evaluation.nested.grid import grid, told
@@ -196,7 +196,10 @@ def test_what_is_chosen_is_what_training_it_alone_gives(shards, backbone, tmp_pa
     tried = job.candidates[1]
     [last] = left.after(carry_out(tried))
     rows = (tried.folder / "metrics.jsonl").read_text()
+    for one in job.candidates:
+        storage.write_json(one.folder / TIMING, {"seconds": 1000.0})
     assert carry_out(last).failed is None
+    assert storage.read_json(job.folder / TIMING)["seconds"] > 2000, "of all that was tried, and of the test"
     assert (job.folder / "metrics.jsonl").read_text().startswith(rows), "the same run, gone on"
     made = storage.read_json(job.folder / "metrics.json")
     losses = [one["val_loss"] for one in made["choice"]["candidates"]]
