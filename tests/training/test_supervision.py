@@ -187,7 +187,14 @@ def test_what_travels_to_other_hosts(tmp_path):
 @pytest.fixture
 def family(tmp_path):
     """A launcher of one rank, which has started a helper: and a process of another run."""
-    rank = "import subprocess, signal; signal.signal(15, lambda *a: exit(0)); subprocess.run(['sleep', '60'])"
+    # It looks up often and leaves at once: a signal that comes just before a long wait would be heard after it.
+    rank = """
+import os, signal, subprocess, time
+signal.signal(15, lambda *a: os._exit(0))
+subprocess.Popen(['sleep', '60'])
+while True:
+    time.sleep(0.05)
+"""
     script = f"import os, subprocess, sys; os.environ['RANK'] = '0'; subprocess.run([sys.executable, '-c', {rank!r}])"
     started = []
     for name in ("mine", "other"):
