@@ -3,7 +3,7 @@
 results.json -> ours, best baseline, scratch -> one sentence that the numbers carry, and what stands beside it
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,23 +44,28 @@ def comparison(folds: Folds) -> Comparison:
     """Who stands for what; see :func:`main_of`."""
     methods = folds.methods
     networks = [m for m in methods if m["kind"] == "network"]
-    baselines = [m for m in methods if m["kind"] != "network"]
+    others = [m for m in methods if m["kind"] != "network"]
     main = main_of([(m["name"], m["kind"] == "network") for m in methods])
     ours = next(m for m in methods if m["name"] == main)
     told = {key for m in methods for key in m.get("scores") or {}}
     measures = measures_of((*(SCORES if folds.classes else ERRORS), *told))
     best: Method | None = None
-    for method in (m for m in baselines if m is not ours):
+    for method in (m for m in _baselines(methods) if m is not ours):
         value = score_of(method, measures[0]).get("value")
         if known(value) and (best is None or measures[0].better(value, score_of(best, measures[0])["value"])):
             best = method
     return Comparison(
-        methods=[ours, *(m for m in networks if m is not ours), *(m for m in baselines if m is not ours)],
+        methods=[ours, *(m for m in networks if m is not ours), *(m for m in others if m is not ours)],
         ours=ours,
         baseline=best,
         scratch=next((m for m in networks if m["name"].startswith("scratch") and m is not ours), None),
         measures=measures,
     )
+
+
+def _baselines(methods: Sequence[Method]) -> list[Method]:
+    """What knows nothing of the network: a probe of the stored model is one more way of using it."""
+    return [m for m in methods if m["kind"] == "baseline"]
 
 
 def headline(folds: Folds, of: Comparison) -> str:
@@ -71,7 +76,7 @@ def headline(folds: Folds, of: Comparison) -> str:
     if not known(ours.get("value")):
         return f"{of.ours['name']} has no score yet: not all of its folds are done."
     if of.baseline is None:
-        began = [m["name"] for m in of.methods if m["kind"] != "network" and m is not of.ours]
+        began = [m["name"] for m in _baselines(of.methods) if m is not of.ours]
         none = f"no baseline has all of its folds yet ({listed(began)})" if began else "there is no baseline"
         return f"{start}; {none} to compare it with."
     theirs = score_of(of.baseline, measure)

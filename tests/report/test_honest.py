@@ -53,6 +53,13 @@ def test_a_baseline_that_is_not_complete_is_there(folds, tmp_path):
     assert "there is no baseline to compare it with" in text_of(page([copy(folds, tmp_path / "none", methods=methods)]))
 
 
+def test_a_probe_of_the_stored_model_is_no_baseline(folds, tmp_path):
+    methods = [m | {"kind": "probe"} if m["name"] == "minirocket" else m for m in results_of(folds)["methods"]]
+    words = text_of(page([copy(folds, tmp_path / "folds", methods=methods)]))
+    assert "the best baseline, logistic, has" in words
+    assert "the best baseline, minirocket" not in words
+
+
 def test_ties_are_told(folds, tmp_path):
     methods = results_of(folds)["methods"]
     of = {m["name"]: m for m in methods}
