@@ -6,6 +6,7 @@ its validation. Beside the run NAME, NAME_k.pt holds the fp32 weights that its k
 """
 
 import json
+import os
 import re
 import shutil
 import sys
@@ -17,6 +18,7 @@ from aar_dist.training import checkpoints, run
 from aar_dist.training.engine import Engine
 from aar_dist.training.finetuning.finetune import finetune
 from aar_dist.training.finetuning.pretrained import load_config
+from aar_dist.training.meeting.meeting import meets
 from aar_dist.training.metrics import read_rows
 from aar_dist.training.progress import Progress
 from aar_dist.training.ranks import barrier, from_main
@@ -59,10 +61,13 @@ def ended_after(step: int, source: Path, out: Path, *, validated: bool) -> None:
 if __name__ == "__main__":
     folder, *arguments = [a for a in sys.argv[1:] if not a.startswith("--local_rank")]
     shared = [a for a in arguments if a.startswith("--")]
-    for text in arguments[len(shared) :]:
+    port = int(os.environ.get("MASTER_PORT", "0"))
+    for number, text in enumerate(arguments[len(shared) :]):
+        if port:  # one meeting for each run, as in a launch, each at a place of its own: who is early meets nobody else
+            os.environ["MASTER_PORT"] = str(port + number)
         name, source, step, stopped, more = re.fullmatch(r"([^<=]+)(?:<([^@]+)@(\d+)(!?))?=?(.*)", text).groups()
         out = Path(folder) / name
         if source:
             ended_after(int(step), Path(folder) / source, out, validated=not stopped)
         look_at(out)
-        finetune(load_config([*shared, *more.split(), f"--out={out}", f"--store.name={name}"]))
+        meets(finetune)(load_config([*shared, *more.split(), f"--out={out}", f"--store.name={name}"]))
