@@ -187,18 +187,13 @@ def test_what_travels_to_other_hosts(tmp_path):
 @pytest.fixture
 def family(tmp_path):
     """A launcher of one rank, which has started a helper: and a process of another run."""
-    # It looks up often and leaves at once: a signal that comes just before a long wait would be heard after it.
-    rank = """
-import os, signal, subprocess, time
-signal.signal(15, lambda *a: os._exit(0))
-subprocess.Popen(['sleep', '60'])
-while True:
-    time.sleep(0.05)
-"""
+    rank = "import subprocess, signal; signal.signal(15, lambda *a: exit(0)); subprocess.run(['sleep', '60'])"
     script = f"import os, subprocess, sys; os.environ['RANK'] = '0'; subprocess.run([sys.executable, '-c', {rank!r}])"
     started = []
+    # A run in this very process, of an earlier test, has made it a rank: the launcher is none.
+    inherited = {key: value for key, value in os.environ.items() if key != "RANK"}
     for name in ("mine", "other"):
-        environ = {**os.environ, leftovers.MARK: str(tmp_path / name)}
+        environ = {**inherited, leftovers.MARK: str(tmp_path / name)}
         started.append(subprocess.Popen([sys.executable, "-c", script], env=environ, start_new_session=True))
     yield [str(tmp_path / name) for name in ("mine", "other")]
     for name in ("mine", "other"):
